@@ -89,15 +89,19 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	l := &logger{cfg.Logger.With("room", "nats"), make(chan error, 1)}
 	s.SetLoggerV2(l, false, false, false)
 	s.Start()
-	ready := make(chan bool, 1)
-	go func() { ready <- s.ReadyForConnections(10 * time.Second) }()
-	select {
-	case ok := <-ready:
-		if ok {
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if s.ReadyForConnections(time.Millisecond) {
 			return &Server{s, cfg.Token}, nil
 		}
-		err = errors.New("not ready after 10s")
-	case err = <-l.fatal:
+		select {
+		case err = <-l.fatal:
+		default:
+			if time.Now().Before(deadline) {
+				continue
+			}
+			err = errors.New("not ready after 10s")
+		}
+		break
 	}
 	s.Shutdown()
 	s.WaitForShutdown()

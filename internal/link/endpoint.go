@@ -1,0 +1,558 @@
+// Package link carries commands and reports between endpoints, over one NATS
+// subject for each endpoint.
+//
+//	e, err := link.Open(link.Config{ID: link.NewID(now), Name: "a", Prefix: "dg.default", Conn: c, Runner: p, Serve: serve})
+//	rep, err := e.Do(ctx, to, wire.Command{Kind: "echo", Input: in})
+//
+// A command occupies a slot of the table that its source keeps for its
+// destination until its outcome is known there; the destination keeps the
+// latest generation of each slot with its outcome, so that a command asked for
+// again is answered and not run again. This is the slot table of NFSv4.1
+// sessions (RFC 5661, section 2.10.6); docs/design.md tells what it gives.
+//
+// Frames for one destination pile up in a buffer which the endpoint's flusher
+// publishes as one message. The flusher waits for no timer: it yields to the
+// scheduler once, so that whatever is ready to send has joined the buffer.
+//
+// # Guarantees
+//
+// A command runs at most once. Its source learns its outcome, or that it is
+// unknown because nothing came in the time the caller gave or because the
+// destination's session is over; what comes later is told as Late. A
+// destination that cannot be reached costs memory only up to the credits.
+//
+// # Failures
+//
+// Messages may be lost when a connection breaks. What is missing is asked for:
+// after 1 s, 3 s, 7 s …, after each reconnection and when the destination says
+// hello after one of its own. Sends (one way) that were lost stay lost.
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// The errors of commands that were not sent.
+var (
+	ErrOverloaded = errors.New("link: too many commands in flight to this destination")
+	ErrTooLarge   = errors.New("link: command is larger than a message may be")
+	ErrOver       = errors.New("link: the destination's session is over")
+	ErrClosed     = errors.New("link: endpoint is closed")
+)
+
+// ID is the life of an endpoint: it is never used again. Hub means whoever is
+// the hub now.
+type ID uint64
+
+// Hub is where the hub listens whatever its life.
+const Hub ID = 0
+
+// NewID makes a life of the time and 22 random bits.
+func NewID(now time.Time) ID {
+	return ID(uint64(now.UnixMilli())<<22 | uint64(rand.Uint32()>>10))
+}
+
+// String is the form used in subjects.
+func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
+
+// Config says what an endpoint is. Conn, Runner, Serve and ID are needed.
+type Config struct {
+	ID     ID
+	Name   string          // told to those it sends to; at most 255 bytes
+	Prefix string          // of all subjects
+	Hub    bool            // receive what is sent to Hub too
+	Conn   *engine.Conn    // not closed by the endpoint
+	Runner *runner.Pool    // runs Serve
+	Serve  func(*Inbound)  // runs a command and replies once
+	Values context.Context // values of the commands' contexts; nil means none
+	Logger *slog.Logger    // nil means slog.Default()
+}
+
+// Endpoint sends and receives. It is safe for concurrent use.
+type Endpoint struct {
+	cfg    Config
+	header []byte // of every message it sends
+	start  time.Time
+	stops  []func()
+
+	mu    sync.RWMutex
+	outs  map[ID]*out
+	boxes map[ID]*inbox
+
+	dmu   sync.Mutex
+	queue []*out        // those with something to send
+	kick  chan struct{} // 1: something was added to queue
+
+	kinds   atomic.Pointer[map[string]string]
+	waiters sync.Pool
+	quit    chan struct{}
+	wg      sync.WaitGroup
+	badOnce sync.Once
+	closed  atomic.Bool
+}
+
+// Open starts an endpoint; it can be sent to when Open returns.
+func Open(cfg Config) (*Endpoint, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	e := &Endpoint{
+		cfg:    cfg,
+		header: wire.AppendHeader(nil, uint64(cfg.ID), cfg.Name),
+		start:  time.Now(),
+		outs:   map[ID]*out{},
+		boxes:  map[ID]*inbox{},
+		kick:   make(chan struct{}, 1),
+		quit:   make(chan struct{}),
+	}
+	e.kinds.Store(&map[string]string{})
+	subjects := []string{e.subject(cfg.ID)}
+	if cfg.Hub {
+		subjects = append(subjects, e.subject(Hub))
+	}
+	for _, s := range subjects {
+		stop, err := cfg.Conn.Subscribe(s, e.receive)
+		if err != nil {
+			e.unsubscribe()
+			return nil, err
+		}
+		e.stops = append(e.stops, stop)
+	}
+	e.wg.Go(e.flusher)
+	e.wg.Go(e.sweeper)
+	return e, nil
+}
+
+// ID is the life of the endpoint.
+func (e *Endpoint) ID() ID { return e.cfg.ID }
+
+// Close stops the endpoint after a last flush. Commands in flight are reported
+// as unknown. It does not wait for handlers that run.
+func (e *Endpoint) Close() {
+	if e.closed.Swap(true) {
+		return
+	}
+	e.unsubscribe()
+	close(e.quit)
+	e.wg.Wait()
+	for _, o := range e.allOuts() {
+		o.flush()
+		o.end(e.now())
+	}
+}
+
+func (e *Endpoint) unsubscribe() {
+	for _, stop := range e.stops {
+		stop()
+	}
+}
+
+func (e *Endpoint) subject(id ID) string {
+	if id == Hub {
+		return e.cfg.Prefix + ".hub"
+	}
+	return e.cfg.Prefix + ".n." + id.String()
+}
+
+func (e *Endpoint) now() int64 { return int64(time.Since(e.start)) }
+
+// Start sends a command. Its outcome goes to r; with lost > 0, r is told
+// unknown when nothing was heard for that long. An error means that nothing
+// was sent and r is not called.
+func (e *Endpoint) Start(to ID, c *wire.Command, lost time.Duration, r Receiver) (Ref, error) {
+	if e.closed.Load() {
+		return Ref{}, ErrClosed
+	}
+	size := wire.CommandSize(c)
+	if size > e.cfg.Conn.MaxPayload()-512 {
+		return Ref{}, ErrTooLarge
+	}
+	o := e.out(to)
+	until, reserve := int64(0), Slots/64
+	if lost > 0 {
+		until = e.now() + int64(lost)
+	}
+	if c.Flags&wire.Undo != 0 {
+		reserve = 0 // undoing has room that doing cannot take (S13)
+	}
+	ref, err := o.take(r, until, reserve)
+	if err != nil {
+		return Ref{}, err
+	}
+	o.mu.Lock()
+	if o.bytes+size > maxBuffered && reserve > 0 {
+		o.mu.Unlock()
+		o.release(ref)
+		return Ref{}, ErrOverloaded
+	}
+	o.reserve(size)
+	n := len(o.buf)
+	o.buf = wire.AppendCommand(o.buf, ref.slot, ref.gen, c)
+	o.bytes += len(o.buf) - n
+	o.kickLocked()
+	return ref, nil
+}
+
+// Cancel asks the destination to stop a command. Its outcome still comes.
+func (e *Endpoint) Cancel(to ID, ref Ref) {
+	e.out(to).append(32, func(b []byte) []byte { return wire.AppendSlot(b, wire.TCancel, ref.slot, ref.gen) })
+}
+
+// Detach says that nobody waits for a command any more.
+func (e *Endpoint) Detach(to ID, ref Ref) {
+	o := e.out(to)
+	o.smu.Lock()
+	if s := o.find(ref); s != nil {
+		s.to, s.lost = nil, 0
+	}
+	o.smu.Unlock()
+}
+
+// waiter is the Receiver of Do.
+type waiter struct{ ch chan wire.Report } // 2: unknown, then what came late
+
+func (w *waiter) Report(r wire.Report) {
+	select {
+	case w.ch <- r:
+	default:
+	}
+}
+
+// Do sends a command and waits for its outcome. When ctx ends first the
+// command is cancelled, and the error is the cause: its outcome is unknown.
+// Other errors mean that it was not sent.
+func (e *Endpoint) Do(ctx context.Context, to ID, c *wire.Command, lost time.Duration) (wire.Report, error) {
+	w, _ := e.waiters.Get().(*waiter)
+	if w == nil {
+		w = &waiter{make(chan wire.Report, 2)}
+	}
+	ref, err := e.Start(to, c, lost, w)
+	if err != nil {
+		return wire.Report{}, err
+	}
+	if ctx.Done() == nil {
+		r := <-w.ch
+		if r.Outcome != wire.Unknown { // nothing comes after it: w can be used again
+			e.waiters.Put(w)
+		}
+		return r, nil
+	}
+	select {
+	case r := <-w.ch:
+		if r.Outcome != wire.Unknown {
+			e.waiters.Put(w)
+		}
+		return r, nil
+	case <-ctx.Done():
+		e.Cancel(to, ref)
+		e.Detach(to, ref)
+		return wire.Report{}, context.Cause(ctx)
+	}
+}
+
+// Send sends a command that wants no report. It blocks while the destination
+// is too far behind. No error does not mean that it arrived.
+func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
+	size := wire.CommandSize(c)
+	if size > e.cfg.Conn.MaxPayload()-512 {
+		return ErrTooLarge
+	}
+	o := e.out(to)
+	for {
+		if e.closed.Load() {
+			return ErrClosed
+		}
+		o.smu.Lock()
+		over := o.over != 0
+		free := o.sent-o.taken < window
+		if free && !over {
+			o.sent++
+		}
+		more := o.sent-o.taken < window
+		o.smu.Unlock()
+		if over {
+			return ErrOver
+		}
+		if free {
+			if more {
+				o.wakeSenders() // the next who waits
+			}
+			break
+		}
+		select {
+		case <-o.credit:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrOverloaded, context.Cause(ctx))
+		case <-e.quit:
+			return ErrClosed
+		}
+	}
+	o.mu.Lock()
+	o.reserve(size)
+	n := len(o.buf)
+	o.buf = wire.AppendSend(o.buf, c)
+	o.bytes += len(o.buf) - n
+	o.kickLocked()
+	return nil
+}
+
+// Load is how many commands are in flight to a destination.
+func (e *Endpoint) Load(to ID) int {
+	e.mu.RLock()
+	o := e.outs[to]
+	e.mu.RUnlock()
+	if o == nil {
+		return 0
+	}
+	return int(o.load.Load())
+}
+
+// Over says that the session of an endpoint is over: commands in flight to it
+// are unknown, and new ones are refused.
+func (e *Endpoint) Over(id ID) { e.out(id).end(e.now()) }
+
+// Back says that an endpoint whose session was over has joined again in the
+// same life: it is asked for what is outstanding.
+func (e *Endpoint) Back(id ID) {
+	o := e.out(id)
+	o.smu.Lock()
+	o.over = 0
+	o.smu.Unlock()
+	o.sweep(e.now(), true)
+}
+
+// Reconnected asks for everything that is outstanding and invites the sources
+// to do so too.
+func (e *Endpoint) Reconnected() {
+	for _, o := range e.allOuts() {
+		o.append(1, wire.AppendHello)
+		o.sweep(e.now(), true)
+	}
+}
+
+// CancelRunning cancels the context of every command that runs here and for
+// which pick says so.
+func (e *Endpoint) CancelRunning(pick func(*Inbound) bool) {
+	e.mu.RLock()
+	boxes := make([]*inbox, 0, len(e.boxes))
+	for _, b := range e.boxes {
+		boxes = append(boxes, b)
+	}
+	e.mu.RUnlock()
+	for _, b := range boxes {
+		b.each(func(in *Inbound) {
+			if pick(in) {
+				in.Cancel(context.Canceled)
+			}
+		})
+	}
+}
+
+func (e *Endpoint) out(id ID) *out {
+	e.mu.RLock()
+	o := e.outs[id]
+	e.mu.RUnlock()
+	if o != nil {
+		return o
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if o = e.outs[id]; o == nil {
+		o = &out{e: e, to: id, subject: e.subject(id), credit: make(chan struct{}, 1)}
+		e.outs[id] = o
+	}
+	return o
+}
+
+func (e *Endpoint) allOuts() []*out {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	outs := make([]*out, 0, len(e.outs))
+	for _, o := range e.outs {
+		outs = append(outs, o)
+	}
+	return outs
+}
+
+func (e *Endpoint) box(id ID, name []byte) *inbox {
+	e.mu.RLock()
+	b := e.boxes[id]
+	e.mu.RUnlock()
+	if b != nil {
+		return b
+	}
+	back := e.out(id)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if b = e.boxes[id]; b == nil {
+		b = &inbox{e: e, id: id, name: string(name), back: back}
+		e.boxes[id] = b
+	}
+	return b
+}
+
+// intern turns the bytes of a kind into a string without allocating one for
+// each command.
+func (e *Endpoint) intern(kind []byte) string {
+	m := *e.kinds.Load()
+	if s, ok := m[string(kind)]; ok {
+		return s
+	}
+	s := string(kind)
+	if len(m) < 1024 { // a source that makes kinds up gains nothing
+		grown := make(map[string]string, len(m)+1)
+		for k := range m {
+			grown[k] = k
+		}
+		grown[s] = s
+		e.kinds.Store(&grown)
+	}
+	return s
+}
+
+// receive takes one message apart. It runs on the connection's goroutine.
+func (e *Endpoint) receive(data []byte) {
+	r, err := wire.Read(data)
+	if err != nil {
+		e.malformed(data)
+		return
+	}
+	src := ID(r.Life)
+	o := e.out(src)
+	var box *inbox
+	var one [1]runner.Task
+	tasks := one[:0]
+	now := time.Now()
+	var f wire.Frame
+	for r.Next(&f) {
+		switch f.Type {
+		case wire.TReport:
+			ref := Ref{f.Slot, f.Gen}
+			to, late := o.release(ref)
+			if to != nil {
+				f.Report.Late = late
+				to.Report(f.Report)
+			}
+			continue
+		case wire.TCredit:
+			o.smu.Lock()
+			if f.Gen > o.taken && f.Gen <= o.sent {
+				o.taken = f.Gen
+			}
+			o.smu.Unlock()
+			o.wakeSenders()
+			continue
+		case wire.THello:
+			o.sweep(e.now(), true)
+			continue
+		}
+		if box == nil {
+			box = e.box(src, r.Name)
+		}
+		switch f.Type {
+		case wire.TCommand:
+			if in := box.admit(&f, now); in != nil {
+				tasks = append(tasks, in)
+			}
+		case wire.TSend:
+			in := box.inbound(&f, now)
+			in.OneWay = true
+			tasks = append(tasks, in)
+		case wire.TCancel:
+			// A command of this very message must be running before it can stop.
+			box.cancel(&f)
+		case wire.TAsk:
+			box.ask(&f)
+		}
+	}
+	e.cfg.Runner.GoAll(tasks)
+	if r.Err() != nil {
+		e.malformed(data)
+	}
+}
+
+func (e *Endpoint) malformed(data []byte) {
+	e.badOnce.Do(func() {
+		e.cfg.Logger.Warn("dropped a malformed message; another version or another program writes to this subject (told once)",
+			"subject", e.subject(e.cfg.ID), "bytes", len(data))
+	})
+}
+
+// dirty puts o on the flusher's list.
+func (e *Endpoint) dirty(o *out) {
+	e.dmu.Lock()
+	e.queue = append(e.queue, o)
+	e.dmu.Unlock()
+	select {
+	case e.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (e *Endpoint) flusher() {
+	var batch []*out
+	for {
+		select {
+		case <-e.kick:
+		case <-e.quit:
+			return
+		}
+		runtime.Gosched() // whatever is ready to send joins the buffers
+		e.dmu.Lock()
+		batch, e.queue = e.queue, batch[:0]
+		e.dmu.Unlock()
+		for i, o := range batch {
+			o.flush()
+			batch[i] = nil
+		}
+	}
+}
+
+func (e *Endpoint) sweeper() {
+	t := time.NewTicker(250 * time.Millisecond)
+	defer t.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-t.C:
+		case <-e.quit:
+			return
+		}
+		now := e.now()
+		for _, o := range e.allOuts() {
+			o.sweep(now, false)
+		}
+		if n%40 == 0 { // every 10 s
+			e.mu.RLock()
+			boxes := make([]*inbox, 0, len(e.boxes))
+			for _, b := range e.boxes {
+				boxes = append(boxes, b)
+			}
+			e.mu.RUnlock()
+			for _, b := range boxes {
+				b.sweep(now)
+			}
+		}
+	}
+}
+
+// Forget drops what is kept for an endpoint whose life is over for good.
+func (e *Endpoint) Forget(id ID) {
+	e.Over(id)
+	e.mu.Lock()
+	delete(e.outs, id)
+	delete(e.boxes, id)
+	e.mu.Unlock()
+}

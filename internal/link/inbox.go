@@ -1,0 +1,247 @@
+package link
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// state of an inbound slot.
+type state uint8
+
+const (
+	empty     state = iota
+	running         // the command was admitted and has no outcome yet
+	done            // rep holds the outcome
+	forgotten       // it had an outcome, too long ago
+)
+
+type inSlot struct {
+	gen   uint64
+	state state
+	at    int64 // when it was done
+	in    *Inbound
+	rep   wire.Report
+}
+
+// inbox is what came from one source.
+type inbox struct {
+	e    *Endpoint
+	id   ID
+	name string
+	back *out
+
+	mu    sync.Mutex
+	slots []inSlot
+	sends uint64 // taken up so far
+	told  uint64 // as last told to the source
+}
+
+// Inbound is a command that arrived. It is the context of its own handler.
+type Inbound struct {
+	runner.Context
+	wire.Command
+	From     ID
+	FromName string
+	Arrived  time.Time
+	OneWay   bool
+
+	box *inbox
+	ref Ref
+}
+
+// Run implements runner.Task.
+func (in *Inbound) Run() {
+	if in.OneWay {
+		in.box.tookUp()
+	}
+	in.box.e.cfg.Serve(in)
+}
+
+// Reply reports the outcome; it must be called once. The payload belongs to
+// the link from then on.
+func (in *Inbound) Reply(r wire.Report) {
+	if in.OneWay {
+		return
+	}
+	b := in.box
+	if r.Error != nil || len(r.Payload) > 0 {
+		if n := reportSize(&r); n > b.e.cfg.Conn.MaxPayload()-512 {
+			r = wire.Report{Outcome: wire.Dirty, Error: &wire.Error{Message: "the result is larger than a message may be"}}
+		}
+	}
+	b.mu.Lock()
+	s := &b.slots[in.ref.slot]
+	if s.gen != in.ref.gen || s.state != running {
+		b.mu.Unlock()
+		return // the source gave up waiting long ago and has used the slot again
+	}
+	s.state, s.in, s.rep, s.at = done, nil, r, b.e.now()
+	b.mu.Unlock()
+	b.send(in.ref, &r)
+}
+
+func (b *inbox) send(ref Ref, r *wire.Report) {
+	o := b.back
+	o.mu.Lock()
+	size := reportSize(r)
+	o.reserve(size)
+	n := len(o.buf)
+	o.buf = wire.AppendReport(o.buf, ref.slot, ref.gen, r)
+	o.bytes += len(o.buf) - n // beyond the limit too: bounded by the source's slots
+	o.kickLocked()
+}
+
+func reportSize(r *wire.Report) int {
+	n := 64 + len(r.Payload)
+	if r.Error != nil {
+		n += 64 + len(r.Error.Message) + len(r.Error.Stack)
+		for _, s := range r.Error.Chain {
+			n += 8 + len(s)
+		}
+	}
+	return n
+}
+
+// admit takes a command in, or answers a resent one from the table. It
+// returns nil when there is nothing to run.
+func (b *inbox) admit(f *wire.Frame, now time.Time) *Inbound {
+	b.mu.Lock()
+	s := b.slot(f.Slot)
+	if s == nil || f.Gen < s.gen {
+		b.mu.Unlock()
+		return nil
+	}
+	if f.Gen == s.gen {
+		rep, answer := s.rep, s.state == done
+		b.mu.Unlock()
+		if answer {
+			b.send(Ref{f.Slot, f.Gen}, &rep)
+		}
+		return nil
+	}
+	in := b.inbound(f, now)
+	in.ref = Ref{f.Slot, f.Gen}
+	*s = inSlot{gen: f.Gen, state: running, in: in}
+	b.mu.Unlock()
+	return in
+}
+
+func (b *inbox) inbound(f *wire.Frame, now time.Time) *Inbound {
+	in := &Inbound{From: b.id, FromName: b.name, box: b, Arrived: now}
+	in.Command = wire.Command{
+		Kind: b.e.intern(f.Kind), Flags: f.Flags, Attempt: f.Attempt,
+		Start: f.Start, Run: f.Run, Input: f.Input,
+	}
+	if len(f.Key) > 0 {
+		in.Key = string(f.Key)
+	}
+	in.Values = b.e.cfg.Values
+	return in
+}
+
+// slot grows the table up to what a source may use; nil beyond that.
+func (b *inbox) slot(i uint32) *inSlot {
+	if i >= Slots {
+		return nil
+	}
+	for int(i) >= len(b.slots) {
+		b.slots = append(b.slots, inSlot{})
+	}
+	return &b.slots[i]
+}
+
+// ask answers for a slot: its outcome, nothing while it runs, and that it
+// never ran when it never arrived; from then on it is refused.
+func (b *inbox) ask(f *wire.Frame) {
+	b.mu.Lock()
+	s := b.slot(f.Slot)
+	if s == nil || f.Gen < s.gen || f.Gen == s.gen && s.state == running {
+		b.mu.Unlock()
+		return
+	}
+	if f.Gen > s.gen {
+		b.refuseLocked(s, f.Gen)
+	}
+	rep := s.rep
+	if s.state == forgotten {
+		rep = wire.Report{}
+	}
+	b.mu.Unlock()
+	b.send(Ref{f.Slot, f.Gen}, &rep)
+}
+
+func (b *inbox) refuseLocked(s *inSlot, gen uint64) {
+	*s = inSlot{gen: gen, state: done, at: b.e.now(), rep: wire.Report{
+		Outcome: wire.NeverRan, Error: &wire.Error{Message: "the command did not arrive"}}}
+}
+
+func (b *inbox) cancel(f *wire.Frame) {
+	b.mu.Lock()
+	s := b.slot(f.Slot)
+	if s == nil || f.Gen < s.gen {
+		b.mu.Unlock()
+		return
+	}
+	if f.Gen > s.gen { // it was lost on the way; and now it shall not come
+		b.refuseLocked(s, f.Gen)
+		rep := s.rep
+		b.mu.Unlock()
+		b.send(Ref{f.Slot, f.Gen}, &rep)
+		return
+	}
+	in := s.in
+	b.mu.Unlock()
+	if in != nil {
+		in.Cancel(context.Canceled)
+	}
+}
+
+// each calls f with the commands that run now.
+func (b *inbox) each(f func(*Inbound)) {
+	b.mu.Lock()
+	var ins []*Inbound
+	for i := range b.slots {
+		if s := &b.slots[i]; s.state == running {
+			ins = append(ins, s.in)
+		}
+	}
+	b.mu.Unlock()
+	for _, in := range ins {
+		f(in)
+	}
+}
+
+// sweep forgets results that were surely received, or that nobody asked for.
+func (b *inbox) sweep(now int64) {
+	b.mu.Lock()
+	for i := range b.slots {
+		s := &b.slots[i]
+		if s.state != done {
+			continue
+		}
+		age := time.Duration(now - s.at)
+		if age > forget || age > forgetPayload && len(s.rep.Payload) > 0 {
+			s.state, s.rep = forgotten, wire.Report{}
+		}
+	}
+	b.mu.Unlock()
+}
+
+// tookUp counts a send that starts, and tells the source in time.
+func (b *inbox) tookUp() {
+	b.mu.Lock()
+	b.sends++
+	n := b.sends
+	tell := n-b.told >= window/4
+	if tell {
+		b.told = n
+	}
+	b.mu.Unlock()
+	if tell {
+		b.back.append(16, func(p []byte) []byte { return wire.AppendCredit(p, n) })
+	}
+}

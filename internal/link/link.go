@@ -1,0 +1,280 @@
+package link
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/distgear/distgear/internal/wire"
+)
+
+const (
+	// Slots is how many commands may be in flight from one endpoint to
+	// another.
+	Slots = 1 << 18
+	// window is how many sends may be on their way from one endpoint to
+	// another without having been taken up.
+	window = 1 << 14
+	// maxBatch is the size of a message, in bytes, after which a new one begins.
+	maxBatch = 64 << 10
+	// maxBuffered is how many bytes may wait for one destination.
+	maxBuffered = 64 << 20
+	// forget is how long the source keeps a slot after the destination's
+	// session is over, and the destination an outcome that nobody asked for.
+	forget = 10 * time.Minute
+	// forgetPayload is how long the destination keeps a result.
+	forgetPayload = time.Minute
+)
+
+// Receiver is told what became of a command. Report may be called more than
+// once: first with unknown, and later with what came to be known (Late). It is
+// called from the connection's goroutine: it must not block, and the payload
+// is its to keep.
+type Receiver interface{ Report(r wire.Report) }
+
+// Ref names a command in flight.
+type Ref struct {
+	slot uint32
+	gen  uint64
+}
+
+// slot is a place for one command at a time; see the package comment.
+type slot struct {
+	gen   uint64
+	to    Receiver // nil: nobody waits any more
+	sent  int64    // ns since the endpoint's start
+	lost  int64    // when to report unknown; 0: never, or done
+	asks  uint8    // how often it was asked for
+	taken bool
+	told  bool // unknown was reported
+}
+
+// out is the way to one destination.
+type out struct {
+	e       *Endpoint
+	to      ID
+	subject string
+
+	mu     sync.Mutex
+	buf    []byte   // the message being filled; empty means none
+	full   [][]byte // messages ready to go
+	spare  []byte
+	bytes  int  // buffered in all
+	queued bool // on the endpoint's list of who has something to send
+
+	smu   sync.Mutex
+	slots []slot
+	free  []uint32 // last in, first out: few slots, used often
+	used  int
+	over  int64 // ns since start when its session was told to be over; 0: it is not
+
+	sent   uint64 // sends, under smu
+	taken  uint64 // sends taken up there, under smu
+	credit chan struct{}
+
+	load atomic.Int64 // used slots, for balancing
+}
+
+// append adds a frame to the message being filled. f appends it.
+func (o *out) append(size int, f func(b []byte) []byte) bool {
+	o.mu.Lock()
+	if o.bytes+size > maxBuffered {
+		o.mu.Unlock()
+		return false
+	}
+	o.reserve(size)
+	n := len(o.buf)
+	o.buf = f(o.buf)
+	o.bytes += len(o.buf) - n
+	o.kickLocked()
+	return true
+}
+
+func (o *out) reserve(size int) {
+	if len(o.buf) > 0 && len(o.buf)+size > maxBatch {
+		o.full = append(o.full, o.buf)
+		o.buf = nil
+	}
+	if len(o.buf) == 0 {
+		if o.buf = o.spare; o.buf == nil {
+			o.buf = make([]byte, 0, 4096)
+		}
+		o.spare = nil
+		o.buf = append(o.buf[:0], o.e.header...)
+	}
+}
+
+// kickLocked puts o on the flusher's list and unlocks.
+func (o *out) kickLocked() {
+	kick := !o.queued
+	o.queued = true
+	o.mu.Unlock()
+	if kick {
+		o.e.dirty(o)
+	}
+}
+
+// flush publishes what piled up.
+func (o *out) flush() {
+	for {
+		o.mu.Lock()
+		full, buf := o.full, o.buf
+		o.full, o.buf, o.bytes = nil, nil, 0
+		if len(full) == 0 && len(buf) == 0 {
+			o.queued = false
+			o.mu.Unlock()
+			return
+		}
+		o.mu.Unlock()
+		// An error loses the frames. Who misses an answer asks for it.
+		for _, b := range full {
+			_ = o.e.cfg.Conn.Publish(o.subject, b)
+		}
+		if len(buf) > 0 {
+			_ = o.e.cfg.Conn.Publish(o.subject, buf)
+		}
+		if cap(buf) <= 2*maxBatch {
+			o.mu.Lock()
+			if o.spare == nil {
+				o.spare = buf[:0]
+			}
+			o.mu.Unlock()
+		}
+	}
+}
+
+// take occupies a slot.
+func (o *out) take(r Receiver, lost int64, reserve int) (Ref, error) {
+	o.smu.Lock()
+	defer o.smu.Unlock()
+	if o.over != 0 {
+		return Ref{}, ErrOver
+	}
+	if o.used >= Slots-reserve {
+		return Ref{}, ErrOverloaded
+	}
+	var i uint32
+	if n := len(o.free); n > 0 {
+		i = o.free[n-1]
+		o.free = o.free[:n-1]
+	} else {
+		i = uint32(len(o.slots))
+		o.slots = append(o.slots, slot{})
+	}
+	s := &o.slots[i]
+	*s = slot{gen: s.gen + 1, to: r, sent: o.e.now(), lost: lost, taken: true}
+	o.used++
+	o.load.Store(int64(o.used))
+	return Ref{i, s.gen}, nil
+}
+
+// release frees a slot whose outcome is known and returns who waits for it.
+func (o *out) release(ref Ref) (to Receiver, late bool) {
+	o.smu.Lock()
+	defer o.smu.Unlock()
+	s := o.find(ref)
+	if s == nil {
+		return nil, false
+	}
+	to, late = s.to, s.told
+	o.freeLocked(ref.slot)
+	return to, late
+}
+
+func (o *out) freeLocked(i uint32) {
+	s := &o.slots[i]
+	s.taken, s.to = false, nil
+	o.free = append(o.free, i)
+	o.used--
+	o.load.Store(int64(o.used))
+}
+
+func (o *out) find(ref Ref) *slot {
+	if int(ref.slot) >= len(o.slots) {
+		return nil
+	}
+	if s := &o.slots[ref.slot]; s.taken && s.gen == ref.gen {
+		return s
+	}
+	return nil
+}
+
+// sweep asks for what is outstanding, reports what is lost, and forgets what
+// is hopeless. With all it asks for everything at once.
+func (o *out) sweep(now int64, all bool) {
+	var lost []Receiver
+	var asks []Ref
+	o.smu.Lock()
+	if o.used > 0 {
+		for i := range o.slots {
+			s := &o.slots[i]
+			if !s.taken {
+				continue
+			}
+			if o.over != 0 {
+				if now-o.over > int64(forget) {
+					o.freeLocked(uint32(i))
+				}
+				continue
+			}
+			if s.lost != 0 && now >= s.lost {
+				s.lost, s.told = 0, true
+				if s.to != nil {
+					lost = append(lost, s.to)
+				}
+			}
+			if all || now-s.sent > askAfter(s.asks) {
+				if s.asks < 200 {
+					s.asks++
+				}
+				asks = append(asks, Ref{uint32(i), s.gen})
+			}
+		}
+	}
+	o.smu.Unlock()
+	for _, r := range asks {
+		o.append(32, func(b []byte) []byte { return wire.AppendSlot(b, wire.TAsk, r.slot, r.gen) })
+	}
+	for _, r := range lost {
+		r.Report(wire.Report{})
+	}
+}
+
+// askAfter is the age in ns at which a slot is asked for the (n+1)th time:
+// 1 s, 3 s, 7 s, 15 s, 31 s, then every 30 s.
+func askAfter(n uint8) int64 {
+	if n < 5 {
+		return int64(time.Second) * (2<<n - 1)
+	}
+	return int64(time.Second) * (31 + 30*(int64(n)-4))
+}
+
+// end reports every slot as unknown and over: the destination's session has
+// ended. The slots stay taken for a while: what comes late is still told.
+func (o *out) end(now int64) {
+	var to []Receiver
+	o.smu.Lock()
+	if o.over == 0 {
+		o.over = now
+		for i := range o.slots {
+			if s := &o.slots[i]; s.taken {
+				s.lost, s.told = 0, true
+				if s.to != nil {
+					to = append(to, s.to)
+				}
+			}
+		}
+	}
+	o.smu.Unlock()
+	o.wakeSenders()
+	for _, r := range to {
+		r.Report(wire.Report{Over: true})
+	}
+}
+
+func (o *out) wakeSenders() {
+	select {
+	case o.credit <- struct{}{}:
+	default:
+	}
+}
