@@ -1,0 +1,180 @@
+package deps
+
+import (
+	"go/ast"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// A room is one line of the import policy.
+type room struct {
+	path string // folder; a final /... means each package below it
+	pure bool   // no clock, no goroutine, no I/O: of the standard library only what pureStd lists, and nothing of ours that is not pure
+	may  string // what else it may import: folders of ours ("." is the root, a final /... what is below), modules by path
+}
+
+const (
+	nats   = "github.com/nats-io/nats-server/v2 github.com/nats-io/nats.go"
+	screen = "charm.land/bubbletea/v2 charm.land/lipgloss/v2 github.com/charmbracelet/colorprofile github.com/charmbracelet/x/term github.com/charmbracelet/x/ansi"
+)
+
+// policy is docs/design.md's picture as a table, from the bottom up. Imports point down only. A package that is not here fails the test: add its line, and
+// think about the arrow. Rooms of one level that users import (gateway, geartest, later executor, shared, space) do not import each other.
+var policy = []room{
+	{path: "internal/wire", pure: true},
+	{path: "internal/plan", pure: true},
+	{path: "internal/machine/...", pure: true},
+	{path: "internal/codec", may: "github.com/bytedance/sonic github.com/go-json-experiment/json github.com/goccy/go-json"},
+	{path: "internal/runner"},
+	{path: "internal/engine", may: nats}, // the only one that knows NATS
+	{path: "internal/link", may: "internal/wire internal/engine internal/runner internal/codec"},
+	{path: "internal/session", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/machine/... github.com/shirou/gopsutil/v4"},
+	{path: "hub", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},
+	{path: ".", may: "hub internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/... internal/plan " +
+		"go.yaml.in/yaml/v4 github.com/shirou/gopsutil/v4"},
+	{path: "gateway", may: "."},
+	{path: "geartest", may: ". go.uber.org/goleak"},
+	{path: "internal/cli", may: ". gateway internal/cli/... github.com/spf13/cobra " + screen},
+	{path: "internal/cli/...", may: ". gateway internal/cli/... github.com/spf13/cobra " + screen},
+	{path: "cmd/distgear", may: "internal/cli"},
+	{path: "examples/...", may: ". gateway examples/..."},
+	{path: "internal/deps"},
+}
+
+// instruments is what test files may import besides what their room may: geartest, and what tests of the rooms above and beside are written with.
+const instruments = "geartest go.uber.org/goleak github.com/rogpeppe/go-internal github.com/anishathalye/porcupine internal/engine " + nats
+
+// pureStd is the part of the standard library that pure packages are written with. time is for Duration and Time; what reads the clock is refused below.
+var pureStd = strings.Fields("bytes cmp encoding/binary encoding/json errors fmt hash/fnv hash/maphash iter maps math math/bits math/rand/v2 " +
+	"reflect slices sort strconv strings time unicode unicode/utf8")
+
+// impure are functions of pureStd that look at the world.
+var impure = map[string][]string{
+	"time":         strings.Fields("Now Since Until After AfterFunc Tick NewTimer NewTicker Sleep Local LoadLocation"),
+	"math/rand/v2": strings.Fields("Int IntN Int64 Int64N Int32 Int32N Uint32 Uint32N Uint64 Uint64N UintN N Float64 Float32 Perm Shuffle NormFloat64 ExpFloat64"),
+	"fmt":          strings.Fields("Print Printf Println Scan Scanf Scanln"),
+}
+
+func (r room) holds(pkg string) bool { return covers(r.path, pkg) }
+
+// covers reports whether an entry of the table means p: itself, what is below it if it ends in /..., or a package of that module.
+func covers(entry, p string) bool {
+	if below, ok := strings.CutSuffix(entry, "/..."); ok {
+		return strings.HasPrefix(p, below+"/")
+	}
+	return entry == p || strings.Contains(strings.SplitN(entry, "/", 2)[0], ".") && entry != "." && strings.HasPrefix(p, entry+"/")
+}
+
+func allowed(list, p string) bool {
+	return slices.ContainsFunc(strings.Fields(list), func(e string) bool { return covers(e, p) })
+}
+
+func roomOf(pkg string) (room, bool) {
+	i := slices.IndexFunc(policy, func(r room) bool { return r.holds(pkg) })
+	if i < 0 {
+		return room{}, false
+	}
+	return policy[i], true
+}
+
+func TestImports(t *testing.T) {
+	tr := load(t)
+	tr.each(func(pkg string, f *file) {
+		if own(pkg) {
+			return
+		}
+		r, ok := roomOf(pkg)
+		if !ok {
+			t.Errorf("%s: package %s is not in the import policy (internal/deps/policy_test.go)", f.path, pkg)
+			return
+		}
+		for _, imp := range f.imports() {
+			switch {
+			case imp == "C" || imp == "plugin":
+				t.Errorf("%s imports %s", f.path, imp)
+			case f.test && (imp == pkg || std(imp, tr) || allowed(r.may, imp) || allowed(instruments, imp)):
+			case f.test && tr.packages[imp] != nil && above(imp, pkg):
+				// An external test may look at its room through the rooms above it; Go itself refuses a cycle.
+			case !f.test && r.pure && std(imp, tr) && !slices.Contains(pureStd, imp):
+				t.Errorf("%s: a pure package imports %s", f.path, imp)
+			case !f.test && std(imp, tr):
+			case !f.test && allowed(r.may, imp) && (!r.pure || pureRoom(imp)):
+			default:
+				t.Errorf("%s: package %s may not import %s", f.path, pkg, imp)
+			}
+		}
+		if r.pure && !f.test {
+			checkPure(t, tr, f)
+		}
+	})
+}
+
+// own reports whether a folder belongs to a module of its own, which may import what it likes: bench holds rivals, tools the tools.
+func own(pkg string) bool {
+	first, _, _ := strings.Cut(pkg, "/")
+	return first == "bench" || first == "tools"
+}
+
+func pureRoom(pkg string) bool { r, ok := roomOf(pkg); return ok && r.pure }
+
+// above reports whether a comes later in the policy than b.
+func above(a, b string) bool {
+	index := func(p string) int { return slices.IndexFunc(policy, func(r room) bool { return r.holds(p) }) }
+	return index(a) > index(b)
+}
+
+// checkPure refuses goroutines, channels and functions that look at the clock or at shared randomness.
+func checkPure(t *testing.T, tr *tree, f *file) {
+	t.Helper()
+	names := map[string]string{} // name of the import in the file → path
+	for _, spec := range f.ast.Imports {
+		p, _ := strconv.Unquote(spec.Path.Value)
+		name := p[strings.LastIndex(p, "/")+1:]
+		if p == "math/rand/v2" {
+			name = "rand"
+		}
+		if spec.Name != nil {
+			name = spec.Name.Name
+		}
+		names[name] = p
+	}
+	ast.Inspect(f.ast, func(n ast.Node) bool {
+		at := func(what string) { t.Errorf("%s: a pure package uses %s", tr.fset.Position(n.Pos()), what) }
+		switch n := n.(type) {
+		case *ast.GoStmt:
+			at("a goroutine")
+		case *ast.SelectStmt, *ast.SendStmt, *ast.ChanType:
+			at("channels")
+		case *ast.SelectorExpr:
+			if x, ok := n.X.(*ast.Ident); ok && slices.Contains(impure[names[x.Name]], n.Sel.Name) {
+				at(x.Name + "." + n.Sel.Name)
+			}
+		}
+		return true
+	})
+}
+
+// TestPolicyTable checks the table itself: each arrow points to a line above it, or to a package of its own room.
+func TestPolicyTable(t *testing.T) {
+	seen := map[string]bool{}
+	for i, r := range policy {
+		if seen[r.path] {
+			t.Errorf("%s is there twice", r.path)
+		}
+		seen[r.path] = true
+		for _, e := range strings.Fields(r.may) {
+			if strings.Contains(strings.SplitN(e, "/", 2)[0], ".") && e != "." {
+				continue // a module
+			}
+			at := slices.IndexFunc(policy, func(q room) bool { return q.path == e })
+			if at < 0 || at > i && e != r.path+"/..." {
+				t.Errorf("%s may import %s, which is not below it", r.path, e)
+			}
+			if r.pure && (at < 0 || !policy[at].pure) {
+				t.Errorf("%s is pure and may import %s, which is not", r.path, e)
+			}
+		}
+	}
+}
