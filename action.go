@@ -1,0 +1,329 @@
+package distgear
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+const (
+	defaultTimeout = 30 * time.Second
+	defaultQueue   = 10 * time.Second
+	// lostMargin is how long after its timeouts a report may come before the
+	// outcome counts as unknown.
+	lostMargin = 5 * time.Second
+)
+
+// Action is a named function that nodes offer, and its inverse. The same value
+// is the handler where it runs and the handle where it is called. Fields must
+// not change once it is in use; the value must not be copied then.
+type Action[In, Out any] struct {
+	Name string // its kind
+	// Do does it. Its context ends at Timeout, or when it is cancelled.
+	Do func(context.Context, In) (Out, error)
+	// Undo undoes what Do did, or may have done: it must accept that there is
+	// nothing to undo, and to be called again. Nil means nothing to compensate.
+	Undo func(context.Context, Did[In, Out]) error
+	// Idempotent: doing it twice is doing it once. Without it an unknown outcome
+	// is never tried on another node, and a dirty failure never again.
+	Idempotent bool
+	Timeout    time.Duration // per attempt, once started; zero means 30s
+	Queue      time.Duration // an attempt that has not started by then never will; zero means 10s
+	Retries    int           // further attempts after a failure; zero means none
+
+	copies  copies
+	replies sync.Pool // of chan struct{}
+}
+
+// Did is what an Undo is told.
+type Did[In, Out any] struct {
+	In      In
+	Out     Out      // the zero value unless Outcome is OK
+	Outcome Outcome  // OK, FailedDirty or Unknown
+	Err     error    // what Do reported; nil when OK
+	Key     string   // of the step; the same that KeyOf told Do, but for its end
+	Node    NodeName // where Do ran
+}
+
+// Kind implements Handler.
+func (a *Action[In, Out]) Kind() string { return a.Name }
+
+func (a *Action[In, Out]) valid() error {
+	if a.Do == nil {
+		return errors.New("an action needs Do")
+	}
+	if a.Timeout < 0 || a.Queue < 0 || a.Retries < 0 {
+		return errors.New("Timeout, Queue and Retries must not be negative")
+	}
+	return nil
+}
+
+// Serve implements Handler.
+func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) {
+	if c.Undo {
+		return nil, a.serveUndo(ctx, c)
+	}
+	var in In
+	if err := codec.Decode(c.Input, &in); err != nil {
+		return nil, Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)))
+	}
+	out, err := a.Do(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return encodeResult(a.Name, out)
+}
+
+func encodeResult[Out any](kind string, out Out) ([]byte, error) {
+	b, err := codec.Append(nil, out)
+	if err != nil {
+		return nil, Permanent(fmt.Errorf("%w: result of %s: %w", ErrInvalid, kind, err))
+	}
+	return b, nil
+}
+
+func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
+	u, err := wire.ParseUndo(c.Input)
+	if err != nil {
+		return fmt.Errorf("%w: undo of %s: %w", ErrInvalid, a.Name, err)
+	}
+	if a.Undo == nil {
+		return fmt.Errorf("%w: %s has no undo on this node", ErrInvalid, a.Name)
+	}
+	d := Did[In, Out]{Outcome: Outcome(u.Outcome), Key: c.Key, Node: NodeName(u.Node)}
+	if err := codec.Decode(u.In, &d.In); err != nil {
+		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)
+	}
+	if u.Outcome == wire.OK {
+		if err := codec.Decode(u.Out, &d.Out); err != nil {
+			return fmt.Errorf("%w: result of %s: %w", ErrInvalid, a.Name, err)
+		}
+	} else if u.Message != "" {
+		d.Err = errors.New(u.Message)
+	}
+	return a.Undo(ctx, d)
+}
+
+// Call runs the action at a target and waits. When ctx ends first the command
+// is cancelled and the error wraps ErrUnknown and the cause. Failures that a
+// node reported are a *RemoteError; OutcomeOf tells what is known. Attempts
+// after the first follow Retries and Idempotent.
+//
+// On the same node, values that nobody could change behind the other's back
+// are handed over as they are; all others are encoded and decoded as on the
+// way to another node.
+func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (Out, error) {
+	var none Out
+	if err := ctx.Err(); err != nil {
+		return none, fmt.Errorf("%w: %w", ErrInvalid, context.Cause(ctx))
+	}
+	at, err := n.place(on, a.Name, "", 0)
+	if err == nil && at.life == n.id && a.Retries == 0 && a.copies.ok(a) {
+		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
+			return a.callHere(ctx, n, o, in)
+		}
+	}
+	c := wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout)}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	b, encErr := codec.Append(buf.b[:0], in)
+	if encErr != nil {
+		return none, fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, encErr)
+	}
+	if len(b) > MaxPayload {
+		return none, tooLarge(a.Name, len(b))
+	}
+	if at.life == n.id {
+		c.Input = append([]byte(nil), b...) // the command may outlive this call
+	} else {
+		buf.b, c.Input = b, b
+	}
+	policy := plan.Policy{Retries: a.Retries, Idempotent: a.Idempotent}
+	for attempt := 1; ; attempt++ {
+		var r wire.Report
+		if err == nil {
+			c.Attempt = uint32(attempt)
+			queue := or(a.Queue, defaultQueue)
+			c.Start = n.now().Add(queue).UnixMilli()
+			r, err = n.ask(ctx, at, &c, queue+or(a.Timeout, defaultTimeout)+lostMargin)
+			if err == nil && r.Outcome == wire.OK {
+				var out Out
+				if err := codec.Decode(r.Payload, &out); err != nil {
+					return none, fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, a.Name, at.node, err)
+				}
+				return out, nil
+			}
+			if err == nil {
+				err = reportError(r, at.node, a.Name)
+			}
+		}
+		if ctx.Err() != nil || a.Retries == 0 {
+			return none, err
+		}
+		next, wait := policy.Next(lastOf(n, err, r, at, on, attempt), rand.Float64())
+		if next != plan.Again {
+			return none, err
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return none, err
+		}
+		at, err = n.place(on, a.Name, "", at.life)
+	}
+}
+
+// lastOf tells the policy about an attempt that failed.
+func lastOf(n *Node, err error, r wire.Report, at place, on Target, attempt int) plan.Last {
+	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: on.name == "", Attempt: attempt}
+	if e, ok := errors.AsType[*RemoteError](err); ok {
+		l.Permanent, l.After = e.permanent, e.after
+	}
+	l.SameNode = l.Outcome == plan.Unknown && !r.Over
+	return l
+}
+
+// Send hands a command over and does not ask what became of it: it runs at
+// most once. It blocks while the node is too far behind.
+func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) error {
+	at, err := n.place(on, a.Name, "", 0)
+	if err != nil {
+		return err
+	}
+	buf := getBuffer()
+	defer putBuffer(buf)
+	if buf.b, err = codec.Append(buf.b[:0], in); err != nil {
+		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)
+	}
+	if len(buf.b) > MaxPayload {
+		return tooLarge(a.Name, len(buf.b))
+	}
+	c := wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: buf.b}
+	if at.life == n.id {
+		c.Input = append([]byte(nil), buf.b...)
+		_, err = n.start(at, &c, 0, nobody{})
+		return err
+	}
+	if err := n.end.Send(ctx, at.life, &c); err != nil {
+		return linkError(err, at)
+	}
+	return nil
+}
+
+type nobody struct{}
+
+// Report implements link.Receiver.
+func (nobody) Report(wire.Report) {}
+
+// call is a call to this very node with values as they are.
+type call[In, Out any] struct {
+	runner.Context
+	a    *Action[In, Out]
+	n    *Node
+	o    *offer
+	in   In
+	out  Out
+	rep  wire.Report
+	done chan struct{} // 1: the caller may be gone
+}
+
+func (a *Action[In, Out]) callHere(ctx context.Context, n *Node, o *offer, in In) (Out, error) {
+	done, _ := a.replies.Get().(chan struct{})
+	if done == nil {
+		done = make(chan struct{}, 1)
+	}
+	c := &call[In, Out]{a: a, n: n, o: o, in: in, done: done}
+	c.SetDeadline(time.Now().Add(or(a.Timeout, defaultTimeout)))
+	n.active.Add(1)
+	o.inFlight.Add(1)
+	n.pool.Go(c)
+	if ctx.Done() == nil {
+		<-done
+	} else {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			c.Cancel(context.Canceled)
+			var none Out
+			return none, gaveUp(ctx, a.Name, n.name)
+		}
+	}
+	a.replies.Put(done)
+	if c.rep.Outcome != wire.OK {
+		return c.out, reportError(c.rep, n.name, a.Name)
+	}
+	return c.out, nil
+}
+
+// Run implements runner.Task.
+func (c *call[In, Out]) Run() {
+	out, err := c.protected()
+	if err == nil {
+		c.out, c.rep.Outcome = out, wire.OK
+	} else {
+		c.rep = failed(&c.Context, err)
+	}
+	c.o.inFlight.Add(-1)
+	c.n.finished()
+	c.done <- struct{}{}
+}
+
+func (c *call[In, Out]) protected() (out Out, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &panicError{v, string(debug.Stack())}
+		}
+	}()
+	return c.a.Do(c, c.in)
+}
+
+// copies remembers whether an action's values may be handed over as they are.
+type copies struct {
+	once sync.Once
+	yes  bool
+}
+
+func (c *copies) ok(a interface{ plain() bool }) bool {
+	c.once.Do(func() { c.yes = a.plain() })
+	return c.yes
+}
+
+func (a *Action[In, Out]) plain() bool { return codec.Copies[In]() && codec.Copies[Out]() }
+
+// buffer is a reusable space for an encoded input.
+type buffer struct{ b []byte }
+
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+func getBuffer() *buffer { return buffers.Get().(*buffer) }
+
+func putBuffer(b *buffer) {
+	if cap(b.b) <= 64<<10 { // a rare giant is not kept
+		buffers.Put(b)
+	}
+}
+
+func tooLarge(kind string, n int) error {
+	return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, kind, n, MaxPayload)
+}
+
+func or(d, zero time.Duration) time.Duration {
+	if d == 0 {
+		return zero
+	}
+	return d
+}
+
+func millis(d, zero time.Duration) uint32 { return uint32(min(or(d, zero).Milliseconds(), 1<<31)) }
+
+var _ link.Receiver = nobody{}

@@ -1,0 +1,296 @@
+package distgear
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// Event is a named occurrence, raised once and handled by one node. The same
+// value is the handler there and the handle where it is raised. Fields must
+// not change once it is in use.
+type Event[In, Out any] struct {
+	Name string // its kind
+	// Durable events survive whoever dies. Not in this version: Handle and Raise
+	// refuse them.
+	Durable bool
+	// On handles it: it makes plans and runs them with r.Do. ctx ends when the
+	// run is cancelled or Timeout is over; a rollback goes on all the same.
+	On      func(ctx context.Context, r *Run, in In) (Out, error)
+	Timeout time.Duration // of a run, going forward; zero means none
+}
+
+// Kind implements Handler.
+func (e *Event[In, Out]) Kind() string { return e.Name }
+
+func (e *Event[In, Out]) event() {}
+
+func (e *Event[In, Out]) valid() error {
+	if e.On == nil {
+		return errors.New("an event needs On")
+	}
+	if e.Timeout < 0 {
+		return errors.New("Timeout must not be negative")
+	}
+	return e.durable()
+}
+
+func (e *Event[In, Out]) durable() error {
+	if e.Durable {
+		return errors.New("durable events are not in this version: set Durable to false")
+	}
+	return nil
+}
+
+// Serve implements Handler.
+func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) {
+	n := c.node
+	if n == nil {
+		return nil, fmt.Errorf("%w: event %s was served outside of a node", ErrInvalid, e.Name)
+	}
+	if c.Undo {
+		return nil, n.runs.unwind(ctx, c.Key)
+	}
+	r, twin, err := n.runs.begin(e.Name, c)
+	if err != nil {
+		return nil, err
+	}
+	if twin != nil { // raised again under the same ID
+		return twin.wait(ctx)
+	}
+	var in In
+	if err := codec.Decode(c.Input, &in); err != nil {
+		err = Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)))
+		return n.runs.end(r, nil, err)
+	}
+	if m, ok := any(in).(Member); ok && e.Name == NodeJoin {
+		r.joining = m.Name
+	}
+	out, err := e.handle(ctx, r, in)
+	if err != nil {
+		return n.runs.end(r, nil, err)
+	}
+	b, err := encodeResult(e.Name, out)
+	return n.runs.end(r, b, err)
+}
+
+// handle calls On. A panic ends the run before it goes on to the node.
+func (e *Event[In, Out]) handle(ctx context.Context, r *Run, in In) (out Out, err error) {
+	normal := false
+	defer func() {
+		if !normal {
+			v := recover()
+			_, _ = r.n.runs.end(r, nil, fmt.Errorf("panic: %v", v))
+			panic(v)
+		}
+	}()
+	out, err = e.On(ctx, r, in)
+	normal = true
+	return out, err
+}
+
+// RaiseOption is an option of Raise: Delay or ID.
+type RaiseOption interface{ raise(*raising) }
+
+type raising struct {
+	delay time.Duration
+	id    string
+}
+
+type (
+	delayOption time.Duration
+	idOption    string
+)
+
+func (d delayOption) raise(r *raising) { r.delay = time.Duration(d) }
+func (d idOption) raise(r *raising)    { r.id = string(d) }
+
+// Delay raises the event after d. Until then it is held by the raising node,
+// and lost with it.
+func Delay(d time.Duration) RaiseOption { return delayOption(d) }
+
+// ID names the run. Raising the event again under the same ID, with the same
+// input, answers with the same run while the node that handles it remembers;
+// another input is ErrConflict. At most 200 bytes, without / and blanks.
+func ID(id string) RaiseOption { return idOption(id) }
+
+// Future is a handle on the result of a run. It is safe for concurrent use.
+type Future[T any] struct {
+	id   RunID
+	done chan struct{}
+	once sync.Once
+	out  T
+	err  error
+}
+
+// ID is the id of the run.
+func (f *Future[T]) ID() RunID { return f.id }
+
+// Done is closed when the outcome is known, or known to be unknown.
+func (f *Future[T]) Done() <-chan struct{} { return f.done }
+
+// Wait waits for the result. When ctx ends first the run goes on, and the
+// error is ctx's cause.
+func (f *Future[T]) Wait(ctx context.Context) (T, error) {
+	select {
+	case <-f.done:
+		return f.out, f.err
+	default:
+	}
+	select {
+	case <-f.done:
+		return f.out, f.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// resolve sets the outcome; only the first counts.
+func (f *Future[T]) resolve(out T, err error) {
+	f.once.Do(func() {
+		f.out, f.err = out, err
+		close(f.done)
+	})
+}
+
+// raised receives the outcome of a run.
+type raised[Out any] struct {
+	Future[Out]
+	n    *Node
+	kind string
+	at   place
+	told atomic.Bool
+}
+
+// Report implements link.Receiver.
+func (r *raised[Out]) Report(rep wire.Report) {
+	if r.told.Swap(true) {
+		return
+	}
+	var out Out
+	err := reportError(rep, r.at.node, r.kind)
+	if err == nil {
+		if e := codec.Decode(rep.Payload, &out); e != nil {
+			err = fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, r.kind, r.at.node, e)
+		}
+	}
+	r.resolve(out, err)
+}
+
+// Raise raises the event: at this node if it handles it, else at the least
+// loaded that does. It returns once the event was sent; an error means that it
+// was not. The future's error is a *RemoteError when the handler failed, and
+// wraps ErrUnknown when the node that handled it was lost.
+func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...RaiseOption) (*Future[Out], error) {
+	var o raising
+	for _, opt := range opts {
+		opt.raise(&o)
+	}
+	if err := errors.Join(e.durable(), o.check(), context.Cause(ctx)); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, e.Name, err)
+	}
+	b, err := codec.Append(nil, in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)
+	}
+	if len(b) > MaxPayload {
+		return nil, tooLarge(e.Name, len(b))
+	}
+	r := &raised[Out]{n: n, kind: e.Name}
+	r.done = make(chan struct{})
+	r.id = RunID(o.id)
+	if o.id == "" {
+		r.id = n.runs.newID()
+	}
+	c := wire.Command{Kind: e.Name, Key: string(r.id), Input: b, Run: uint32(min(e.Timeout.Milliseconds(), 1<<31))}
+	if o.delay > 0 {
+		return e.later(n, r, &c, o)
+	}
+	if err := r.send(&c, o.id); err != nil {
+		return nil, err
+	}
+	return &r.Future, nil
+}
+
+// later holds a raise back; leaving ends it.
+func (e *Event[In, Out]) later(n *Node, r *raised[Out], c *wire.Command, o raising) (*Future[Out], error) {
+	if !n.known(e.Name) {
+		return nil, fmt.Errorf("%w: nobody handles %q", ErrNoNode, e.Name)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.leaving {
+		return nil, ErrLeft
+	}
+	n.wg.Go(func() {
+		t := time.NewTimer(o.delay)
+		defer t.Stop()
+		var none Out
+		select {
+		case <-t.C:
+			if err := r.send(c, o.id); err != nil {
+				r.resolve(none, err)
+			}
+		case <-n.stop:
+			r.resolve(none, ErrLeft)
+		}
+	})
+	return &r.Future, nil
+}
+
+func (r *raised[Out]) send(c *wire.Command, id string) (err error) {
+	if r.at, err = r.n.placeEvent(c.Kind, id); err != nil {
+		return err
+	}
+	_, err = r.n.start(r.at, c, 0, r)
+	return err
+}
+
+func (o *raising) check() error {
+	if o.delay < 0 {
+		return fmt.Errorf("delay %v is negative", o.delay)
+	}
+	if len(o.id) > 200 || bytes.ContainsAny([]byte(o.id), "/ \t\r\n") {
+		return fmt.Errorf("id %s: at most 200 bytes, without / and blanks", strconv.Quote(o.id))
+	}
+	return nil
+}
+
+// placeEvent chooses who handles an event: this node if it does. An event with
+// an ID always goes to the same node as long as the same nodes handle it
+// (rendezvous hashing: Thaler and Ravishankar 1998), so that the ID is known there.
+func (n *Node) placeEvent(kind, id string) (place, error) {
+	if n.offers.Load().m[kind] != nil {
+		if n.draining.Load() {
+			return place{}, ErrLeft
+		}
+		return place{n.name, n.id}, nil
+	}
+	if id == "" || n.session == nil {
+		return n.place(Any(), kind, "", 0)
+	}
+	var best place
+	var high uint64
+	for _, m := range n.session.View().Handling(kind) {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(m.Name + "/" + id)) // never fails
+		if s := h.Sum64(); best.life == 0 || s > high {
+			best, high = place{NodeName(m.Name), link.ID(m.Life)}, s
+		}
+	}
+	if best.life == 0 {
+		return place{}, fmt.Errorf("%w: no live node handles %q", ErrNoNode, kind)
+	}
+	return best, nil
+}

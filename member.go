@@ -1,0 +1,337 @@
+package distgear
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine/members"
+)
+
+// NodeName is the name of a node: unique among the live members of a cluster.
+type NodeName string
+
+// Member is a node as the others see it.
+type Member struct {
+	Name        NodeName          `json:"name"`
+	Incarnation uint64            `json:"incarnation"` // grows with every join under that name
+	State       MemberState       `json:"state"`
+	Since       time.Time         `json:"since"` // when it came into that state
+	Labels      map[string]string `json:"labels,omitempty"`
+	Kinds       []string          `json:"kinds,omitempty"` // the actions and events it handles, sorted
+	Version     string            `json:"version,omitempty"`
+	Load        Load              `json:"load"`
+}
+
+// Load is what a node last told about itself.
+type Load struct {
+	CPU         float64        `json:"cpu"`          // share of the host's processors in use, 0 to 1
+	Memory      uint64         `json:"memory"`       // bytes resident
+	MemoryTotal uint64         `json:"memory_total"` // bytes of the host
+	InFlight    int            `json:"in_flight"`    // commands it has not finished
+	Kinds       map[string]int `json:"kinds,omitempty"`
+}
+
+// MemberState is what the hub holds of a node.
+type MemberState uint8
+
+// The states. Only alive nodes are chosen by Any.
+const (
+	Joining MemberState = 1 + iota // being looked at by a handler of NodeJoin
+	Alive
+	Suspect // silent for half the TTL
+	Left    // on purpose
+	Lost    // silent for the TTL
+)
+
+var stateNames = [...]string{"", "joining", "alive", "suspect", "left", "lost"}
+
+// String is the state in a word.
+func (s MemberState) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// MarshalText writes the word.
+func (s MemberState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the word.
+func (s *MemberState) UnmarshalText(b []byte) error {
+	i := slices.Index(stateNames[:], string(b))
+	if i <= 0 {
+		return fmt.Errorf("%w: member state %q", ErrInvalid, b)
+	}
+	*s = MemberState(i)
+	return nil
+}
+
+// The events that the hub raises about nodes; their input is a Member. A node
+// that handles NodeJoin is asked about every other node before that counts as
+// a member: it may run a plan on it, and an error refuses it. NodeLost is
+// raised at least once, at one node that handles it, after a node was lost.
+const (
+	NodeJoin = "node.join"
+	NodeLost = "node.lost"
+)
+
+func member(m *members.Member) Member {
+	var out Member
+	out.Name, out.Incarnation, out.Since = NodeName(m.Name), m.Incarnation, m.Since
+	out.Labels, out.Kinds, out.Version = m.Labels, m.Kinds, m.Version
+	out.Load = Load(m.Load)
+	switch m.State {
+	case members.Joining:
+		out.State = Joining
+	case members.Alive:
+		out.State = Alive
+	case members.Suspect:
+		out.State = Suspect
+	case members.Left:
+		out.State = Left
+	default:
+		out.State = Lost
+	}
+	return out
+}
+
+// Members yields the members that are known now: alive, suspect, and for a
+// while those that left or were lost.
+func (n *Node) Members(ctx context.Context) iter.Seq2[Member, error] {
+	return func(yield func(Member, error) bool) {
+		for _, m := range n.view() {
+			if ctx.Err() != nil {
+				yield(Member{}, context.Cause(ctx))
+				return
+			}
+			if !yield(member(m), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Watch yields the members that are known now, then every change in the order
+// in which the hub made it, until ctx ends (no error) or the node has left
+// (ErrLeft). A watcher that is too slow misses states in between, never the last.
+func (n *Node) Watch(ctx context.Context) iter.Seq2[Member, error] {
+	return func(yield func(Member, error) bool) {
+		w := &watcher{n: n, wake: make(chan struct{}, 1)}
+		n.mu.Lock()
+		n.watchers[w] = true
+		for _, m := range n.view() {
+			w.put(member(m))
+		}
+		n.mu.Unlock()
+		defer func() {
+			n.mu.Lock()
+			delete(n.watchers, w)
+			n.mu.Unlock()
+		}()
+		for {
+			for _, m := range w.take() {
+				if !yield(m, nil) {
+					return
+				}
+			}
+			select {
+			case <-w.wake:
+			case <-ctx.Done():
+				return
+			case <-n.done:
+				yield(Member{}, ErrLeft)
+				return
+			}
+		}
+	}
+}
+
+// maxPending is how many changes a slow watcher may be behind before older
+// states of a member give way to newer ones.
+const maxPending = 1024
+
+// watcher holds the changes that a Watch has not yielded yet; n.mu guards it.
+type watcher struct {
+	n       *Node
+	pending []Member
+	wake    chan struct{} // 1: something is pending
+}
+
+func (w *watcher) put(m Member) {
+	if len(w.pending) >= maxPending {
+		w.pending = slices.DeleteFunc(w.pending, func(o Member) bool { return o.Name == m.Name })
+	}
+	w.pending = append(w.pending, m)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) take() []Member {
+	w.n.mu.Lock()
+	defer w.n.mu.Unlock()
+	ms := w.pending
+	w.pending = nil
+	return ms
+}
+
+// view is what this node knows of the members, by name.
+func (n *Node) view() []*members.Member {
+	if n.session == nil {
+		return []*members.Member{n.self()}
+	}
+	v := n.session.View()
+	ms := make([]*members.Member, 0, len(v.Members))
+	for _, m := range v.Members {
+		ms = append(ms, m)
+	}
+	slices.SortFunc(ms, func(a, b *members.Member) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return ms
+}
+
+// self is the view of a node alone.
+func (n *Node) self() *members.Member {
+	return &members.Member{
+		Name: string(n.name), Life: uint64(n.id), Incarnation: uint64(n.id), State: members.Alive,
+		Since: n.since, Labels: n.cfg.Labels, Kinds: n.kinds(), Version: Version, Load: n.load(),
+	}
+}
+
+// Target says where a command shall run. The zero value is Any().
+type Target struct {
+	name   NodeName
+	labels []string
+}
+
+// On is the node with that name.
+func On(name NodeName) Target { return Target{name: name} }
+
+// Any is the least loaded live node that handles the kind and has all the
+// labels, given as "key=value".
+func Any(labels ...string) Target { return Target{labels: labels} }
+
+// String is the target as records show it.
+func (t Target) String() string {
+	if t.name != "" {
+		return string(t.name)
+	}
+	if len(t.labels) == 0 {
+		return "any"
+	}
+	return fmt.Sprintf("any%v", t.labels)
+}
+
+func (t Target) check() error {
+	_, err := parseLabels(t.labels)
+	return err
+}
+
+// matches tells whether a node with these labels will do.
+func (t Target) matches(labels map[string]string) bool {
+	for _, l := range t.labels {
+		for i := range len(l) {
+			if l[i] == '=' {
+				if v, ok := labels[l[:i]]; !ok || v != l[i+1:] {
+					return false
+				}
+				break
+			}
+		}
+	}
+	return true
+}
+
+// place is where a command goes.
+type place struct {
+	node NodeName
+	life link.ID
+}
+
+// place chooses the node for a command. joining is a node that may be
+// addressed although it is no member yet; avoid one that was just tried.
+func (n *Node) place(t Target, kind string, joining NodeName, avoid link.ID) (place, error) {
+	here := place{n.name, n.id}
+	if t.name != "" {
+		if t.name == n.name {
+			return here, nil
+		}
+		if n.session != nil {
+			m := n.session.View().Members[string(t.name)]
+			if m != nil && (m.State == members.Alive || m.State == members.Suspect || m.State == members.Joining && t.name == joining) {
+				return place{t.name, link.ID(m.Life)}, nil
+			}
+		}
+		return place{}, fmt.Errorf("%w: node %q is not a live member", ErrNoNode, t.name)
+	}
+	best, low := place{}, 0
+	if o := n.offers.Load().m[kind]; o != nil && t.matches(n.cfg.Labels) && !n.draining.Load() {
+		best, low = here, int(n.active.Load())
+		if n.session == nil {
+			return best, nil
+		}
+	}
+	if n.session != nil {
+		ms := n.session.View().Handling(kind)
+		ties := 1
+		for _, m := range ms {
+			id := link.ID(m.Life)
+			if id == n.id || !t.matches(m.Labels) {
+				continue
+			}
+			load := m.Load.InFlight + n.end.Load(id)
+			if id == avoid {
+				load += 1 << 30 // only if there is no other
+			}
+			switch {
+			case best.life == 0 || load < low:
+				best, low, ties = place{NodeName(m.Name), id}, load, 1
+			case load == low && best.life != n.id:
+				if ties++; rand.IntN(ties) == 0 {
+					best = place{NodeName(m.Name), id}
+				}
+			}
+		}
+	}
+	if best.life == 0 {
+		return place{}, fmt.Errorf("%w: no live node handles %q%s", ErrNoNode, kind, t.suffix())
+	}
+	return best, nil
+}
+
+func (t Target) suffix() string {
+	if len(t.labels) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" with labels %v", t.labels)
+}
+
+// known tells whether any member, alive or not, handles the kind.
+func (n *Node) known(kind string) bool {
+	if n.offers.Load().m[kind] != nil {
+		return true
+	}
+	if n.session == nil {
+		return false
+	}
+	v := n.session.View()
+	if len(v.Handling(kind)) > 0 {
+		return true
+	}
+	for _, m := range v.Members {
+		if slices.Contains(m.Kinds, kind) {
+			return true
+		}
+	}
+	return false
+}

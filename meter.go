@@ -1,0 +1,46 @@
+package distgear
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/cpu"
+	"github.com/shirou/gopsutil/v4/mem"
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+// meter measures the host and the process, at most once in period.
+type meter struct {
+	mu   sync.Mutex
+	at   time.Time
+	proc *process.Process
+	last Load
+}
+
+const meterPeriod = time.Second
+
+func newMeter() *meter {
+	p, _ := process.NewProcess(int32(os.Getpid())) // nil where the system cannot tell
+	return &meter{proc: p}
+}
+
+func (m *meter) read() Load {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := time.Now(); now.Sub(m.at) >= meterPeriod {
+		m.at = now
+		if p, err := cpu.Percent(0, false); err == nil && len(p) == 1 { // since the last reading
+			m.last.CPU = p[0] / 100
+		}
+		if v, err := mem.VirtualMemory(); err == nil {
+			m.last.MemoryTotal = v.Total
+		}
+		if m.proc != nil {
+			if i, err := m.proc.MemoryInfo(); err == nil {
+				m.last.Memory = i.RSS
+			}
+		}
+	}
+	return m.last
+}

@@ -1,0 +1,366 @@
+package distgear
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/distgear/distgear/hub"
+	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/session"
+)
+
+// Version is the version of this library.
+const Version = "0.1.0"
+
+// MaxPayload is the largest encoded input or result, in bytes.
+const MaxPayload = 1_000_000
+
+// Handler serves the commands of one kind. Actions and Events are Handlers.
+type Handler interface {
+	// Kind is the name it is addressed by.
+	Kind() string
+	// Serve runs one command and returns its encoded result. ctx ends at the
+	// command's timeout and when it is cancelled.
+	Serve(ctx context.Context, c *Command) ([]byte, error)
+}
+
+// Node is one process that has joined a cluster, or stands alone. It is safe
+// for concurrent use.
+type Node struct {
+	cfg   Config
+	name  NodeName
+	id    link.ID
+	since time.Time
+
+	pool    *runner.Pool
+	hub     *hub.Hub         // nil unless this process hosts it
+	conn    *engine.Conn     // nil when alone
+	end     *link.Endpoint   // nil when alone
+	session *session.Session // nil when alone
+	meter   *meter
+	runs    *registry
+
+	offers   atomic.Pointer[offers]
+	builtin  map[string]func(context.Context, *Command) ([]byte, error)
+	active   atomic.Int64 // commands being served, and runs' late work
+	draining atomic.Bool
+	idle     chan struct{} // 1: active came to zero while draining
+
+	wg   sync.WaitGroup // late work of runs
+	done chan struct{}
+	stop chan struct{} // closed when leaving begins to be hard
+
+	mu       sync.Mutex
+	leaving  bool
+	err      error
+	watchers map[*watcher]bool
+}
+
+// offers is what a node handles; it is replaced, never changed.
+type offers struct{ m map[string]*offer }
+
+type offer struct {
+	h        Handler // wrapped
+	plain    Handler // as the user gave it; nil when Wrap may look at what passes
+	inFlight atomic.Int64
+}
+
+// Join makes this process a node: alone, hosting the hub (Serve), or of the
+// cluster whose hub is at Hub. It returns once the node counts as a member, or
+// with ErrRefused when the hub or a handler of NodeJoin will not have it.
+// It waits for a hub that is not there yet until ctx ends.
+func Join(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, name: cfg.Name, since: time.Now(), pool: runner.New(),
+		done: make(chan struct{}), stop: make(chan struct{}), idle: make(chan struct{}, 1),
+		watchers: map[*watcher]bool{},
+	}
+	n.id = link.NewID(n.since)
+	if n.name == "" {
+		host, _ := os.Hostname() // an empty one will do
+		host, _, _ = strings.Cut(host, ".")
+		n.name = NodeName(fmt.Sprintf("%s-%04x", max(host, "node"), uint64(n.id)&0xffff))
+	}
+	if err := members.CheckName(string(n.name)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	n.runs = newRegistry(n)
+	n.offers.Store(&offers{map[string]*offer{}})
+	n.builtin = n.runs.builtin()
+	if cfg.Serve == "" && cfg.Hub == "" {
+		return n, nil
+	}
+	if err := n.connect(ctx); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) connect(ctx context.Context) (err error) {
+	conn := engine.ConnConfig{
+		URLs: n.cfg.Hub, Token: n.cfg.Token, Name: n.cfg.Cluster + "/" + string(n.name), Logger: n.cfg.Logger,
+		OnUp: func() { n.end.Reconnected() },
+	}
+	if n.cfg.Serve != "" {
+		n.hub, err = hub.Start(ctx, hub.Config{
+			Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		conn.Server = n.hub.Server()
+	}
+	// The endpoint must stand before the connection may call it.
+	ready := make(chan struct{})
+	up := conn.OnUp
+	conn.OnUp = func() { <-ready; up() }
+	n.conn, err = engine.Dial(ctx, conn)
+	if err != nil {
+		close(ready)
+		return err
+	}
+	prefix := "dg." + n.cfg.Cluster
+	n.end, err = link.Open(link.Config{
+		ID: n.id, Name: string(n.name), Prefix: prefix, Conn: n.conn, Runner: n.pool, Serve: n.serveLink, Logger: n.cfg.Logger,
+	})
+	close(ready)
+	if err != nil {
+		return err
+	}
+	n.meter = newMeter()
+	n.session, err = session.Open(ctx, session.Config{
+		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
+		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,
+	})
+	if refused, ok := errors.AsType[*session.RefusedError](err); ok {
+		return fmt.Errorf("%w: %w", ErrRefused, refused)
+	}
+	return err
+}
+
+// Name is the node's name.
+func (n *Node) Name() NodeName { return n.name }
+
+// HubURL is what other processes set as Config.Hub; empty when alone.
+func (n *Node) HubURL() string {
+	if n.hub != nil {
+		return n.hub.URL()
+	}
+	return n.cfg.Hub
+}
+
+// Done is closed when the node has left.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err is why the node is done: nil before, ErrLeft after Leave.
+func (n *Node) Err() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.err
+}
+
+// Handle adds handlers. When it returns, the hub knows of them, unless it
+// cannot be reached: then it is told later. All faults are in one error, and
+// then none is added. It panics on a nil handler.
+func (n *Node) Handle(hs ...Handler) error {
+	n.mu.Lock()
+	old := n.offers.Load().m
+	m := make(map[string]*offer, len(old)+len(hs))
+	for k, o := range old {
+		m[k] = o
+	}
+	var faults []error
+	for _, h := range hs {
+		k := h.Kind()
+		if k == "" || len(k) > 128 || strings.HasPrefix(k, "_") || strings.ContainsAny(k, "/ \t\r\n") {
+			faults = append(faults, fmt.Errorf("kind %q: at most 128 bytes, without blanks or /, not starting with _", k))
+			continue
+		}
+		if v, ok := h.(interface{ valid() error }); ok {
+			if err := v.valid(); err != nil {
+				faults = append(faults, fmt.Errorf("%s: %w", k, err))
+				continue
+			}
+		}
+		if m[k] != nil {
+			faults = append(faults, fmt.Errorf("kind %q is handled here already", k))
+			continue
+		}
+		o := &offer{h: h, plain: h}
+		if n.cfg.Wrap != nil {
+			o.h, o.plain = n.cfg.Wrap(h), nil
+		}
+		m[k] = o
+	}
+	if n.leaving {
+		faults = append(faults, ErrLeft)
+	}
+	if len(faults) > 0 {
+		n.mu.Unlock()
+		return fmt.Errorf("%w: %w", ErrInvalid, errors.Join(faults...))
+	}
+	n.offers.Store(&offers{m})
+	n.mu.Unlock()
+	if n.session == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := n.session.SetKinds(ctx); err != nil {
+		n.cfg.Logger.Warn("the hub does not know of new handlers yet", "err", err)
+	}
+	return nil
+}
+
+// kinds is what the hub is told that this node handles.
+func (n *Node) kinds() []string {
+	if n.draining.Load() {
+		return nil
+	}
+	m := n.offers.Load().m
+	ks := make([]string, 0, len(m))
+	for k := range m {
+		ks = append(ks, k)
+	}
+	slices.Sort(ks)
+	return ks
+}
+
+// changed takes a change of membership in: links learn whose session is over.
+// The session calls it in order.
+func (n *Node) changed(m members.Member) {
+	id := link.ID(m.Life)
+	if id != n.id {
+		switch m.State {
+		case members.Left, members.Lost:
+			n.end.Over(id)
+		case members.Alive, members.Joining:
+			n.end.Back(id)
+		}
+	}
+	n.mu.Lock()
+	for w := range n.watchers {
+		w.put(member(&m))
+	}
+	n.mu.Unlock()
+}
+
+// lapsed stops what this node does for others: the hub may count it as lost
+// from now on, and what it did be done or undone elsewhere (S9). Runs go on:
+// they belong to this node.
+func (n *Node) lapsed() {
+	offers := n.offers.Load().m
+	n.end.CancelRunning(func(in *link.Inbound) bool {
+		o := offers[in.Kind]
+		if o == nil {
+			return false
+		}
+		_, event := o.h.(interface{ event() })
+		return !event
+	})
+}
+
+// Leave finishes what is in flight without taking new work, then leaves. When
+// ctx ends first, what runs is cancelled and left behind: the error says how
+// much. Later calls wait for the first and return its answer's absence: nil.
+func (n *Node) Leave(ctx context.Context) error {
+	n.mu.Lock()
+	if n.leaving {
+		n.mu.Unlock()
+		select {
+		case <-n.done:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	n.leaving = true
+	n.mu.Unlock()
+	n.draining.Store(true)
+	if n.session != nil {
+		_ = n.session.SetKinds(ctx) // a hub that cannot be told finds out by itself
+	}
+	var err error
+	if !n.drained(ctx) {
+		err = fmt.Errorf("left with %d commands unfinished: %w", n.active.Load(), context.Cause(ctx))
+	}
+	close(n.stop)
+	if n.session != nil {
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		_ = n.session.Leave(sctx) // then the hub sees it as lost
+		cancel()
+	}
+	n.runs.cancelAll()
+	if n.end != nil {
+		n.end.CancelRunning(func(*link.Inbound) bool { return true })
+	}
+	n.close()
+	n.mu.Lock()
+	n.err = ErrLeft
+	n.mu.Unlock()
+	close(n.done)
+	if err == nil {
+		n.pool.Close()
+		n.wg.Wait()
+	}
+	return err
+}
+
+func (n *Node) drained(ctx context.Context) bool {
+	for n.active.Load() > 0 {
+		select {
+		case <-n.idle:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// close releases what connect took, in reverse.
+func (n *Node) close() {
+	if n.session != nil {
+		n.session.Close()
+	}
+	if n.end != nil {
+		n.end.Close()
+	}
+	if n.conn != nil {
+		n.conn.Close()
+	}
+	if n.hub != nil {
+		n.hub.Close()
+	}
+}
+
+// finished counts down what enter counted up.
+func (n *Node) finished() {
+	if n.active.Add(-1) == 0 && n.draining.Load() {
+		select {
+		case n.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// now is the hub's time as far as it is known here.
+func (n *Node) now() time.Time {
+	if n.session == nil {
+		return time.Now()
+	}
+	return n.session.HubTime(time.Now())
+}

@@ -1,0 +1,263 @@
+package distgear
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// Command is an action or event addressed: what a Handler serves.
+type Command struct {
+	Kind    string
+	Key     string // idempotency key, the same for all attempts; empty for a plain Call
+	Undo    bool   // the inverse is meant
+	Attempt int    // counted from 1
+	From    NodeName
+	Input   []byte // encoded; see Decode
+
+	node   *Node
+	ctx    *runner.Context
+	nested bool
+}
+
+// Decode decodes the input of a command that is no undo.
+func (c *Command) Decode(v any) error { return codec.DecodeAny(c.Input, v) }
+
+// KeyOf is the idempotency key of the command that ctx belongs to: the same for
+// all attempts of a step, and unlike any other. It is empty for a plain Call
+// and outside of handlers.
+func KeyOf(ctx context.Context) string {
+	if c, ok := ctx.Value(runner.Self{}).(*wire.Command); ok {
+		return c.Key
+	}
+	return ""
+}
+
+// load is what the hub is told about this node.
+func (n *Node) load() members.Load {
+	n.mu.Lock()
+	if n.meter == nil {
+		n.meter = newMeter()
+	}
+	m := n.meter
+	n.mu.Unlock()
+	l := m.read()
+	l.InFlight = int(n.active.Load())
+	for k, o := range n.offers.Load().m {
+		if c := o.inFlight.Load(); c > 0 {
+			if l.Kinds == nil {
+				l.Kinds = map[string]int{}
+			}
+			l.Kinds[k] = int(c)
+		}
+	}
+	return members.Load(l)
+}
+
+// serveLink serves a command that came over a link.
+func (n *Node) serveLink(in *link.Inbound) {
+	if n.session != nil && in.Flags&wire.Undo == 0 && !n.session.Valid(in.Arrived) && in.Kind[0] != '_' {
+		if o := n.offers.Load().m[in.Kind]; o != nil && o.h.Kind() != NodeJoin && n.session.View().Version > 0 {
+			in.Reply(neverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), flagRefused))
+			return
+		}
+	}
+	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName)))
+}
+
+// serve runs one command on the calling goroutine.
+func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName) wire.Report {
+	if w.Kind == "" || w.Kind[0] == '_' {
+		return n.serveBuiltin(ctx, w, from)
+	}
+	undo := w.Flags&wire.Undo != 0
+	o := n.offers.Load().m[w.Kind]
+	if o == nil {
+		return neverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
+	}
+	if n.draining.Load() && !undo {
+		return neverRan(ErrLeft, flagRefused)
+	}
+	if w.Start != 0 && n.now().UnixMilli() > w.Start {
+		return neverRan(ErrQueueTimeout, 0)
+	}
+	if ctx.Cancelled() != nil {
+		return neverRan(ErrCancelled, flagCancelled)
+	}
+	n.active.Add(1)
+	o.inFlight.Add(1)
+	if w.Run > 0 {
+		ctx.SetDeadline(time.Now().Add(time.Duration(w.Run) * time.Millisecond))
+	}
+	ctx.Self = w
+	c := Command{
+		Kind: w.Kind, Key: w.Key, Undo: undo, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
+		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0,
+	}
+	out, err := protect(o.h, ctx, &c)
+	o.inFlight.Add(-1)
+	n.finished()
+	return ended(ctx, out, err)
+}
+
+// ended makes the report of a handler that has returned.
+func ended(ctx *runner.Context, out []byte, err error) wire.Report {
+	if err == nil {
+		if len(out) > MaxPayload {
+			err = fmt.Errorf("%w: the result has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, len(out), MaxPayload)
+		} else {
+			return wire.Report{Outcome: wire.OK, Over: true, Payload: out}
+		}
+	}
+	return failed(ctx, err)
+}
+
+// failed makes the report of a handler that has returned an error.
+func failed(ctx *runner.Context, err error) wire.Report {
+	var flags uint8
+	switch ctx.Cancelled() {
+	case context.DeadlineExceeded: // S3: it was told to stop, and stopped
+		err = fmt.Errorf("%w: %w", ErrTimeout, err)
+	case context.Canceled:
+		err = fmt.Errorf("%w: %w", ErrCancelled, err)
+		flags = flagCancelled
+	}
+	r := failure(err)
+	r.Error.Flags |= flags
+	if p, ok := errors.AsType[*panicError](err); ok {
+		r.Error.Stack = clip(p.stack)
+	}
+	return r
+}
+
+// panicError is a handler's panic.
+type panicError struct {
+	value any
+	stack string
+}
+
+func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// protect turns a panic into an error (S18).
+func protect(h Handler, ctx context.Context, c *Command) (out []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			out, err = nil, &panicError{v, string(debug.Stack())}
+		}
+	}()
+	return h.Serve(ctx, c)
+}
+
+// serveBuiltin serves what nodes ask each other for.
+func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from NodeName) wire.Report {
+	f := n.builtin[w.Kind]
+	if f == nil {
+		return neverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
+	}
+	out, err := f(ctx, &Command{Kind: w.Kind, Key: w.Key, Input: w.Input, From: from, node: n, ctx: ctx})
+	return ended(ctx, out, err)
+}
+
+// localCommand is a command to this very node.
+type localCommand struct {
+	runner.Context
+	wire.Command
+	n  *Node
+	to link.Receiver
+}
+
+// Run implements runner.Task.
+func (l *localCommand) Run() {
+	l.to.Report(l.n.serve(&l.Context, &l.Command, l.n.name))
+}
+
+// flight is a command that was sent.
+type flight struct {
+	local *localCommand
+	life  link.ID
+	ref   link.Ref
+}
+
+// start sends a command to a place; its outcome goes to r. An error means that
+// it was not sent. lost is the time after which r is told unknown if nothing
+// was heard; zero means never. Commands to this node are never lost.
+func (n *Node) start(at place, c *wire.Command, lost time.Duration, r link.Receiver) (flight, error) {
+	if at.life == n.id {
+		l := &localCommand{Command: *c, n: n, to: r}
+		n.pool.Go(l)
+		return flight{local: l}, nil
+	}
+	ref, err := n.end.Start(at.life, c, lost, r)
+	if err != nil {
+		return flight{}, linkError(err, at)
+	}
+	return flight{life: at.life, ref: ref}, nil
+}
+
+// cancel asks a command to stop; its outcome still comes.
+func (n *Node) cancel(f flight) {
+	if f.local != nil {
+		f.local.Cancel(context.Canceled)
+		return
+	}
+	n.end.Cancel(f.life, f.ref)
+}
+
+func linkError(err error, at place) error {
+	switch {
+	case errors.Is(err, link.ErrOverloaded):
+		return fmt.Errorf("%w to %s", ErrOverloaded, at.node)
+	case errors.Is(err, link.ErrTooLarge):
+		return fmt.Errorf("%w: larger than a message may be: pass large data by reference", ErrInvalid)
+	case errors.Is(err, link.ErrOver):
+		return fmt.Errorf("%w: %s is gone", ErrNoNode, at.node)
+	case errors.Is(err, link.ErrClosed):
+		return ErrLeft
+	}
+	return err
+}
+
+// waiter is the receiver of one report.
+type waiter chan wire.Report // 2: unknown, then what came late
+
+// Report implements link.Receiver.
+func (w waiter) Report(r wire.Report) {
+	select {
+	case w <- r:
+	default:
+	}
+}
+
+// ask sends a command and waits for its report, or until ctx ends.
+func (n *Node) ask(ctx context.Context, at place, c *wire.Command, lost time.Duration) (wire.Report, error) {
+	if at.life != n.id {
+		r, err := n.end.Do(ctx, at.life, c, lost)
+		if err != nil {
+			if ctx.Err() != nil {
+				return r, gaveUp(ctx, c.Kind, at.node)
+			}
+			return r, linkError(err, at)
+		}
+		return r, nil
+	}
+	w := make(waiter, 2)
+	f, err := n.start(at, c, lost, w)
+	if err != nil {
+		return wire.Report{}, err
+	}
+	select {
+	case r := <-w:
+		return r, nil
+	case <-ctx.Done():
+		n.cancel(f)
+		return wire.Report{}, gaveUp(ctx, c.Kind, at.node)
+	}
+}
