@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// natsServer starts a nats-server with default options on a loopback port of the system's choice.
+func natsServer() (*server.Server, error) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		return nil, err
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		return nil, fmt.Errorf("nats-server is not ready after 10 s")
+	}
+	return s, nil
+}
+
+// natsConnect connects with nats.go's defaults.
+func natsConnect(url string, opts ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect(url, opts...)
+}
+
+func natsRole(sp spec) (*role, error) {
+	rl := &role{answers: map[string]func(string) (reply, error){}}
+	url := sp.URL
+	if sp.Role == "hub" || sp.Host {
+		s, err := natsServer()
+		if err != nil {
+			return nil, err
+		}
+		url = s.ClientURL()
+		rl.ready.URL = url
+		if sp.Role == "hub" {
+			rl.stop = s.Shutdown
+			return rl, nil
+		}
+	}
+	if sp.Row == "one-way" || sp.Row == "same-node" {
+		return rl, natsSolo(sp, rl)
+	}
+	nc, err := natsConnect(url)
+	if err != nil {
+		return nil, err
+	}
+	rl.stop = nc.Close
+	switch sp.Role {
+	case "worker":
+		return rl, natsWorker(sp, nc, rl)
+	case "caller":
+		return rl, natsCaller(sp, nc, rl)
+	}
+	return nil, fmt.Errorf("no role %q", sp.Role)
+}
+
+// natsWorker answers as a program written on nats.go would: in the subscription's callback, or in a goroutine where it has to wait.
+func natsWorker(sp spec, nc *nats.Conn, rl *role) error {
+	var runs atomic.Uint64
+	subs := map[string]nats.MsgHandler{
+		"bench.ping": func(m *nats.Msg) { m.Respond(nil) },
+		"bench.echo": func(m *nats.Msg) {
+			runs.Add(1)
+			m.Respond(m.Data)
+		},
+		"bench.step": func(m *nats.Msg) {
+			runs.Add(1)
+			v, err := getInt(m.Data)
+			if err != nil {
+				return // the caller's timeout tells
+			}
+			m.Respond(putInt(nil, v+1))
+		},
+		"bench.event": func(m *nats.Msg) {
+			runs.Add(1)
+			go func() {
+				r, err := nc.Request("bench.gate", m.Data, time.Hour)
+				if err != nil {
+					return
+				}
+				m.Respond(r.Data)
+			}()
+		},
+	}
+	for subject, f := range subs {
+		s, err := nc.Subscribe(subject, f)
+		if err != nil {
+			return err
+		}
+		if err := s.SetPendingLimits(-1, -1); err != nil {
+			return err
+		}
+	}
+	rl.answers["count"] = func(string) (reply, error) { return reply{Runs: runs.Load()}, nil }
+	rl.answers["rss"] = rssAnswer(sp)
+	return nc.Flush()
+}
+
+// rssAnswer answers how much memory is resident; the argument "gc" asks for one garbage collection first.
+func rssAnswer(sp spec) func(string) (reply, error) {
+	return func(arg string) (reply, error) {
+		v, err := settled(sp.Settle, arg == "gc")
+		return reply{Values: map[string]float64{"rss": v}}, err
+	}
+}
+
+const natsTimeout = 30 * time.Second
+
+func natsCaller(sp spec, nc *nats.Conn, rl *role) error {
+	rl.answers["contact"] = func(string) (r reply, err error) {
+		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+			if _, err = nc.Request("bench.ping", nil, time.Second); err == nil {
+				return r, nil
+			}
+		}
+		return r, err
+	}
+	echo := func(payload func(caller, i int) []byte) work {
+		return func(caller int) func(int) error {
+			var in [ring][]byte
+			for i := range in {
+				in[i] = payload(caller, i)
+			}
+			return func(k int) error {
+				m, err := nc.Request("bench.echo", in[k%ring], natsTimeout)
+				if err != nil {
+					return err
+				}
+				if !bytes.Equal(m.Data, in[k%ring]) {
+					return errMixed(caller, k)
+				}
+				return nil
+			}
+		}
+	}
+	text := func(caller, i int) []byte { return []byte(ringOf(caller)[i]) }
+	step := func(x int64) (int64, error) {
+		m, err := nc.Request("bench.step", putInt(nil, x), natsTimeout)
+		if err != nil {
+			return 0, err
+		}
+		return getInt(m.Data)
+	}
+	switch sp.Row {
+	case "call":
+		rl.answers["run"] = func(string) (reply, error) { return latency(sp, echo(text)) }
+	case "commands-string":
+		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, echo(text)) }
+	case "commands-struct":
+		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, echo(orderBytes)) }
+	case "plan":
+		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, plansByHand(step)) }
+	case "memory":
+		g := newGate()
+		_, err := nc.Subscribe("bench.gate", func(m *nats.Msg) {
+			go func() {
+				g.wait(context.Background())
+				m.Respond(m.Data)
+			}()
+		})
+		if err != nil {
+			return err
+		}
+		raise := func(x int64) func() (int64, error) {
+			return inBackground(func() (int64, error) {
+				m, err := nc.Request("bench.event", putInt(nil, x), time.Hour)
+				if err != nil {
+					return 0, err
+				}
+				return getInt(m.Data)
+			})
+		}
+		memoryAnswers(sp, rl, g, raise)
+		return nc.Flush()
+	default:
+		return fmt.Errorf("nats has no row %q", sp.Row)
+	}
+	return nil
+}
+
+// plansByHand is the rivals' side of the plan row; like DistGear's side it checks the result of each.
+func plansByHand(step func(int64) (int64, error)) work {
+	return func(caller int) func(int) error {
+		return func(k int) error {
+			x := int64(caller)<<32 | int64(k)
+			switch v, err := planByHand(x, step); {
+			case err != nil:
+				return err
+			case v != planResult(x):
+				return errMixed(caller, k)
+			}
+			return nil
+		}
+	}
+}
+
+// gate is what 100 000 handlers wait at.
+type gate struct {
+	in   atomic.Int64
+	open chan struct{}
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+func (g *gate) wait(ctx context.Context) error {
+	g.in.Add(1)
+	select {
+	case <-g.open:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// inBackground runs f in a goroutine and returns how to wait for it.
+func inBackground(f func() (int64, error)) func() (int64, error) {
+	var v int64
+	var err error
+	var wg sync.WaitGroup
+	wg.Go(func() { v, err = f() })
+	return func() (int64, error) { wg.Wait(); return v, err }
+}
+
+// memoryAnswers gives a caller the two halves of the memory row: "raise" returns when sp.Count events wait at the gate, "release" when all have ended rightly.
+func memoryAnswers(sp spec, rl *role, g *gate, raise func(int64) func() (int64, error)) {
+	waits := make([]func() (int64, error), sp.Count)
+	rl.answers["raise"] = func(string) (reply, error) {
+		const atOnce = 500 // raised and not yet at the gate: a burst is not what is measured
+		last, since := int64(0), time.Now()
+		for i := range waits {
+			waits[i] = raise(int64(i))
+			for g.in.Load() < int64(i-atOnce) || i == len(waits)-1 && g.in.Load() < int64(len(waits)) {
+				if n := g.in.Load(); n != last {
+					last, since = n, time.Now()
+				} else if time.Since(since) > 10*time.Second {
+					return reply{}, fmt.Errorf("%d of %d events are in flight, and no more come", n, i+1)
+				}
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+		return reply{}, nil
+	}
+	rl.answers["release"] = func(string) (reply, error) {
+		close(g.open)
+		for i, wait := range waits {
+			v, err := wait()
+			if err != nil {
+				return reply{}, fmt.Errorf("event %d: %w", i, err)
+			}
+			if v != int64(i) {
+				return reply{}, errMixed(i, 0)
+			}
+		}
+		if n := g.in.Load(); n != int64(len(waits)) {
+			return reply{}, fmt.Errorf("%d events made %d commands", len(waits), n)
+		}
+		return reply{Calls: uint64(len(waits))}, nil
+	}
+}
+
+// natsSolo is the two rows within one process.
+func natsSolo(sp spec, rl *role) error {
+	s, err := natsServer()
+	if err != nil {
+		return err
+	}
+	opts := []nats.Option{}
+	if sp.Row == "same-node" {
+		opts = append(opts, nats.InProcessServer(s)) // 15 µs rather than 71: the better of nats.go's two ways within a process
+	}
+	a, err := natsConnect(s.ClientURL(), opts...)
+	if err != nil {
+		return err
+	}
+	b, err := natsConnect(s.ClientURL(), opts...)
+	if err != nil {
+		return err
+	}
+	rl.stop = func() { a.Close(); b.Close(); s.Shutdown() }
+	if sp.Row == "one-way" {
+		var f flow
+		sub, err := b.Subscribe("bench.tick", func(m *nats.Msg) {
+			if v, err := getInt(m.Data); err == nil {
+				f.take(v)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		if err := sub.SetPendingLimits(-1, -1); err != nil {
+			return err
+		}
+		rl.answers["run"] = func(string) (reply, error) {
+			buf := make([]byte, 0, 8)
+			return oneWay(sp, &f, func(v int64) error { return a.Publish("bench.tick", putInt(buf, v)) }, a.Flush)
+		}
+		return b.Flush()
+	}
+	if _, err := b.Subscribe("bench.echo", func(m *nats.Msg) { m.Respond(m.Data) }); err != nil {
+		return err
+	}
+	rl.answers["run"] = func(string) (reply, error) {
+		in := []byte(ringOf(0)[0])
+		return local(sp, func(k int) error {
+			m, err := a.Request("bench.echo", in, natsTimeout)
+			if err == nil && !bytes.Equal(m.Data, in) {
+				err = errMixed(0, k)
+			}
+			return err
+		})
+	}
+	return b.Flush()
+}

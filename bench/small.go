@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// programs are the minimal programs of the sides. They are programs of their own, not this binary, because what this one imports would be in their memory
+// and in their start. The zero value is ready; they are built when first needed. Not safe for concurrent use.
+type programs struct {
+	dir string // empty until something is built
+}
+
+func (p *programs) drop() {
+	if p.dir != "" {
+		os.RemoveAll(p.dir)
+	}
+}
+
+// start runs a side's minimal program in an empty folder, where no distgear.yaml is.
+func (p *programs) start(side, mode, url string) (*child, error) {
+	name := map[string]string{"distgear": "gear", "nats": "nats", "grpc": "grpc"}[side]
+	if p.dir == "" {
+		dir, err := os.MkdirTemp("", "distgear-bench-")
+		if err != nil {
+			return nil, err
+		}
+		p.dir = dir
+		if err := os.Mkdir(filepath.Join(dir, "empty"), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	bin := filepath.Join(p.dir, name)
+	if _, err := os.Stat(bin); err != nil {
+		out, err := exec.Command("go", "build", "-o", bin, "github.com/distgear/distgear/bench/small/"+name).CombinedOutput()
+		if err != nil {
+			return nil, fmt.Errorf("go build (run this in bench/): %w\n%s", err, out)
+		}
+	}
+	cmd := exec.Command(bin, mode, url)
+	cmd.Dir, cmd.Env = filepath.Join(p.dir, "empty"), cleanEnv()
+	return start(cmd, side+" "+mode)
+}

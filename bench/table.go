@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// report is everything that one command measured.
+type report struct {
+	Machine machine
+	Options options
+	Took    string
+	Rows    []rowResult
+}
+
+// machine says where and when.
+type machine struct {
+	Date, CPU, Kernel, Go string
+	Cores                 int
+	MemoryGiB             float64
+	Modules               map[string]string // path → version
+	Before, After         string            // load averages
+}
+
+func thisMachine() machine {
+	m := machine{
+		Date: time.Now().UTC().Format("2006-01-02 15:04 MST"), Go: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
+		Cores: runtime.NumCPU(), Kernel: firstLine("/proc/sys/kernel/osrelease"), CPU: field("/proc/cpuinfo", "model name"), Before: load(), Modules: map[string]string{},
+	}
+	if kb, err := strconv.ParseFloat(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB"), 64); err == nil {
+		m.MemoryGiB = math.Round(kb / (1 << 20))
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok {
+		for _, d := range bi.Deps {
+			switch d.Path {
+			case "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "google.golang.org/grpc":
+				m.Modules[d.Path] = d.Version
+			}
+		}
+	}
+	return m
+}
+
+func firstLine(path string) string {
+	b, _ := os.ReadFile(path) // empty where there is no such file
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	return string(line)
+}
+
+func field(path, name string) string {
+	b, _ := os.ReadFile(path) // empty where there is no such file
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+func load() string {
+	f := strings.Fields(firstLine("/proc/loadavg"))
+	return strings.Join(f[:min(3, len(f))], " ")
+}
+
+// markdown prints the table: medians, lowest and highest trial in brackets, and DistGear over each rival.
+func (r report) markdown(w io.Writer) error {
+	var b strings.Builder
+	m := r.Machine
+	fmt.Fprintf(&b, "%s · %s, %d cores, %.0f GiB · Linux %s · %s", m.Date, m.CPU, m.Cores, m.MemoryGiB, m.Kernel, m.Go)
+	for _, p := range slices.Sorted(maps.Keys(m.Modules)) {
+		fmt.Fprintf(&b, " · %s %s", strings.TrimPrefix(p, "github.com/nats-io/"), m.Modules[p])
+	}
+	place := "in a process of its own"
+	if r.Options.Hub == "caller" {
+		place = "in the caller's process"
+	}
+	server := "with default options"
+	if r.Options.Server == "hub" {
+		server = "that is DistGear's hub"
+	}
+	fmt.Fprintf(&b, "\n\nRounds: %d, sides alternating. NATS server %s, for DistGear and NATS alike; plain NATS uses a server %s. Load average before: %s; after: %s. Took %s.\n\n",
+		r.Options.N, place, server, m.Before, m.After, r.Took)
+	if r.Options.Quick {
+		b.WriteString("**-quick: these figures measure nothing.**\n\n")
+	}
+	b.WriteString("| row | unit | DistGear | NATS | gRPC | DistGear ÷ NATS | DistGear ÷ gRPC | bar | verdict |\n|---|---|---|---|---|---|---|---|---|\n")
+	for _, row := range r.Rows {
+		for i, l := range row.Lines {
+			what := "`" + row.Name + "` " + row.What
+			if i > 0 {
+				what = "`" + row.Name + "`"
+			}
+			if l.What != "" {
+				what += ": " + l.What
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", what, l.Unit, l.cell("distgear"), l.cell("nats"), l.cell("grpc"),
+				l.ratio("nats"), l.ratio("grpc"), l.Bar, l.Verdict)
+		}
+	}
+	for _, row := range r.Rows {
+		for _, e := range row.Errors {
+			fmt.Fprintf(&b, "\nNo figure: `%s` %s", row.Name, e)
+		}
+	}
+	_, err := io.WriteString(w, b.String()+"\n")
+	return err
+}
+
+func (l lineResult) cell(side string) string {
+	t := l.Trials[side]
+	switch len(t) {
+	case 0:
+		return "–"
+	case 1:
+		return number(t[0])
+	}
+	return fmt.Sprintf("%s (%s–%s)", number(l.Medians[side]), number(slices.Min(t)), number(slices.Max(t)))
+}
+
+func (l lineResult) ratio(rival string) string {
+	d, ok := l.Medians["distgear"]
+	r, ok2 := l.Medians[rival]
+	if !ok || !ok2 || r == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f", d/r)
+}
+
+// median of no values is not asked for.
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	if n := len(s); n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+	return s[len(s)/2]
+}
+
+// number prints three digits that matter, and thousands apart.
+func number(v float64) string {
+	switch a := math.Abs(v); {
+	case a >= 1000:
+		s := strconv.FormatInt(int64(math.Round(v)), 10)
+		for i := len(s) - 3; i > 0; i -= 3 {
+			s = s[:i] + " " + s[i:]
+		}
+		return s
+	case a >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case a >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
