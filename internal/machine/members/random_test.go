@@ -214,8 +214,11 @@ func (c *checker) settle() error {
 
 // TestRandom_S19 runs random histories.
 func TestRandom_S19(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	for i := range uint64(3000) {
+	seed, histories := uint64(time.Now().UnixNano()), uint64(3000)
+	if raceEnabled {
+		histories = 300
+	}
+	for i := range histories {
 		r := rand.New(rand.NewPCG(seed, i))
 		c := newChecker()
 		var err error
