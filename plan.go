@@ -258,4 +258,3 @@ func (s *step) lost() time.Duration {
 	}
 	return s.queue + s.timeout + lostMargin
 }
-

@@ -293,4 +293,3 @@ func (g *registry) released(_ context.Context, c *Command) ([]byte, error) {
 	}
 	return nil, nil
 }
-

@@ -127,7 +127,6 @@ func (r *Run) cancel() bool {
 	return true
 }
 
-
 // runQuery is the input of the kinds about one run.
 type runQuery struct {
 	ID     RunID

@@ -271,6 +271,7 @@ func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
 		return ErrTooLarge
 	}
 	o := e.out(to)
+	var number uint64
 	for {
 		if e.closed.Load() {
 			return ErrClosed
@@ -280,6 +281,7 @@ func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
 		free := o.sent-o.taken < window
 		if free && !over {
 			o.sent++
+			number = o.sent
 		}
 		more := o.sent-o.taken < window
 		o.smu.Unlock()
@@ -303,7 +305,7 @@ func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
 	o.mu.Lock()
 	o.reserve(size)
 	n := len(o.buf)
-	o.buf = wire.AppendSend(o.buf, c)
+	o.buf = wire.AppendSend(o.buf, number, c)
 	o.bytes += len(o.buf) - n
 	o.kickLocked()
 	return nil
@@ -339,6 +341,7 @@ func (e *Endpoint) Back(id ID) {
 func (e *Endpoint) Reconnected() {
 	for _, o := range e.allOuts() {
 		o.append(1, wire.AppendHello)
+		o.forgive()
 		o.sweep(e.now(), true)
 	}
 }
@@ -456,6 +459,7 @@ func (e *Endpoint) receive(data []byte) {
 			o.wakeSenders()
 			continue
 		case wire.THello:
+			o.forgive()
 			o.sweep(e.now(), true)
 			continue
 		}
@@ -469,7 +473,7 @@ func (e *Endpoint) receive(data []byte) {
 			}
 		case wire.TSend:
 			in := box.inbound(&f, now)
-			in.OneWay = true
+			in.OneWay, in.ref.gen = true, f.Gen
 			tasks = append(tasks, in)
 		case wire.TCancel:
 			// A command of this very message must be running before it can stop.

@@ -36,7 +36,7 @@ type inbox struct {
 
 	mu    sync.Mutex
 	slots []inSlot
-	sends uint64 // taken up so far
+	sends uint64 // the last send taken up
 	told  uint64 // as last told to the source
 }
 
@@ -56,7 +56,7 @@ type Inbound struct {
 // Run implements runner.Task.
 func (in *Inbound) Run() {
 	if in.OneWay {
-		in.box.tookUp()
+		in.box.tookUp(in.ref.gen)
 	}
 	in.box.e.cfg.Serve(in)
 }
@@ -231,10 +231,10 @@ func (b *inbox) sweep(now int64) {
 	b.mu.Unlock()
 }
 
-// tookUp counts a send that starts, and tells the source in time.
-func (b *inbox) tookUp() {
+// tookUp notes that a send starts, and tells the source in time.
+func (b *inbox) tookUp(number uint64) {
 	b.mu.Lock()
-	b.sends++
+	b.sends = max(b.sends, number)
 	n := b.sends
 	tell := n-b.told >= window/4
 	if tell {

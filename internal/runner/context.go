@@ -15,6 +15,7 @@ import (
 // contexts derived from it need no goroutine.
 type Context struct {
 	Values   context.Context // where Value looks; nil means nowhere
+	Self     any             // the value of the key Self{}: the command itself
 	deadline time.Time
 
 	mu    sync.Mutex
@@ -25,6 +26,9 @@ type Context struct {
 	next  int
 }
 
+// Self is the key of the field Self.
+type Self struct{}
+
 // SetDeadline sets the deadline; call it before the context is shared.
 func (c *Context) SetDeadline(t time.Time) { c.deadline = t }
 
@@ -33,6 +37,9 @@ func (c *Context) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.
 
 // Value implements context.Context.
 func (c *Context) Value(key any) any {
+	if _, ok := key.(Self); ok {
+		return c.Self
+	}
 	if c.Values == nil {
 		return nil
 	}

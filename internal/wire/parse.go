@@ -49,6 +49,7 @@ func (r *Reader) Next(f *Frame) bool {
 		f.Gen = r.uvarint()
 		r.body(f)
 	case TSend:
+		f.Gen = r.uvarint()
 		r.body(f)
 	case TReport:
 		f.Slot = r.uint32()

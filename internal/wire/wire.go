@@ -102,7 +102,7 @@ type Error struct {
 type Frame struct {
 	Type    Type
 	Slot    uint32
-	Gen     uint64 // of the slot; the count of a credit
+	Gen     uint64 // of the slot; the number of a send; the count of a credit
 	Flags   Flags
 	Kind    []byte
 	Key     []byte
@@ -134,9 +134,10 @@ func AppendCommand(b []byte, slot uint32, gen uint64, c *Command) []byte {
 	return appendBody(b, c)
 }
 
-// AppendSend appends a one-way command: TSend flags kind … input.
-func AppendSend(b []byte, c *Command) []byte {
-	return appendBody(append(b, byte(TSend)), c)
+// AppendSend appends a one-way command, the n-th from its source to its
+// destination: TSend n flags kind … input.
+func AppendSend(b []byte, n uint64, c *Command) []byte {
+	return appendBody(binary.AppendUvarint(append(b, byte(TSend)), n), c)
 }
 
 func appendBody(b []byte, c *Command) []byte {
@@ -206,8 +207,7 @@ func AppendSlot(b []byte, t Type, slot uint32, gen uint64) []byte {
 	return binary.AppendUvarint(b, gen)
 }
 
-// AppendCredit appends how many sends were taken up since the source's life
-// began.
+// AppendCredit appends the number of the last send that was taken up.
 func AppendCredit(b []byte, count uint64) []byte {
 	return binary.AppendUvarint(append(b, byte(TCredit)), count)
 }

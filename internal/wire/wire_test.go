@@ -9,7 +9,7 @@ import (
 func message() []byte {
 	b := AppendHeader(nil, 0xdeadbeef12345678, "node-1")
 	b = AppendCommand(b, 3, 70000, &Command{Kind: "mount", Key: "r/p/mount/do", Flags: Undo | Nested, Attempt: 2, Start: -5, Run: 30000, Input: []byte("j1")})
-	b = AppendSend(b, &Command{Kind: "ping", Input: []byte("j7")})
+	b = AppendSend(b, 77, &Command{Kind: "ping", Input: []byte("j7")})
 	b = AppendReport(b, 300, 1, &Report{Outcome: OK, Payload: []byte("rhello")})
 	b = AppendReport(b, 1, 2, &Report{Outcome: Dirty, Error: &Error{Message: "m", Stack: "s", Flags: 3, AfterMS: 900, Chain: []string{"a", "b"}}})
 	b = AppendSlot(b, TCancel, 9, 10)
@@ -40,7 +40,7 @@ func TestFramesRoundTrip(t *testing.T) {
 	all := hasKey | hasAttempt | hasStart | hasRun
 	want := []Frame{
 		{Type: TCommand, Slot: 3, Gen: 70000, Flags: Undo | Nested | all, Kind: []byte("mount"), Key: []byte("r/p/mount/do"), Attempt: 2, Start: -5, Run: 30000, Input: []byte("j1")},
-		{Type: TSend, Kind: []byte("ping"), Attempt: 1, Input: []byte("j7")},
+		{Type: TSend, Gen: 77, Kind: []byte("ping"), Attempt: 1, Input: []byte("j7")},
 		{Type: TReport, Slot: 300, Gen: 1, Report: Report{Outcome: OK, Over: true, Payload: []byte("rhello")}},
 		{Type: TReport, Slot: 1, Gen: 2, Report: Report{Outcome: Dirty, Over: true, Payload: []byte{}, Error: &Error{Message: "m", Stack: "s", Flags: 3, AfterMS: 900, Chain: []string{"a", "b"}}}},
 		{Type: TCancel, Slot: 9, Gen: 10},
@@ -104,7 +104,7 @@ func FuzzRead(f *testing.F) {
 			case TCommand, TSend:
 				c := Command{Kind: string(f.Kind), Key: string(f.Key), Flags: f.Flags, Attempt: f.Attempt, Start: f.Start, Run: f.Run, Input: f.Input}
 				if f.Type == TSend {
-					b = AppendSend(b, &c)
+					b = AppendSend(b, f.Gen, &c)
 				} else {
 					b = AppendCommand(b, f.Slot, f.Gen, &c)
 				}

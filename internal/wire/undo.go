@@ -1,0 +1,30 @@
+package wire
+
+// UndoInput is the input of a command with the flag Undo: what is known of the
+// attempt to be undone.
+type UndoInput struct {
+	In, Out []byte // payloads; Out is empty unless the outcome is OK
+	Outcome Outcome
+	Message string // of the error; empty when there was none
+	Node    string // where it was
+}
+
+// AppendUndo appends u: in out outcome message node.
+func AppendUndo(b []byte, u *UndoInput) []byte {
+	b = appendString(b, string(u.In))
+	b = appendString(b, string(u.Out))
+	b = append(b, byte(u.Outcome))
+	b = appendString(b, u.Message)
+	return appendString(b, u.Node)
+}
+
+// ParseUndo is the inverse of AppendUndo; In and Out point into b.
+func ParseUndo(b []byte) (u UndoInput, err error) {
+	r := Reader{b: b}
+	u.In, u.Out, u.Outcome = r.bytes(), r.bytes(), Outcome(r.byte())
+	u.Message, u.Node = string(r.bytes()), string(r.bytes())
+	if r.err == nil && (len(r.b) > 0 || u.Outcome > NeverRan) {
+		r.err = ErrMalformed
+	}
+	return u, r.err
+}
