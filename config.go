@@ -13,10 +13,6 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// ConfigFile is the file in the working directory whose settings fill the zero
-// fields of Config. Its keys are the field names in lower case.
-const ConfigFile = "distgear.yaml"
-
 // Config says where a node stands. The zero value is a node alone: nothing
 // listens, nothing is written.
 //

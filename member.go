@@ -71,15 +71,6 @@ func (s *MemberState) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// The events that the hub raises about nodes; their input is a Member. A node
-// that handles NodeJoin is asked about every other node before that counts as
-// a member: it may run a plan on it, and an error refuses it. NodeLost is
-// raised at least once, at one node that handles it, after a node was lost.
-const (
-	NodeJoin = "node.join"
-	NodeLost = "node.lost"
-)
-
 func member(m *members.Member) Member {
 	var out Member
 	out.Name, out.Incarnation, out.Since = NodeName(m.Name), m.Incarnation, m.Since

@@ -19,11 +19,22 @@ import (
 	"github.com/distgear/distgear/internal/session"
 )
 
-// Version is the version of this library.
-const Version = "0.1.0"
-
-// MaxPayload is the largest encoded input or result, in bytes.
-const MaxPayload = 1_000_000
+const (
+	// Version is the version of this library.
+	Version = "0.1.0"
+	// MaxPayload is the largest encoded input or result, in bytes.
+	MaxPayload = 1_000_000
+	// ConfigFile is the file in the working directory whose settings fill the
+	// zero fields of Config. Its keys are the field names in lower case.
+	ConfigFile = "distgear.yaml"
+	// NodeJoin is an event that the hub raises; its input is a Member. A node
+	// that handles it is asked about every other node before that counts as a
+	// member: it may run a plan on it, and its error refuses it.
+	NodeJoin = "node.join"
+	// NodeLost is an event that the hub raises, at least once and at one node
+	// that handles it, after a node was lost. Its input is a Member.
+	NodeLost = "node.lost"
+)
 
 // Handler serves the commands of one kind. Actions and Events are Handlers.
 type Handler interface {
