@@ -451,8 +451,8 @@ func (d *drive) placeUndo(s *step, t *track) (place, error) {
 	if t.at.life == n.id {
 		return t.at, nil
 	}
-	if n.session != nil {
-		if m := n.session.View().Members[string(t.at.node)]; m != nil {
+	if ss := n.session.Load(); ss != nil {
+		if m := ss.View().Members[string(t.at.node)]; m != nil {
 			switch m.State {
 			case members.Alive, members.Suspect, members.Joining:
 				return place{t.at.node, link.ID(m.Life)}, nil

@@ -277,16 +277,17 @@ func (n *Node) placeEvent(kind, id string) (place, error) {
 		}
 		return place{n.name, n.id}, nil
 	}
-	if id == "" || n.session == nil {
+	s := n.session.Load()
+	if id == "" || s == nil {
 		return n.place(Any(), kind, "", 0)
 	}
 	var best place
 	var high uint64
-	for _, m := range n.session.View().Handling(kind) {
+	for _, m := range s.View().Handling(kind) {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(m.Name + "/" + id)) // never fails
-		if s := h.Sum64(); best.life == 0 || s > high {
-			best, high = place{NodeName(m.Name), link.ID(m.Life)}, s
+		if w := h.Sum64(); best.life == 0 || w > high {
+			best, high = place{NodeName(m.Name), link.ID(m.Life)}, w
 		}
 	}
 	if best.life == 0 {

@@ -174,10 +174,11 @@ func (w *watcher) take() []Member {
 
 // view is what this node knows of the members, by name.
 func (n *Node) view() []*members.Member {
-	if n.session == nil {
+	s := n.session.Load()
+	if s == nil {
 		return []*members.Member{n.self()}
 	}
-	v := n.session.View()
+	v := s.View()
 	ms := make([]*members.Member, 0, len(v.Members))
 	for _, m := range v.Members {
 		ms = append(ms, m)
@@ -253,12 +254,13 @@ type place struct {
 // addressed although it is no member yet; avoid one that was just tried.
 func (n *Node) place(t Target, kind string, joining NodeName, avoid link.ID) (place, error) {
 	here := place{n.name, n.id}
+	s := n.session.Load()
 	if t.name != "" {
 		if t.name == n.name {
 			return here, nil
 		}
-		if n.session != nil {
-			m := n.session.View().Members[string(t.name)]
+		if s != nil {
+			m := s.View().Members[string(t.name)]
 			if m != nil && (m.State == members.Alive || m.State == members.Suspect || m.State == members.Joining && t.name == joining) {
 				return place{t.name, link.ID(m.Life)}, nil
 			}
@@ -268,14 +270,10 @@ func (n *Node) place(t Target, kind string, joining NodeName, avoid link.ID) (pl
 	best, low := place{}, 0
 	if o := n.offers.Load().m[kind]; o != nil && t.matches(n.cfg.Labels) && !n.draining.Load() {
 		best, low = here, int(n.active.Load())
-		if n.session == nil {
-			return best, nil
-		}
 	}
-	if n.session != nil {
-		ms := n.session.View().Handling(kind)
+	if s != nil {
 		ties := 1
-		for _, m := range ms {
+		for _, m := range s.View().Handling(kind) {
 			id := link.ID(m.Life)
 			if id == n.id || !t.matches(m.Labels) {
 				continue
@@ -312,10 +310,11 @@ func (n *Node) known(kind string) bool {
 	if n.offers.Load().m[kind] != nil {
 		return true
 	}
-	if n.session == nil {
+	s := n.session.Load()
+	if s == nil {
 		return false
 	}
-	v := n.session.View()
+	v := s.View()
 	if len(v.Handling(kind)) > 0 {
 		return true
 	}

@@ -54,10 +54,10 @@ type Node struct {
 	since time.Time
 
 	pool    *runner.Pool
-	hub     *hub.Hub         // nil unless this process hosts it
-	conn    *engine.Conn     // nil when alone
-	end     *link.Endpoint   // nil when alone
-	session *session.Session // nil when alone
+	hub     *hub.Hub                        // nil unless this process hosts it
+	conn    *engine.Conn                    // nil when alone
+	end     *link.Endpoint                  // nil when alone
+	session atomic.Pointer[session.Session] // nil when alone, and while joining
 	meter   *meter
 	runs    *registry
 
@@ -153,12 +153,15 @@ func (n *Node) connect(ctx context.Context) (err error) {
 		return err
 	}
 	n.meter = newMeter()
-	n.session, err = session.Open(ctx, session.Config{
+	s, err := session.Open(ctx, session.Config{
 		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
 		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,
 	})
 	if refused, ok := errors.AsType[*session.RefusedError](err); ok {
 		return fmt.Errorf("%w: %w", ErrRefused, refused)
+	}
+	if err == nil {
+		n.session.Store(s)
 	}
 	return err
 }
@@ -226,12 +229,13 @@ func (n *Node) Handle(hs ...Handler) error {
 	}
 	n.offers.Store(&offers{m})
 	n.mu.Unlock()
-	if n.session == nil {
+	s := n.session.Load()
+	if s == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	if err := n.session.SetKinds(ctx); err != nil {
+	if err := s.SetKinds(ctx); err != nil {
 		n.cfg.Logger.Warn("the hub does not know of new handlers yet", "err", err)
 	}
 	return nil
@@ -302,17 +306,18 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.leaving = true
 	n.mu.Unlock()
 	n.draining.Store(true)
-	if n.session != nil {
-		_ = n.session.SetKinds(ctx) // a hub that cannot be told finds out by itself
+	s := n.session.Load()
+	if s != nil {
+		_ = s.SetKinds(ctx) // a hub that cannot be told finds out by itself
 	}
 	var err error
 	if !n.drained(ctx) {
 		err = fmt.Errorf("left with %d commands unfinished: %w", n.active.Load(), context.Cause(ctx))
 	}
 	close(n.stop)
-	if n.session != nil {
+	if s != nil {
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		_ = n.session.Leave(sctx) // then the hub sees it as lost
+		_ = s.Leave(sctx) // then the hub sees it as lost
 		cancel()
 	}
 	n.runs.cancelAll()
@@ -344,8 +349,8 @@ func (n *Node) drained(ctx context.Context) bool {
 
 // close releases what connect took, in reverse.
 func (n *Node) close() {
-	if n.session != nil {
-		n.session.Close()
+	if s := n.session.Load(); s != nil {
+		s.Close()
 	}
 	if n.end != nil {
 		n.end.Close()
@@ -370,8 +375,9 @@ func (n *Node) finished() {
 
 // now is the hub's time as far as it is known here.
 func (n *Node) now() time.Time {
-	if n.session == nil {
+	s := n.session.Load()
+	if s == nil {
 		return time.Now()
 	}
-	return n.session.HubTime(time.Now())
+	return s.HubTime(time.Now())
 }
