@@ -24,7 +24,7 @@ type Config struct {
 	Cluster string            // empty means "default"
 	Name    NodeName          // empty means the host's name and a random suffix
 	Hub     string            // NATS addresses, comma separated; empty means alone, or the hub that Serve starts
-	Serve   string            // host:port on which this process also hosts the hub; empty means it hosts none
+	Serve   string            // host:port on which this process also hosts the hub, or the nats:// addresses of a NATS that runs already; empty means it hosts none
 	Dir     string            // where a hosted hub keeps its data; empty means memory
 	Token   string            // the cluster's shared secret; needed where the hub listens beyond loopback
 	Labels  map[string]string // nil means none

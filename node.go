@@ -127,10 +127,11 @@ func (n *Node) connect(ctx context.Context) (err error) {
 		OnUp: func() { n.end.Reconnected() },
 	}
 	if n.cfg.Serve != "" {
-		n.hub, err = hub.Start(ctx, hub.Config{
-			Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger,
-		})
-		if err != nil {
+		h := hub.Config{Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger}
+		if strings.Contains(h.Listen, "://") { // a NATS cluster that exists already
+			h.URLs, h.Listen, conn.URLs = h.Listen, "", h.Listen
+		}
+		if n.hub, err = hub.Start(ctx, h); err != nil {
 			return err
 		}
 		conn.Server = n.hub.Server()
@@ -144,7 +145,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 		close(ready)
 		return err
 	}
-	prefix := "dg." + n.cfg.Cluster
+	prefix := hub.Prefix(n.cfg.Cluster)
 	n.end, err = link.Open(link.Config{
 		ID: n.id, Name: string(n.name), Prefix: prefix, Conn: n.conn, Runner: n.pool, Serve: n.serveLink, Logger: n.cfg.Logger,
 	})
@@ -171,8 +172,11 @@ func (n *Node) Name() NodeName { return n.name }
 
 // HubURL is what other processes set as Config.Hub; empty when alone.
 func (n *Node) HubURL() string {
-	if n.hub != nil {
+	if n.hub != nil && n.hub.Server() != nil {
 		return n.hub.URL()
+	}
+	if n.hub != nil {
+		return n.cfg.Serve
 	}
 	return n.cfg.Hub
 }
