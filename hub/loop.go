@@ -1,0 +1,366 @@
+package hub
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/session"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+const (
+	// round is how many requests are applied before their changes are
+	// published and their answers sent.
+	round = 256
+	// maxBroadcast is the size in bytes after which a broadcast is cut.
+	maxBroadcast = 256 << 10
+	// raiseTime is how long the init event or the loss event may run.
+	raiseTime = 30 * time.Second
+)
+
+// serve hands a request to the loop.
+func (h *Hub) serve(in *link.Inbound) {
+	select {
+	case h.inbox <- in:
+	case <-h.ctx.Done():
+		in.Reply(failure("the hub is closing"))
+	}
+}
+
+// post has f called by the loop, unless the hub ends first. It does not block.
+func (h *Hub) post(f func()) {
+	h.pmu.Lock()
+	h.posts = append(h.posts, f)
+	h.pmu.Unlock()
+	select {
+	case h.posted <- struct{}{}:
+	default:
+	}
+}
+
+func (h *Hub) takePosts() []func() {
+	h.pmu.Lock()
+	defer h.pmu.Unlock()
+	posts := h.posts
+	h.posts = nil
+	return posts
+}
+
+// loop owns the machine. When it ends the hub is deaf: a request that nobody
+// answers is one the other hub, if there is one, can answer.
+func (h *Hub) loop() {
+	defer close(h.done)
+	defer h.requests.Close()
+	tick := time.NewTicker(h.cfg.TTL / 10)
+	defer tick.Stop()
+	h.broadcast(session.Broadcast{}) // nodes that wait for a hub hear that there is one
+	var replies []func()
+	for n := 0; ; {
+		select {
+		case <-h.ctx.Done():
+			return
+		case <-h.posted:
+			for _, f := range h.takePosts() {
+				f()
+			}
+		case <-tick.C:
+			h.apply(h.machine.Tick(time.Now()))
+			n++
+			loads := map[uint64]members.Load(nil)
+			if n%2 == 0 {
+				loads = h.machine.Loads()
+			}
+			if loads != nil || n%10 == 0 {
+				h.broadcast(session.Broadcast{Loads: loads})
+			}
+		case in := <-h.inbox:
+			var effects []members.Effect
+			for more := true; more && len(replies) < round; {
+				reply, e := h.request(in)
+				replies, effects = append(replies, reply), append(effects, e...)
+				select {
+				case in = <-h.inbox:
+				default:
+					more = false
+				}
+			}
+			h.apply(effects)
+			for i, reply := range replies {
+				reply()
+				replies[i] = nil
+			}
+			replies = replies[:0]
+		}
+	}
+}
+
+// request applies one request and returns what sends its answer.
+func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect) {
+	now := time.Now()
+	answer := func(v any) func() {
+		return func() {
+			data, err := json.Marshal(v)
+			if err != nil {
+				in.Reply(wire.Report{Outcome: wire.Dirty, Error: &wire.Error{Message: err.Error()}})
+				return
+			}
+			in.Reply(wire.Report{Outcome: wire.OK, Over: true, Payload: data})
+		}
+	}
+	malformed := func(err error) func() {
+		return func() { in.Reply(failure(fmt.Sprintf("malformed input of %s: %v", in.Kind, err))) }
+	}
+	stamp := session.StampAt(uint64(h.life), in.Arrived, now)
+	stand := func(m members.Member, err error) func() {
+		r := session.BeatReply{Stamp: stamp, Version: h.machine.Version(), State: m.State, Reason: m.Reason, Again: errors.Is(err, members.ErrJoinAgain)}
+		if err != nil && !r.Again {
+			r.Reason = err.Error()
+		}
+		return answer(r)
+	}
+	switch in.Kind {
+	case session.KindJoin:
+		var q session.JoinRequest
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		r := session.JoinReply{Stamp: stamp, TTL: h.cfg.TTL}
+		switch {
+		case q.Protocol != session.Protocol:
+			r.Refused = fmt.Sprintf("it speaks protocol %d, the hub %d: run the same version of DistGear on both", q.Protocol, session.Protocol)
+		case q.Prefix != h.prefix:
+			r.Refused = fmt.Sprintf("it wants to join %q, this is the hub of %q", q.Prefix, h.prefix)
+		case link.ID(q.Life) != in.From:
+			r.Refused = fmt.Sprintf("it joins as life %x and sends as %v", q.Life, in.From)
+		default:
+			var err error
+			r.Member, effects, err = h.machine.Join(now, q.Request)
+			if err != nil {
+				r.Refused = err.Error()
+			}
+		}
+		if r.Refused != "" {
+			h.log.Warn("refused a node", "node", q.Name, "life", in.From, "reason", r.Refused)
+		}
+		return answer(r), effects
+	case session.KindBeat:
+		var q session.BeatRequest
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		m, effects, err := h.machine.Beat(now, q.Life, q.Incarnation, q.Load)
+		return stand(m, err), effects
+	case session.KindKinds:
+		var q session.KindsRequest
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		m, effects, err := h.machine.SetKinds(now, q.Life, q.Incarnation, q.Kinds, q.Rev)
+		return stand(m, err), effects
+	case session.KindLeave:
+		var q session.BeatRequest
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		effects := h.machine.Leave(now, q.Life, q.Incarnation)
+		m, _ := h.machine.Member(q.Life)
+		return stand(m, nil), effects
+	case session.KindView:
+		r := session.ViewReply{Stamp: stamp}
+		r.Version, r.Members = h.machine.Snapshot()
+		return answer(r), nil
+	case session.KindProbe:
+		return answer(stamp), nil
+	}
+	return func() { in.Reply(failure("a hub does not serve " + in.Kind)) }, nil
+}
+
+// apply does what the machine wants done.
+func (h *Hub) apply(effects []members.Effect) {
+	var b session.Broadcast
+	size := 0
+	for _, e := range effects {
+		c, ok := e.(members.Changed)
+		if !ok {
+			continue
+		}
+		h.changed(c)
+		b.Changes = append(b.Changes, c)
+		if size += weigh(&c.Member); size > maxBroadcast {
+			h.broadcast(b)
+			b, size = session.Broadcast{}, 0
+		}
+	}
+	if b.Changes != nil {
+		h.broadcast(b)
+	}
+	for _, e := range effects {
+		switch e := e.(type) {
+		case members.NeedInit:
+			h.raise(members.KindJoin, e.Member, e.Handler, h.initEnded)
+		case members.RaiseLost:
+			h.raise(members.KindLost, e.Member, e.Handler, h.lossEnded)
+		}
+	}
+}
+
+// weigh estimates the bytes of a member in a broadcast.
+func weigh(m *members.Member) int {
+	n := 512 + 32*len(m.Load.Kinds)
+	for _, k := range m.Kinds {
+		n += len(k) + 3
+	}
+	for k, v := range m.Labels {
+		n += len(k) + len(v) + 6
+	}
+	return n
+}
+
+// changed logs a change of the view, and keeps the links in step with it.
+func (h *Hub) changed(c members.Changed) {
+	m := &c.Member
+	switch {
+	case c.Dropped:
+		h.requests.Forget(link.ID(m.Life))
+	case m.State.Over() && h.touched[m.Life]:
+		h.own.Over(link.ID(m.Life)) // who waits for it, a raise, waits no more
+	case m.State == members.Joining && h.touched[m.Life]:
+		h.own.Back(link.ID(m.Life))
+	}
+	if c.Dropped {
+		return
+	}
+	level := h.log.Info
+	if m.State == members.Suspect || m.State == members.Lost || m.Refused() {
+		level = h.log.Warn
+	}
+	args := []any{"node", m.Name, "state", m.State, "incarnation", m.Incarnation, "life", link.ID(m.Life)}
+	if m.Reason != "" {
+		args = append(args, "reason", m.Reason)
+	}
+	level("member", args...)
+}
+
+// broadcast publishes to every session. One that is lost is found missing by
+// the next beat of each.
+func (h *Hub) broadcast(b session.Broadcast) {
+	b.Hub = uint64(h.life)
+	data, err := json.Marshal(b)
+	if err != nil {
+		h.log.Error("cannot encode a broadcast", "err", err) // a load that is no number
+		return
+	}
+	_ = h.conn.Publish(session.ViewSubject(h.prefix), data)
+}
+
+// raise runs an event of a member on a handler, and has ended called by the
+// loop with what became of it.
+func (h *Hub) raise(kind string, m, handler members.Member, ended func(m, handler members.Member, rep wire.Report, err error)) {
+	h.touched[handler.Life] = true
+	data, err := json.Marshal(m)
+	if err != nil {
+		h.log.Error("cannot encode a member", "node", m.Name, "err", err)
+		return
+	}
+	cmd := &wire.Command{
+		Kind:  kind,
+		Key:   fmt.Sprintf("%s/%x/%d", kind, m.Life, m.Incarnation),
+		Run:   uint32(raiseTime / time.Millisecond),
+		Input: append([]byte{'j'}, data...),
+	}
+	h.raises.Go(func() {
+		// The handler itself ends the event at raiseTime; this bound is for
+		// one that does not.
+		ctx, cancel := context.WithTimeout(h.ctx, raiseTime+h.cfg.TTL)
+		defer cancel()
+		rep, err := h.own.Do(ctx, link.ID(handler.Life), cmd, 0)
+		h.post(func() { ended(m, handler, rep, err) })
+	})
+}
+
+func (h *Hub) initEnded(m, handler members.Member, rep wire.Report, err error) {
+	now := time.Now()
+	switch {
+	case err == nil && rep.Outcome == wire.OK:
+		h.apply(h.machine.Admit(now, m.Life, m.Incarnation, handler.Life))
+	case err == nil && (rep.Outcome == wire.Clean || rep.Outcome == wire.Dirty):
+		h.apply(h.machine.Refuse(now, m.Life, m.Incarnation, handler.Life, reason(rep)))
+	default:
+		h.log.Warn("the init event could not be run", "node", m.Name, "on", handler.Name, "reason", cause(rep, err))
+		h.apply(h.machine.InitFailed(now, m.Life, m.Incarnation, handler.Life))
+	}
+}
+
+func (h *Hub) lossEnded(m, handler members.Member, rep wire.Report, err error) {
+	now := time.Now()
+	if err != nil || rep.Outcome == wire.Unknown || rep.Outcome == wire.NeverRan {
+		h.log.Warn("a loss could not be told", "node", m.Name, "to", handler.Name, "reason", cause(rep, err))
+		h.apply(h.machine.LossFailed(now, m.Life, m.Incarnation, handler.Life))
+		return
+	}
+	if rep.Outcome != wire.OK {
+		h.log.Warn("the handler of a loss failed", "node", m.Name, "on", handler.Name, "reason", reason(rep))
+	}
+	h.apply(h.machine.LossTold(now, m.Life, m.Incarnation))
+}
+
+func reason(rep wire.Report) string {
+	if rep.Error == nil {
+		return "its handler failed"
+	}
+	return cmp.Or(rep.Error.Message, "its handler failed")
+}
+
+func cause(rep wire.Report, err error) string {
+	switch {
+	case err != nil:
+		return err.Error()
+	case rep.Error != nil:
+		return rep.Error.Message
+	}
+	return "no answer"
+}
+
+// reconnected makes up for what the hub may have missed while its connection
+// was down.
+func (h *Hub) reconnected() {
+	h.requests.Reconnected()
+	h.own.Reconnected()
+	h.broadcast(session.Broadcast{})
+}
+
+// overhear notices another hub of the cluster. Of two, the later ends.
+func (h *Hub) overhear(data []byte) {
+	var b struct {
+		Hub uint64 `json:"hub"`
+	}
+	if json.Unmarshal(data, &b) != nil || b.Hub == 0 || b.Hub == uint64(h.life) {
+		return
+	}
+	if b.Hub > uint64(h.life) {
+		h.post(func() { h.broadcast(session.Broadcast{}) }) // it shall hear of us
+		return
+	}
+	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(b.Hub)))
+}
+
+// fail ends the hub by itself: it stops deciding at once, and holds what it
+// has until Close.
+func (h *Hub) fail(err error) {
+	h.mu.Lock()
+	first := h.err == nil && h.ctx.Err() == nil
+	if first {
+		h.err = err
+	}
+	h.mu.Unlock()
+	if first {
+		h.log.Error("the hub ends", "err", err)
+		h.cancel(err)
+	}
+}
