@@ -295,6 +295,10 @@ func memory(sp spec, o options) (map[string]float64, error) {
 		return nil, err
 	}
 	defer end()
+	first, err := worker.ask("count") // finding the worker took commands
+	if err != nil {
+		return nil, err
+	}
 	before, err := worker.ask("rss")
 	if err != nil {
 		return nil, err
@@ -314,8 +318,8 @@ func memory(sp spec, o options) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.Runs != r.Calls {
-		return nil, fmt.Errorf("%d events were answered, and %d were run", r.Calls, n.Runs)
+	if got := n.Runs - first.Runs; got != r.Calls {
+		return nil, fmt.Errorf("%d events were answered, and %d were run", r.Calls, got)
 	}
 	return map[string]float64{"bytes": (full.Values["rss"] - before.Values["rss"]) / float64(sp.Count), "before": before.Values["rss"]}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,5 +42,11 @@ func (p *programs) start(side, mode, url string) (*child, error) {
 	}
 	cmd := exec.Command(bin, mode, url)
 	cmd.Dir, cmd.Env = filepath.Join(p.dir, "empty"), cleanEnv()
-	return start(cmd, side+" "+mode)
+	var log bytes.Buffer // a node says at length who joins; shown only if the program fails
+	cmd.Stderr = &log
+	c, err := start(cmd, side+" "+mode)
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, log.Bytes()) // start has waited for the program
+	}
+	return c, err
 }
