@@ -1,0 +1,38 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"time"
+
+	"github.com/distgear/distgear"
+)
+
+// backend is what a gateway needs of a node. It exists so that handlers can be
+// tested against failures that a node does not produce on demand.
+type backend interface {
+	raise(ctx context.Context, event string, in json.RawMessage, o raiseOptions) (pending, error)
+	runs(ctx context.Context) iter.Seq2[distgear.RunRecord, error]
+	find(ctx context.Context, id distgear.RunID) (distgear.RunRecord, error)
+	watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error]
+	cancel(ctx context.Context, id distgear.RunID) error
+	resolve(ctx context.Context, id distgear.RunID, step string, how distgear.Resolution, reason string) error
+	members(ctx context.Context) iter.Seq2[distgear.Member, error]
+	watchMembers(ctx context.Context) iter.Seq2[distgear.Member, error]
+	name() distgear.NodeName
+	done() <-chan struct{} // closed when the node is out of its cluster
+	err() error            // why, after done
+}
+
+type raiseOptions struct {
+	id    string
+	delay time.Duration
+}
+
+// pending is a raised event whose result is to come; a Future.
+type pending interface {
+	ID() distgear.RunID
+	Done() <-chan struct{}
+	Wait(ctx context.Context) (json.RawMessage, error) // returns at once after Done
+}

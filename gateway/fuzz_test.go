@@ -1,0 +1,62 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/distgear/distgear"
+)
+
+// FuzzGateway: no method, path, query, header or body makes a panic or a 5xx of
+// the gateway's own, and every answer is documented.
+func FuzzGateway(f *testing.F) {
+	for _, seed := range [][5]string{
+		{"POST", "/", "", "", `{"event":"e","parameters":[1]}`}, {"POST", "/", "", "", `{`}, {"POST", "/", "", "", `[]`},
+		{"POST", "/v1/events/e", "async", "", `{"a":1}`}, {"POST", "/v1/events/e", "wait=0s&id=x&delay=1s", "", "null x"}, {"POST", "/v1/events/fails", "", "", ""},
+		{"GET", "/v1/runs", "event=deploy&state=ok&limit=2", "", ""}, {"GET", "/v1/runs/run-1", "", "text/event-stream", ""}, {"GET", "/v1/runs/run-1/events", "", "", ""},
+		{"POST", "/v1/runs/run-1/cancel", "", "", ""}, {"POST", "/v1/runs/run-1/undo/a%2Fb", "", "", `{"how":"skip","reason":"x"}`},
+		{"GET", "/v1/members", "", "text/event-stream;q=1,*/*", ""}, {"HEAD", "/healthz", "", "", ""}, {"GET", "/v1/openapi.json", "", "", ""},
+		{"CONNECT", "/v1/runs", "", "", ""}, {"OPTIONS", "//v1/../%2e%2e/", "%zz", "", "\xff"}, {"", "", "", "", ""},
+	} {
+		f.Add(seed[0], seed[1], seed[2], seed[3], []byte(seed[4]))
+	}
+	h := serve(&fake{
+		records: []distgear.RunRecord{run1, run2, run3}, onMembers: members(node1), onWatch: sequence(nil, run2),
+		onRun: func(string, distgear.RunID, ...string) error { return nil },
+		onRaise: func(e string, in json.RawMessage, o raiseOptions) (pending, error) {
+			if !json.Valid(in) {
+				panic("raised with what is no JSON")
+			}
+			if e == "fails" {
+				return failing(&distgear.RemoteError{Outcome: distgear.FailedDirty})(e, in, o)
+			}
+			return echo(e, in, o)
+		},
+	}, Config{MaxBody: 1 << 10})
+	f.Fuzz(func(t *testing.T, method, path, query, accept string, body []byte) {
+		requestURI := path
+		if query != "" {
+			requestURI += "?" + query
+		}
+		u, err := url.ParseRequestURI(requestURI)
+		if err != nil || method == "" || strings.ContainsAny(method, " \r\n\t") {
+			return // net/http answers those itself
+		}
+		r := httptest.NewRequestWithContext(context.Background(), "POST", "/", strings.NewReader(string(body)))
+		r.Method, r.URL, r.RequestURI, r.Host = method, u, requestURI, "localhost"
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Errorf("%s %q %q: %d %s", method, requestURI, body, w.Code, w.Body)
+		}
+		if w.Code != http.StatusTemporaryRedirect {
+			documented(t, r, answer{w.Code, w.Result().Header, w.Body.String()})
+		}
+	})
+}

@@ -1,0 +1,61 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"net/http"
+
+	"github.com/distgear/distgear"
+)
+
+// New returns the gateway of n as a handler, for a server of the caller's own.
+// With a zero Config it answers requests that come over loopback only; see the
+// package comment. It starts nothing, needs no closing and is safe for
+// concurrent use. It expects to be mounted at the root of its host.
+func New(n *distgear.Node, cfg Config) http.Handler { return newHandler(node{n}, cfg, nil) }
+
+// node is a distgear.Node as the backend of a gateway.
+type node struct{ n *distgear.Node }
+
+func (b node) raise(ctx context.Context, event string, in json.RawMessage, o raiseOptions) (pending, error) {
+	var opts []distgear.RaiseOption
+	if o.id != "" {
+		opts = append(opts, distgear.ID(o.id))
+	}
+	if o.delay > 0 {
+		opts = append(opts, distgear.Delay(o.delay))
+	}
+	e := distgear.Event[json.RawMessage, json.RawMessage]{Name: event}
+	f, err := e.Raise(ctx, b.n, in, opts...)
+	if err != nil {
+		return nil, err // not f: a nil *Future is no nil pending
+	}
+	return f, nil
+}
+
+func (b node) runs(ctx context.Context) iter.Seq2[distgear.RunRecord, error] { return b.n.Runs(ctx) }
+
+func (b node) find(ctx context.Context, id distgear.RunID) (distgear.RunRecord, error) {
+	return b.n.FindRun(ctx, id)
+}
+
+func (b node) watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
+	return b.n.WatchRun(ctx, id)
+}
+
+func (b node) cancel(ctx context.Context, id distgear.RunID) error { return b.n.CancelRun(ctx, id) }
+
+func (b node) resolve(ctx context.Context, id distgear.RunID, step string, how distgear.Resolution, reason string) error {
+	return b.n.ResolveUndo(ctx, id, step, how, reason)
+}
+
+func (b node) members(ctx context.Context) iter.Seq2[distgear.Member, error] { return b.n.Members(ctx) }
+
+func (b node) watchMembers(ctx context.Context) iter.Seq2[distgear.Member, error] {
+	return b.n.Watch(ctx)
+}
+
+func (b node) name() distgear.NodeName { return b.n.Name() }
+func (b node) done() <-chan struct{}   { return b.n.Done() }
+func (b node) err() error              { return b.n.Err() }

@@ -1,0 +1,215 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/distgear/distgear"
+)
+
+const (
+	listed    = 100   // runs in a list that does not say how many
+	maxListed = 10000 // runs in a list at most
+)
+
+// listRuns serves GET /v1/runs.
+func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
+	q, p := query(r, "event", "state", "limit")
+	if p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	limit := listed
+	if q.Has("limit") {
+		var err error
+		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxListed {
+			h.problem(w, r, badRequest(fmt.Sprintf("limit=%s is not from 1 to %d", q.Get("limit"), maxListed)))
+			return
+		}
+	}
+	for _, s := range q["state"] {
+		if !slices.Contains(runStates(), distgear.RunState(s)) {
+			h.problem(w, r, badRequest(fmt.Sprintf("state=%s is not among %q", s, runStates())))
+			return
+		}
+	}
+	list := struct {
+		Runs []distgear.RunRecord `json:"runs"`
+	}{[]distgear.RunRecord{}}
+	for rec, err := range h.b.runs(r.Context()) {
+		if err != nil {
+			h.problem(w, r, problemOfRun(err, ""))
+			return
+		}
+		if q.Has("event") && !slices.Contains(q["event"], rec.Event) ||
+			q.Has("state") && !slices.Contains(q["state"], string(rec.State)) {
+			continue
+		}
+		rec.Input, rec.Result, rec.Plans = nil, nil, nil // a list is for finding; 10 000 inputs are not
+		if list.Runs = append(list.Runs, rec); len(list.Runs) == limit {
+			break
+		}
+	}
+	h.json(w, r, http.StatusOK, list)
+}
+
+// runStates lists the states in which a run may be asked for.
+func runStates() []distgear.RunState {
+	return []distgear.RunState{
+		distgear.RunRunning, distgear.RunCancelling, distgear.RunRollingBack, distgear.RunStuck,
+		distgear.RunOK, distgear.RunFailed, distgear.RunRolledBack, distgear.RunCancelled,
+	}
+}
+
+// findRun serves GET /v1/runs/{id}.
+func (h *handler) findRun(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if wantsStream(r) {
+		h.watchRun(w, r)
+		return
+	}
+	if _, p := query(r); p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	id := distgear.RunID(r.PathValue("id"))
+	rec, err := h.find(r.Context(), id)
+	if err != nil {
+		h.problem(w, r, problemOfRun(err, id))
+		return
+	}
+	h.json(w, r, http.StatusOK, rec)
+}
+
+// cancelRun serves POST /v1/runs/{id}/cancel.
+func (h *handler) cancelRun(w http.ResponseWriter, r *http.Request) {
+	if _, p := query(r); p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	if _, p := h.body(w, r); p != nil { // there is nothing to say, but some clients send {}
+		h.problem(w, r, p)
+		return
+	}
+	id := distgear.RunID(r.PathValue("id"))
+	err := h.b.cancel(r.Context(), id)
+	if errors.Is(err, distgear.ErrNoRun) && h.wait.get(id) != nil {
+		p := refusal(http.StatusConflict, "conflict", "the run has not begun, so nobody can be told")
+		p.Run = id
+		h.problem(w, r, p)
+		return
+	}
+	if err != nil {
+		h.problem(w, r, problemOfRun(err, id))
+		return
+	}
+	h.accepted(w, r, id)
+}
+
+// resolveUndo serves POST /v1/runs/{id}/undo/{step}.
+func (h *handler) resolveUndo(w http.ResponseWriter, r *http.Request) {
+	how, reason, p := h.undoDecision(w, r)
+	if p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	id := distgear.RunID(r.PathValue("id"))
+	if err := h.b.resolve(r.Context(), id, r.PathValue("step"), how, reason); err != nil {
+		h.problem(w, r, problemOfRun(err, id))
+		return
+	}
+	h.accepted(w, r, id)
+}
+
+func (h *handler) undoDecision(w http.ResponseWriter, r *http.Request) (how distgear.Resolution, reason string, p *problem) {
+	if _, p := query(r); p != nil {
+		return how, "", p
+	}
+	body, p := h.body(w, r)
+	if p == nil {
+		p = checkJSON(body)
+	}
+	if p != nil {
+		return how, "", p
+	}
+	var d map[string]json.RawMessage
+	if err := json.Unmarshal(body, &d); err != nil {
+		return how, "", badRequest(`the body is no object {"how": …, "reason": …}`)
+	}
+	var word string
+	for name, v := range d {
+		to := map[string]*string{"how": &word, "reason": &reason}[name]
+		if to == nil {
+			return how, "", badRequest(fmt.Sprintf("unknown member %q", name))
+		}
+		if err := json.Unmarshal(v, to); err != nil {
+			return how, "", badRequest(name + " is no string")
+		}
+	}
+	switch word {
+	case "retry":
+		return distgear.Retry, reason, nil
+	case "skip":
+		how = distgear.Skip
+	case "done":
+		how = distgear.MarkDone
+	default:
+		return how, "", badRequest(fmt.Sprintf(`how is %q, and not "retry", "skip" or "done"`, word))
+	}
+	if reason == "" {
+		return how, "", badRequest(word + " needs a reason, which the run's record keeps")
+	}
+	return how, reason, nil
+}
+
+// listMembers serves GET /v1/members.
+func (h *handler) listMembers(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
+	if _, p := query(r); p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	if wantsStream(r) {
+		h.watchMembers(w, r)
+		return
+	}
+	list := struct {
+		Members []distgear.Member `json:"members"`
+	}{[]distgear.Member{}}
+	for m, err := range h.b.members(r.Context()) {
+		if err != nil {
+			h.problem(w, r, problemOfRun(err, ""))
+			return
+		}
+		list.Members = append(list.Members, m)
+	}
+	h.json(w, r, http.StatusOK, list)
+}
+
+// openAPI serves GET /v1/openapi.json.
+func (h *handler) openAPI(w http.ResponseWriter, r *http.Request) {
+	h.write(w, r, http.StatusOK, slices.Clone(openAPI))
+}
+
+// health serves GET /healthz.
+func (h *handler) health(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-h.b.done():
+		detail := "the node is out of its cluster"
+		if err := h.b.err(); err != nil {
+			detail += ": " + err.Error()
+		}
+		p := refusal(http.StatusServiceUnavailable, "unavailable", detail)
+		p.Node = h.b.name()
+		h.problem(w, r, p)
+	default:
+		h.json(w, r, http.StatusOK, struct {
+			Status string            `json:"status"`
+			Node   distgear.NodeName `json:"node"`
+		}{"ok", h.b.name()})
+	}
+}
