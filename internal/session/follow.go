@@ -65,7 +65,7 @@ type follower struct {
 	version uint64
 	behind  uint64 // version that the last beat was told of
 	all     map[uint64]*members.Member
-	ghosts  map[uint64]time.Time // members of an earlier hub's view: when they count as lost, and then are forgotten
+	ghosts  map[uint64]time.Time // members of an earlier hub's view: when it was gone
 	past    map[uint64]bool
 	order   []uint64 // of past, oldest first
 	notes   []members.Member
@@ -198,13 +198,8 @@ func (f *follower) replace(r ViewReply) {
 			f.drop(m.Life, m.Incarnation)
 		case names[m.Name] || m.State == members.Joining:
 			f.lose(m, "its session ended with the hub that it had joined")
-		case m.Life != uint64(f.s.cfg.Endpoint.ID()) && f.ghosts[m.Life].IsZero():
-			f.ghosts[m.Life] = time.Now().Add(f.s.TTL())
-			if m.State != members.Suspect {
-				n := *m
-				n.State, n.Since = members.Suspect, f.s.HubTime(time.Now())
-				f.put(&n)
-			}
+		case f.ghosts[m.Life].IsZero():
+			f.ghosts[m.Life] = time.Now()
 		}
 	}
 	// Who ended comes before who began: a name changes hands in that order.
@@ -281,22 +276,34 @@ func (f *follower) drop(life, incarnation uint64) {
 // bury ends what did not follow to the new hub within a time-to-live: every
 // lease of the old one has lapsed by then.
 func (f *follower) bury(now time.Time) {
-	for life, end := range f.ghosts {
-		m := f.all[life]
+	for life, gone := range f.ghosts {
+		m, age := f.all[life], now.Sub(gone)
 		switch {
-		case now.Before(end):
-		case m.State.Live():
-			f.lose(m, "not heard of since the hub was restarted")
-			f.ghosts[life] = now.Add(keep)
-		default:
+		case m.State.Over() && age >= keep:
 			f.drop(life, m.Incarnation)
+		case m.State.Over():
+		case age >= f.s.TTL():
+			f.lose(m, "not heard of since the hub was restarted")
+			f.ghosts[life] = gone
+		case age >= f.s.TTL()/2 && m.State == members.Alive:
+			n := *m
+			n.State, n.Since = members.Suspect, f.s.HubTime(now)
+			f.put(&n)
 		}
 	}
 }
 
+// next is when bury has something to do.
 func (f *follower) next(now time.Time) time.Duration {
 	d := time.Hour
-	for _, end := range f.ghosts {
+	for life, gone := range f.ghosts {
+		end := gone.Add(f.s.TTL())
+		switch f.all[life].State {
+		case members.Alive:
+			end = gone.Add(f.s.TTL() / 2)
+		case members.Left, members.Lost:
+			end = gone.Add(keep)
+		}
 		d = min(d, max(end.Sub(now), time.Millisecond))
 	}
 	return d

@@ -205,7 +205,7 @@ func (m *Machine) adopt(self uint64, known []Member) {
 		if taken || m.lives[k.Life] != nil || (k.State != Alive && k.State != Suspect) || k.Life == 0 || k.Life == self || nameFault(k.Name) != "" {
 			continue
 		}
-		k.State, k.Since, k.Reason = Suspect, stamp(m.last), ""
+		k.Reason = ""
 		r := &record{m: k, heard: m.now, admitted: true, adopted: true}
 		m.incarnation = max(m.incarnation, k.Incarnation)
 		at, _ := slices.BinarySearchFunc(m.order, r, func(a, b *record) int { return cmp.Compare(a.m.Incarnation, b.m.Incarnation) })
@@ -466,11 +466,11 @@ func (m *Machine) tell(l *loss) {
 // time-to-live later.
 func (m *Machine) pick(kind string, j *job) (best *record, any bool) {
 	for _, r := range m.order {
-		if r.m.State != Alive || !r.m.Handles(kind) {
+		if r.m.State != Alive && !r.adopted || r.m.State.Over() || !r.m.Handles(kind) {
 			continue
 		}
-		any = true
-		if !slices.Contains(j.tried, r.m.Life) && (best == nil || less(&r.m, &best.m)) {
+		any = true // an adopted one will join in a moment, or be lost
+		if !r.adopted && !slices.Contains(j.tried, r.m.Life) && (best == nil || less(&r.m, &best.m)) {
 			best = r
 		}
 	}

@@ -106,8 +106,8 @@ type Request struct {
 	Resume bool `json:"resume,omitempty"`
 
 	// Known is what a resuming node's view held. A machine that began less
-	// than a time-to-live ago takes up from it whom it does not know, as
-	// suspects, so that names stay taken and losses are noticed.
+	// than a time-to-live ago takes up from it whom it does not know, as if
+	// heard just now, so that names stay taken and losses are noticed.
 	Known []Member `json:"known,omitempty"`
 }
 

@@ -109,9 +109,13 @@ func (c *checker) change(e Changed, admits uint64) error {
 		return fmt.Errorf("incarnation went back from %s to %s", show(old), show(m))
 	case fresh && old.State.Live() && c.last[m.Life] != 0:
 		return fmt.Errorf("%s follows %s, which had not ended", show(m), show(old))
+	case fresh && m.Incarnation < uint64(epoch.UnixMilli()): // adopted, no session of this hub
+		if !c.resumes {
+			return fmt.Errorf("%s appeared from nowhere", show(m))
+		}
 	case fresh && m.State == Alive && !c.resumes:
 		return fmt.Errorf("%s never joined", show(m))
-	case fresh && m.State != Suspect: // an adopted one is no session of this hub
+	case fresh:
 		if m.Incarnation <= c.highest {
 			return fmt.Errorf("%s has not the highest incarnation", show(m))
 		}

@@ -121,7 +121,11 @@ func (p *player) do(f []string) error {
 		for _, k := range list(opts["known"]) {
 			name, l, _ := strings.Cut(k, ":")
 			n, _ := strconv.ParseUint(l, 10, 64)
-			q.Known = append(q.Known, Member{Name: name, Life: n, Incarnation: uint64(epoch.UnixMilli()) - 100 + n, State: Alive, Kinds: []string{KindLost}})
+			kinds := []string{KindLost}
+			if name == "h" {
+				kinds = []string{KindJoin}
+			}
+			q.Known = append(q.Known, Member{Name: name, Life: n, Incarnation: uint64(epoch.UnixMilli()) - 100 + n, State: Alive, Kinds: kinds})
 		}
 		_, effects, err = p.m.Join(p.now, q)
 	case "beat":
