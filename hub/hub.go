@@ -108,7 +108,7 @@ func CheckCluster(cluster string) error {
 }
 
 // Start starts a hub and returns when nodes can join it.
-func Start(ctx context.Context, cfg Config) (_ *Hub, err error) {
+func Start(ctx context.Context, cfg Config) (*Hub, error) {
 	cfg.Cluster = cmp.Or(cfg.Cluster, "default")
 	cfg.TTL = cmp.Or(cfg.TTL, 3*time.Second)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
@@ -126,43 +126,46 @@ func Start(ctx context.Context, cfg Config) (_ *Hub, err error) {
 		done:    make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
-	defer func() {
-		if err != nil {
-			h.release()
-			err = fmt.Errorf("hub: %w", err)
-		}
-	}()
+	if err := h.start(ctx); err != nil {
+		h.release()
+		return nil, fmt.Errorf("hub: %w", err)
+	}
+	return h, nil
+}
+
+func (h *Hub) start(ctx context.Context) (err error) {
+	cfg := &h.cfg
 	conn := engine.ConnConfig{URLs: cfg.URLs, Token: cfg.Token, Name: "distgear hub of " + cfg.Cluster, Logger: cfg.Logger}
 	if cfg.URLs == "" {
 		h.server, err = engine.StartServer(engine.ServerConfig{Listen: cfg.Listen, Token: cfg.Token, Logger: cfg.Logger})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		conn.Server = h.server
 	}
 	conn.OnUp = func() { h.post(h.reconnected) }
 	if h.conn, err = engine.Dial(ctx, conn); err != nil {
-		return nil, err
+		return err
 	}
 	h.own, err = link.Open(link.Config{ID: h.life, Name: "hub", Prefix: h.prefix, Conn: h.conn, Runner: h.pool, Serve: refuse, Logger: cfg.Logger})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if cfg.URLs != "" {
 		if err = h.probe(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	h.requests, err = link.Open(link.Config{ID: link.Hub, Name: "hub", Prefix: h.prefix, Conn: h.conn, Runner: h.pool, Serve: h.serve, Logger: cfg.Logger})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.wg.Go(h.loop)
-	return h, nil
+	return nil
 }
 
 func (cfg *Config) check() error {
