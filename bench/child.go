@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,7 +29,7 @@ type spec struct {
 	Window  time.Duration // measured
 	Count   int           // operations, for rows that count rather than time
 	Settle  time.Duration // before memory is read
-	Profile string        // folder for CPU profiles; empty means none
+	Profile string        // folder for profiles; empty means none
 }
 
 // reply is a line from a child to its parent.
@@ -63,6 +64,7 @@ func runChild() int {
 		out.Encode(reply{Err: err.Error()})
 		return 1
 	}
+	rl.answers["usage"] = usage
 	out.Encode(rl.ready)
 	var profile *os.File
 	in := bufio.NewReader(os.Stdin)
@@ -94,11 +96,23 @@ func runChild() int {
 	if profile != nil {
 		pprof.StopCPUProfile()
 		profile.Close()
+		if err := writeProfile(sp, "allocs"); err != nil {
+			fmt.Fprintln(os.Stderr, "bench child:", err)
+		}
 	}
 	if rl.stop != nil {
 		rl.stop()
 	}
 	return 0
+}
+
+// writeProfile writes the profile of that name beside the CPU profile.
+func writeProfile(sp spec, name string) error {
+	f, err := os.Create(filepath.Join(sp.Profile, sp.Row+"-"+sp.Side+"-"+sp.Role+"-"+name+".pprof"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.Lookup(name).WriteTo(f, 0), f.Close())
 }
 
 func newRole(sp spec) (*role, error) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -236,13 +237,36 @@ func rss(pid string) (float64, error) {
 	return pages * float64(os.Getpagesize()), err
 }
 
-// settled waits for d and reads the resident memory of this process, after one runtime.GC if gc. Nothing else is done to make it smaller.
-func settled(d time.Duration, gc bool) (float64, error) {
-	if gc {
-		runtime.GC()
+// rssAnswer answers how much memory is resident in this process once it has settled, and how much of it the runtime uses for stacks and heap. The argument
+// "gc" asks for one garbage collection first; nothing else is done to make it smaller.
+func rssAnswer(sp spec) func(string) (reply, error) {
+	return func(arg string) (reply, error) {
+		if arg == "gc" {
+			runtime.GC()
+		}
+		time.Sleep(sp.Settle)
+		v, err := rss("self")
+		if err != nil {
+			return reply{}, err
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		if sp.Profile != "" && arg == "gc" {
+			if err := writeProfile(sp, "heap"); err != nil {
+				return reply{}, err
+			}
+		}
+		return reply{Values: map[string]float64{"rss": v, "stacks": float64(m.StackInuse), "heap": float64(m.HeapInuse)}}, nil
 	}
-	time.Sleep(d)
-	return rss("self")
+}
+
+// usage answers what this process has used so far: processor time in seconds, and how often it allocated.
+func usage(string) (reply, error) {
+	var u syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return reply{Values: map[string]float64{"cpu": float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9, "allocs": float64(m.Mallocs)}}, err
 }
 
 func putInt(b []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(b[:0], uint64(v)) }

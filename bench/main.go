@@ -5,7 +5,7 @@
 //	go run . -run 'call' -n 9    the rows whose name matches, nine rounds
 //	go run . -json               the same as one JSON document
 //	go run . -sides nats,grpc    only the rivals
-//	go run . -run commands-string -profile /tmp/p   CPU profiles of caller and worker in /tmp/p
+//	go run . -run commands-string -profile /tmp/p   profiles of caller and worker in /tmp/p
 //
 // # How it measures
 //
@@ -49,7 +49,7 @@ type options struct {
 	Sides   []string // which sides run
 	Hub     string   // "own" or "caller": the process that hosts the NATS server
 	Server  string   // "plain" or "hub": the server that the plain NATS side talks to
-	Profile string   // folder for CPU profiles; empty means none
+	Profile string   // folder for profiles; empty means none
 
 	small *programs
 }
@@ -64,7 +64,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	sides := fs.String("sides", "distgear,nats,grpc", "`sides` to run")
 	fs.StringVar(&o.Hub, "hub", "own", "the process that hosts the NATS server, for both sides alike: `own|caller`")
 	fs.StringVar(&o.Server, "server", "plain", "the server of the plain NATS side: `plain|hub`, one with default options or DistGear's hub")
-	fs.StringVar(&o.Profile, "profile", "", "write CPU profiles of all children to this `folder`")
+	fs.StringVar(&o.Profile, "profile", "", "write profiles (CPU, allocations) of all children to this `folder`")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

@@ -104,14 +104,6 @@ func natsWorker(sp spec, nc *nats.Conn, rl *role) error {
 	return nc.Flush()
 }
 
-// rssAnswer answers how much memory is resident; the argument "gc" asks for one garbage collection first.
-func rssAnswer(sp spec) func(string) (reply, error) {
-	return func(arg string) (reply, error) {
-		v, err := settled(sp.Settle, arg == "gc")
-		return reply{Values: map[string]float64{"rss": v}}, err
-	}
-}
-
 const natsTimeout = 30 * time.Second
 
 func natsCaller(sp spec, nc *nats.Conn, rl *role) error {

@@ -82,7 +82,12 @@ func rows() []row {
 			return spec{Count: full, Settle: 2 * time.Second}
 		}
 	}
+	used := []line{
+		{value: "cpu", What: "processor time of all processes", Unit: "µs", scale: 1e6},
+		{value: "allocs", What: "allocations of all processes"},
+	}
 	rate := func(b bar) []line { return []line{{value: "rate", Unit: "1/s", bar: b}} }
+	rateUsed := func(b bar) []line { return append(rate(b), used...) }
 	started := func(limit float64) []line {
 		return []line{
 			{value: "main", What: "from main", Unit: "ms", scale: 1e-6},
@@ -90,19 +95,21 @@ func rows() []row {
 		}
 	}
 	return []row{
-		{Name: "call", What: "sequential Call, 100 B string echo", sides: all, size: counted(20000, 200), trial: pair, lines: []line{
+		{Name: "call", What: "sequential Call, 100 B string echo", sides: all, size: counted(20000, 200), trial: pair, lines: append([]line{
 			{value: "p50", What: "p50", Unit: "µs", bar: bar{limit: 1.25, atMost: true, of: "nats"}},
-			{value: "p99", What: "p99", Unit: "µs"}}},
+			{value: "p99", What: "p99", Unit: "µs"}}, used...)},
 		{Name: "commands-string", What: "acknowledged commands, 1024 in flight, 100 B string echo", sides: all, size: timed(1024), trial: pair,
-			lines: rate(bar{limit: 4, of: "nats"})},
+			lines: rateUsed(bar{limit: 4, of: "nats"})},
 		{Name: "commands-struct", What: "the same, a struct of four fields, 100 B as JSON (rivals: the same bytes, raw)", sides: all, size: timed(1024), trial: pair,
-			lines: rate(bar{limit: 2, of: "nats"})},
+			lines: rateUsed(bar{limit: 2, of: "nats"})},
 		{Name: "one-way", What: "one-way commands, one sender, int64, both nodes in one process (NATS: Publish)", sides: two, size: counted(3e6, 50e3), trial: solo,
 			lines: rate(bar{limit: 2e6})},
 		{Name: "plan", What: "plan of six steps, 64 at a time (rivals: by hand, no rollback)", sides: all, size: timed(64), trial: pair,
-			lines: rate(bar{limit: 60e3})},
+			lines: rateUsed(bar{limit: 60e3})},
 		{Name: "memory", What: "memory per event in flight, 100 000 in flight", sides: all, size: counted(100e3, 1000), trial: memory, lines: []line{
-			{value: "bytes", Unit: "B", bar: bar{limit: 6 * 1024, atMost: true}}}},
+			{value: "rss", Unit: "B", bar: bar{limit: 6 * 1024, atMost: true}},
+			{value: "stacks", What: "of it stacks", Unit: "B"},
+			{value: "heap", What: "of it heap", Unit: "B"}}},
 		{Name: "same-node", What: "Call on the same node, 100 B string (NATS: in-process connections)", sides: two, size: counted(500e3, 2000), trial: solo, lines: []line{
 			{value: "ns", Unit: "ns", bar: bar{limit: 1000, atMost: true}},
 			{value: "allocs", What: "allocations", Unit: "", bar: bar{limit: 2, atMost: true}},
@@ -199,70 +206,103 @@ func (r row) short(v map[string]float64) (s string) {
 	return s
 }
 
-// cast starts the processes of a trial: hub where the side has one, caller, worker; and lets the caller find the worker.
-func cast(sp spec, o options) (caller, worker *child, end func(), err error) {
-	var started []*child
-	end = func() {
-		for _, c := range slices.Backward(started) {
-			c.stop()
-		}
+// cast is the processes of a trial, hub first where the side has one.
+type cast struct {
+	all            []*child
+	caller, worker *child
+}
+
+func (c *cast) end() {
+	for _, p := range slices.Backward(c.all) {
+		p.stop()
 	}
-	begin := func(sp spec) *child {
+}
+
+// usage is what all processes have used so far.
+func (c *cast) usage() (map[string]float64, error) {
+	sum := map[string]float64{}
+	for _, p := range c.all {
+		r, err := p.ask("usage")
 		if err != nil {
-			return nil
+			return nil, err
 		}
-		var c *child
-		if c, err = startSelf(sp); err != nil {
-			return nil
+		for name, v := range r.Values {
+			sum[name] += v
 		}
-		started = append(started, c)
-		return c
 	}
-	if sp.Side != "grpc" && o.Hub == "own" {
+	return sum, nil
+}
+
+// begin starts the processes and lets the caller find the worker.
+func begin(sp spec, o options) (c *cast, err error) {
+	c = new(cast)
+	defer func() {
+		if err != nil {
+			c.end()
+		}
+	}()
+	start := func(sp spec) (*child, error) {
+		p, err := startSelf(sp)
+		if err == nil {
+			c.all = append(c.all, p)
+		}
+		return p, err
+	}
+	hosted := sp.Side != "grpc" && o.Hub == "caller"
+	if sp.Side != "grpc" && !hosted {
 		h := sp
 		h.Role = "hub"
 		if sp.Side == "nats" && o.Server == "hub" {
 			h.Side = "distgear"
 		}
-		if c := begin(h); c != nil {
-			sp.URL = c.ready.URL
+		p, err := start(h)
+		if err != nil {
+			return nil, err
 		}
+		sp.URL = p.ready.URL
 	}
-	c := sp
-	c.Role, c.Host = "caller", o.Hub == "caller" && sp.Side != "grpc"
-	if caller = begin(c); caller != nil && (c.Host || sp.Side == "grpc") {
-		if sp.URL = caller.ready.URL; sp.Side == "grpc" {
-			sp.URL = caller.ready.Addr
-		}
+	sp.Role, sp.Host = "caller", hosted
+	if c.caller, err = start(sp); err != nil {
+		return nil, err
 	}
-	w := sp
-	w.Role = "worker"
-	if worker = begin(w); worker != nil {
-		_, err = caller.ask("contact " + worker.ready.Addr)
+	switch {
+	case hosted:
+		sp.URL = c.caller.ready.URL
+	case sp.Side == "grpc":
+		sp.URL = c.caller.ready.Addr
 	}
-	if err != nil {
-		end()
-		return nil, nil, nil, err
+	sp.Role, sp.Host = "worker", false
+	if c.worker, err = start(sp); err != nil {
+		return nil, err
 	}
-	return caller, worker, end, nil
+	_, err = c.caller.ask("contact " + c.worker.ready.Addr)
+	return c, err
 }
 
 // pair is a trial with a caller and a worker, whose counts must agree.
 func pair(sp spec, o options) (map[string]float64, error) {
-	caller, worker, end, err := cast(sp, o)
+	c, err := begin(sp, o)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-	before, err := worker.ask("count")
+	defer c.end()
+	before, err := c.worker.ask("count")
 	if err != nil {
 		return nil, err
 	}
-	r, err := caller.ask("run")
+	used0, err := c.usage()
 	if err != nil {
 		return nil, err
 	}
-	after, err := worker.ask("count")
+	r, err := c.caller.ask("run")
+	if err != nil {
+		return nil, err
+	}
+	used, err := c.usage()
+	if err != nil {
+		return nil, err
+	}
+	after, err := c.worker.ask("count")
 	if err != nil {
 		return nil, err
 	}
@@ -272,6 +312,9 @@ func pair(sp spec, o options) (map[string]float64, error) {
 	}
 	if got := after.Runs - before.Runs; got != want {
 		return nil, fmt.Errorf("%d commands were answered, and %d were run", want, got)
+	}
+	for name := range used {
+		r.Values[name] = (used[name] - used0[name]) / float64(r.Calls)
 	}
 	return r.Values, nil
 }
@@ -290,38 +333,39 @@ func solo(sp spec, o options) (map[string]float64, error) {
 
 // memory is a trial in which the worker handles sp.Count events, each waiting for a command that the caller runs; the worker's growth is divided by them.
 func memory(sp spec, o options) (map[string]float64, error) {
-	caller, worker, end, err := cast(sp, o)
+	c, err := begin(sp, o)
 	if err != nil {
 		return nil, err
 	}
-	defer end()
-	first, err := worker.ask("count") // finding the worker took commands
+	defer c.end()
+	var answers [5]reply
+	for i, q := range []struct {
+		who      *child
+		question string
+	}{
+		{c.worker, "count"}, // finding the worker took commands
+		{c.worker, "rss"},
+		{c.caller, "raise"},
+		{c.worker, "rss gc"},
+		{c.caller, "release"},
+	} {
+		if answers[i], err = q.who.ask(q.question); err != nil {
+			return nil, err
+		}
+	}
+	last, err := c.worker.ask("count")
 	if err != nil {
 		return nil, err
 	}
-	before, err := worker.ask("rss")
-	if err != nil {
-		return nil, err
+	first, before, full, calls := answers[0], answers[1], answers[3], answers[4].Calls
+	if got := last.Runs - first.Runs; got != calls {
+		return nil, fmt.Errorf("%d events were answered, and %d were run", calls, got)
 	}
-	if _, err := caller.ask("raise"); err != nil {
-		return nil, err
+	v := map[string]float64{}
+	for name := range full.Values {
+		v[name] = (full.Values[name] - before.Values[name]) / float64(sp.Count)
 	}
-	full, err := worker.ask("rss gc")
-	if err != nil {
-		return nil, err
-	}
-	r, err := caller.ask("release")
-	if err != nil {
-		return nil, err
-	}
-	n, err := worker.ask("count")
-	if err != nil {
-		return nil, err
-	}
-	if got := n.Runs - first.Runs; got != r.Calls {
-		return nil, fmt.Errorf("%d events were answered, and %d were run", r.Calls, got)
-	}
-	return map[string]float64{"bytes": (full.Values["rss"] - before.Values["rss"]) / float64(sp.Count), "before": before.Values["rss"]}, nil
+	return v, nil
 }
 
 // idle is the resident memory of a minimal program, once it has settled.
