@@ -98,7 +98,8 @@ func throughput(sp spec, w work) (reply, error) {
 		wg.Go(func() {
 			for k := 0; !stop.Load(); k++ {
 				if err := call(k); err != nil {
-					failed.CompareAndSwap(nil, &err)
+					first := err // &err would put an err on the heap for every call
+					failed.CompareAndSwap(nil, &first)
 					return
 				}
 				done[c].n.Add(1)
