@@ -220,9 +220,7 @@ func (d *drive) handle(m *mail) {
 		}
 	case mResolve:
 		var err error
-		if d.fx, err = d.m.Resolve(m.step, m.how, d.fx); err == nil {
-			d.tracks[m.step].undos = 0
-		}
+		d.fx, err = d.m.Resolve(m.step, m.how, d.fx)
 		m.errs <- err
 	case mUnwind:
 		d.settled = append(d.settled, m.done)

@@ -138,6 +138,14 @@ func (w *world) events(kind string, _ *distgear.Node) *event {
 	}}
 }
 
+// driveHere makes the test's own node handle the events, whose view of the members the test can wait for.
+func (w *world) driveHere() {
+	w.t.Helper()
+	if err := w.Here().Handle(w.events("run", nil)); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) do(in string, f doFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -155,7 +155,7 @@ func (d *drive) record(i int) StepRecord {
 			rec.State = "retrying"
 		}
 		rec.Ended = time.Time{}
-	case plan.Undoing, plan.Undone, plan.Stuck, plan.UndoSkipped, plan.UndoMarked:
+	case plan.Undoing, plan.Undone: // t.undos counts those that failed
 		rec.UndoAttempt++
 	}
 	return rec
