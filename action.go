@@ -154,7 +154,7 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 		if err == nil {
 			c.Attempt = uint32(attempt)
 			queue := or(a.Queue, defaultQueue)
-			c.Start = n.now().Add(queue).UnixMilli()
+			c.Start = n.hubTime(time.Now()).Add(queue).UnixMilli()
 			r, err = n.ask(ctx, at, &c, queue+or(a.Timeout, defaultTimeout)+lostMargin)
 			if err == nil && r.Outcome == wire.OK {
 				var out Out

@@ -288,7 +288,7 @@ func (d *drive) dispatch(i int) {
 	}
 	c := s.command(d.key(s, "/do"))
 	c.Attempt = uint32(t.tries + 1)
-	c.Start = d.n.now().Add(s.queue).UnixMilli()
+	c.Start = d.n.hubTime(time.Now()).Add(s.queue).UnixMilli()
 	a := &t.first
 	if t.cur != nil {
 		a = new(attempt)

@@ -377,11 +377,11 @@ func (n *Node) finished() {
 	}
 }
 
-// now is the hub's time as far as it is known here.
-func (n *Node) now() time.Time {
+// hubTime is the hub's time at a time here, as far as it is known.
+func (n *Node) hubTime(now time.Time) time.Time {
 	s := n.session.Load()
 	if s == nil {
-		return time.Now()
+		return now
 	}
-	return s.HubTime(time.Now())
+	return s.HubTime(now)
 }

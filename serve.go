@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/distgear/distgear/internal/codec"
@@ -14,7 +15,8 @@ import (
 	"github.com/distgear/distgear/internal/wire"
 )
 
-// Command is an action or event addressed: what a Handler serves.
+// Command is an action or event addressed: what a Handler serves. It is the
+// handler's until Serve returns.
 type Command struct {
 	Kind    string
 	Key     string // idempotency key, the same for all attempts; empty for a plain Call
@@ -41,6 +43,8 @@ func KeyOf(ctx context.Context) string {
 	return ""
 }
 
+var commands = sync.Pool{New: func() any { return new(Command) }}
+
 // load is what the hub is told about this node.
 func (n *Node) load() members.Load {
 	n.mu.Lock()
@@ -66,15 +70,16 @@ func (n *Node) load() members.Load {
 func (n *Node) serveLink(in *link.Inbound) {
 	// What it did for others may be done elsewhere by now. A node that is still
 	// joining has no session, and serves the plan of its init event.
-	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && in.Kind != "" && in.Kind[0] != '_' && !s.Valid(in.Arrived) {
+	now := time.Now()
+	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && in.Kind != "" && in.Kind[0] != '_' && !s.Valid(now) {
 		in.Reply(neverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), flagRefused))
 		return
 	}
-	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName)))
+	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName()), now))
 }
 
 // serve runs one command on the calling goroutine.
-func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName) wire.Report {
+func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now time.Time) wire.Report {
 	if w.Kind == "" || w.Kind[0] == '_' {
 		return n.serveBuiltin(ctx, w, from)
 	}
@@ -86,7 +91,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName) wire.R
 	if n.draining.Load() && !undo {
 		return neverRan(ErrLeft, flagRefused)
 	}
-	if w.Start != 0 && n.now().UnixMilli() > w.Start {
+	if w.Start != 0 && n.hubTime(now).UnixMilli() > w.Start {
 		return neverRan(ErrQueueTimeout, 0)
 	}
 	if ctx.Cancelled() != nil {
@@ -95,14 +100,17 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName) wire.R
 	n.active.Add(1)
 	o.inFlight.Add(1)
 	if w.Run > 0 {
-		ctx.SetDeadline(time.Now().Add(time.Duration(w.Run) * time.Millisecond))
+		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
 	ctx.Self = w
-	c := Command{
+	c := commands.Get().(*Command)
+	*c = Command{
 		Kind: w.Kind, Key: w.Key, Undo: undo, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
 		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0,
 	}
-	out, err := protect(o.h, ctx, &c)
+	out, err := protect(o.h, ctx, c)
+	*c = Command{}
+	commands.Put(c)
 	o.inFlight.Add(-1)
 	n.finished()
 	return ended(ctx, out, err)
@@ -176,7 +184,7 @@ type localCommand struct {
 
 // Run implements runner.Task.
 func (l *localCommand) Run() {
-	l.to.Report(l.n.serve(&l.Context, &l.Command, l.n.name))
+	l.to.Report(l.n.serve(&l.Context, &l.Command, l.n.name, time.Now()))
 }
 
 // flight is a command that was sent.

@@ -116,7 +116,7 @@ func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect)
 	malformed := func(err error) func() {
 		return func() { in.Reply(failure(fmt.Sprintf("malformed input of %s: %v", in.Kind, err))) }
 	}
-	stamp := session.StampAt(uint64(h.life), in.Arrived, now)
+	stamp := session.StampAt(uint64(h.life), now, now)
 	stand := func(m members.Member, err error) func() {
 		r := session.BeatReply{Stamp: stamp, Version: h.machine.Version(), State: m.State, Reason: m.Reason, Again: errors.Is(err, members.ErrJoinAgain)}
 		if err != nil && !r.Again {
@@ -136,8 +136,8 @@ func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect)
 			r.Refused = fmt.Sprintf("it speaks protocol %d, the hub %d: run the same version of DistGear on both", q.Protocol, session.Protocol)
 		case q.Prefix != h.prefix:
 			r.Refused = fmt.Sprintf("it wants to join %q, this is the hub of %q", q.Prefix, h.prefix)
-		case link.ID(q.Life) != in.From:
-			r.Refused = fmt.Sprintf("it joins as life %x and sends as %v", q.Life, in.From)
+		case link.ID(q.Life) != in.From():
+			r.Refused = fmt.Sprintf("it joins as life %x and sends as %v", q.Life, in.From())
 		default:
 			var err error
 			r.Member, effects, err = h.machine.Join(now, q.Request)
@@ -146,7 +146,7 @@ func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect)
 			}
 		}
 		if r.Refused != "" {
-			h.log.Warn("refused a node", "node", q.Name, "life", in.From, "reason", r.Refused)
+			h.log.Warn("refused a node", "node", q.Name, "life", in.From(), "reason", r.Refused)
 		}
 		return answer(r), effects
 	case session.KindBeat:

@@ -71,21 +71,19 @@ func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
 // Config says what an endpoint is. Conn, Runner, Serve and ID are needed.
 type Config struct {
 	ID     ID
-	Name   string          // told to those it sends to; at most 255 bytes
-	Prefix string          // of all subjects
-	Hub    bool            // receive what is sent to Hub too
-	Conn   *engine.Conn    // not closed by the endpoint
-	Runner *runner.Pool    // runs Serve
-	Serve  func(*Inbound)  // runs a command and replies once
-	Values context.Context // values of the commands' contexts; nil means none
-	Logger *slog.Logger    // nil means slog.Default()
+	Name   string         // told to those it sends to; at most 255 bytes
+	Prefix string         // of all subjects
+	Hub    bool           // receive what is sent to Hub too
+	Conn   *engine.Conn   // not closed by the endpoint
+	Runner *runner.Pool   // runs Serve
+	Serve  func(*Inbound) // runs a command and replies once
+	Logger *slog.Logger   // nil means slog.Default()
 }
 
 // Endpoint sends and receives. It is safe for concurrent use.
 type Endpoint struct {
 	cfg    Config
 	header []byte // of every message it sends
-	start  time.Time
 	stops  []func()
 
 	mu    sync.RWMutex
@@ -102,6 +100,7 @@ type Endpoint struct {
 	wg      sync.WaitGroup
 	badOnce sync.Once
 	closed  atomic.Bool
+	coarse  atomic.Int64 // see now
 }
 
 // Open starts an endpoint; it can be sent to when Open returns.
@@ -112,13 +111,13 @@ func Open(cfg Config) (*Endpoint, error) {
 	e := &Endpoint{
 		cfg:    cfg,
 		header: wire.AppendHeader(nil, uint64(cfg.ID), cfg.Name),
-		start:  time.Now(),
 		outs:   map[ID]*out{},
 		boxes:  map[ID]*inbox{},
 		kick:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
 	}
 	e.kinds.Store(&map[string]string{})
+	e.tick()
 	subjects := []string{e.subject(cfg.ID)}
 	if cfg.Hub {
 		subjects = append(subjects, e.subject(Hub))
@@ -167,7 +166,11 @@ func (e *Endpoint) subject(id ID) string {
 	return e.cfg.Prefix + ".n." + id.String()
 }
 
-func (e *Endpoint) now() int64 { return int64(time.Since(e.start)) }
+// now is ns since 1970, as of the last round of the sweeper: near enough for
+// what the links do with it, and free.
+func (e *Endpoint) now() int64 { return e.coarse.Load() }
+
+func (e *Endpoint) tick() { e.coarse.Store(time.Now().UnixNano()) }
 
 // Start sends a command. Its outcome goes to r; with lost > 0, r is told
 // unknown when nothing was heard for that long. An error means that nothing
@@ -181,14 +184,15 @@ func (e *Endpoint) Start(to ID, c *wire.Command, lost time.Duration, r Receiver)
 		return Ref{}, ErrTooLarge
 	}
 	o := e.out(to)
-	until, reserve := int64(0), Slots/64
+	now, reserve := e.now(), Slots/64
+	until := int64(0)
 	if lost > 0 {
-		until = e.now() + int64(lost)
+		until = now + int64(lost)
 	}
 	if c.Flags&wire.Undo != 0 {
 		reserve = 0 // undoing has room that doing cannot take (S13)
 	}
-	ref, err := o.take(r, until, reserve)
+	ref, err := o.take(r, now, until, reserve)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -438,7 +442,6 @@ func (e *Endpoint) receive(data []byte) {
 	var box *inbox
 	var one [1]runner.Task
 	tasks := one[:0]
-	now := time.Now()
 	var f wire.Frame
 	for r.Next(&f) {
 		switch f.Type {
@@ -468,11 +471,11 @@ func (e *Endpoint) receive(data []byte) {
 		}
 		switch f.Type {
 		case wire.TCommand:
-			if in := box.admit(&f, now); in != nil {
+			if in := box.admit(&f); in != nil {
 				tasks = append(tasks, in)
 			}
 		case wire.TSend:
-			in := box.inbound(&f, now)
+			in := box.inbound(&f)
 			in.OneWay, in.ref.gen = true, f.Gen
 			tasks = append(tasks, in)
 		case wire.TCancel:
@@ -534,6 +537,7 @@ func (e *Endpoint) sweeper() {
 		case <-e.quit:
 			return
 		}
+		e.tick()
 		now := e.now()
 		for _, o := range e.allOuts() {
 			o.sweep(now, false)

@@ -22,7 +22,7 @@ const (
 type inSlot struct {
 	gen   uint64
 	state state
-	at    int64 // when it was done
+	at    int64 // ns since 1970 when it was done
 	in    *Inbound
 	rep   wire.Report
 }
@@ -44,14 +44,17 @@ type inbox struct {
 type Inbound struct {
 	runner.Context
 	wire.Command
-	From     ID
-	FromName string
-	Arrived  time.Time
-	OneWay   bool
+	OneWay bool
 
 	box *inbox
 	ref Ref
 }
+
+// From is the endpoint that it came from.
+func (in *Inbound) From() ID { return in.box.id }
+
+// FromName is the name of that endpoint.
+func (in *Inbound) FromName() string { return in.box.name }
 
 // Run implements runner.Task.
 func (in *Inbound) Run() {
@@ -108,7 +111,7 @@ func reportSize(r *wire.Report) int {
 
 // admit takes a command in, or answers a resent one from the table. It
 // returns nil when there is nothing to run.
-func (b *inbox) admit(f *wire.Frame, now time.Time) *Inbound {
+func (b *inbox) admit(f *wire.Frame) *Inbound {
 	b.mu.Lock()
 	s := b.slot(f.Slot)
 	if s == nil || f.Gen < s.gen {
@@ -123,15 +126,15 @@ func (b *inbox) admit(f *wire.Frame, now time.Time) *Inbound {
 		}
 		return nil
 	}
-	in := b.inbound(f, now)
+	in := b.inbound(f)
 	in.ref = Ref{f.Slot, f.Gen}
 	*s = inSlot{gen: f.Gen, state: running, in: in}
 	b.mu.Unlock()
 	return in
 }
 
-func (b *inbox) inbound(f *wire.Frame, now time.Time) *Inbound {
-	in := &Inbound{From: b.id, FromName: b.name, box: b, Arrived: now}
+func (b *inbox) inbound(f *wire.Frame) *Inbound {
+	in := &Inbound{box: b}
 	in.Command = wire.Command{
 		Kind: b.e.intern(f.Kind), Flags: f.Flags, Attempt: f.Attempt,
 		Start: f.Start, Run: f.Run, Input: f.Input,
@@ -139,7 +142,6 @@ func (b *inbox) inbound(f *wire.Frame, now time.Time) *Inbound {
 	if len(f.Key) > 0 {
 		in.Key = string(f.Key)
 	}
-	in.Values = b.e.cfg.Values
 	return in
 }
 

@@ -58,9 +58,9 @@ type out struct {
 	mu     sync.Mutex
 	buf    []byte   // the message being filled; empty means none
 	full   [][]byte // messages ready to go
-	spare  []byte
-	bytes  int  // buffered in all
-	queued bool // on the endpoint's list of who has something to send
+	spare  [][]byte // empty buffers to use again
+	bytes  int      // buffered in all
+	queued bool     // on the endpoint's list of who has something to send
 
 	smu   sync.Mutex
 	slots []slot
@@ -96,10 +96,11 @@ func (o *out) reserve(size int) {
 		o.buf = nil
 	}
 	if len(o.buf) == 0 {
-		if o.buf = o.spare; o.buf == nil {
+		if n := len(o.spare); n > 0 {
+			o.buf, o.spare = o.spare[n-1], o.spare[:n-1]
+		} else {
 			o.buf = make([]byte, 0, 4096)
 		}
-		o.spare = nil
 		o.buf = append(o.buf[:0], o.e.header...)
 	}
 }
@@ -129,22 +130,31 @@ func (o *out) flush() {
 		// An error loses the frames. Who misses an answer asks for it.
 		for _, b := range full {
 			_ = o.e.cfg.Conn.Publish(o.subject, b)
+			o.keep(b)
 		}
 		if len(buf) > 0 {
 			_ = o.e.cfg.Conn.Publish(o.subject, buf)
-		}
-		if cap(buf) <= 2*maxBatch {
-			o.mu.Lock()
-			if o.spare == nil {
-				o.spare = buf[:0]
-			}
-			o.mu.Unlock()
+			o.keep(buf)
 		}
 	}
 }
 
+// maxSpare is how many empty buffers of at most twice maxBatch are kept.
+const maxSpare = 4
+
+func (o *out) keep(b []byte) {
+	if cap(b) > 2*maxBatch {
+		return
+	}
+	o.mu.Lock()
+	if len(o.spare) < maxSpare {
+		o.spare = append(o.spare, b[:0])
+	}
+	o.mu.Unlock()
+}
+
 // take occupies a slot.
-func (o *out) take(r Receiver, lost int64, reserve int) (Ref, error) {
+func (o *out) take(r Receiver, now, lost int64, reserve int) (Ref, error) {
 	o.smu.Lock()
 	defer o.smu.Unlock()
 	if o.over != 0 {
@@ -162,7 +172,7 @@ func (o *out) take(r Receiver, lost int64, reserve int) (Ref, error) {
 		o.slots = append(o.slots, slot{})
 	}
 	s := &o.slots[i]
-	*s = slot{gen: s.gen + 1, to: r, sent: o.e.now(), lost: lost, taken: true}
+	*s = slot{gen: s.gen + 1, to: r, sent: now, lost: lost, taken: true}
 	o.used++
 	o.load.Store(int64(o.used))
 	return Ref{i, s.gen}, nil

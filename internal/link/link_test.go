@@ -173,7 +173,8 @@ func TestLostReportsAreAskedFor(t *testing.T) {
 		if string(in.Input) == "lose" { // done, and its report vanishes
 			in.box.mu.Lock()
 			s := &in.box.slots[in.ref.slot]
-			s.state, s.in, s.rep = done, nil, wire.Report{Outcome: wire.OK, Payload: []byte("found")}
+			s.state, s.in, s.at = done, nil, in.box.e.now()
+			s.rep = wire.Report{Outcome: wire.OK, Payload: []byte("found")}
 			in.box.mu.Unlock()
 			return
 		}

@@ -3,118 +3,147 @@ package runner
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // Context is the context of one command: cancelled by Cancel or at its
 // deadline. It starts its timer and makes its channel only when somebody
 // looks, since most commands never do. Embed it in what lives as long as the
-// command. The zero value has no deadline, no values and is not cancelled.
+// command. The zero value has no deadline, no value and is not cancelled.
 //
 // It implements the AfterFunc method that package context looks for, so that
 // contexts derived from it need no goroutine.
 type Context struct {
-	Values   context.Context // where Value looks; nil means nowhere
-	Self     any             // the value of the key Self{}: the command itself
-	deadline time.Time
+	Self     any // the value of the key Self{}: the command itself
+	deadline int64
+	looked   atomic.Pointer[looked]
+	err      atomic.Uint32 // index into errs
+}
 
+// looked is what is needed once somebody looked at Done.
+type looked struct {
 	mu    sync.Mutex
 	done  chan struct{}
-	err   error
 	timer *time.Timer
 	after map[int]func()
 	next  int
+	over  bool
 }
+
+var errs = [...]error{nil, context.Canceled, context.DeadlineExceeded}
 
 // Self is the key of the field Self.
 type Self struct{}
 
 // SetDeadline sets the deadline; call it before the context is shared.
-func (c *Context) SetDeadline(t time.Time) { c.deadline = t }
+func (c *Context) SetDeadline(t time.Time) { c.deadline = t.UnixNano() }
 
 // Deadline implements context.Context.
-func (c *Context) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.IsZero() }
+func (c *Context) Deadline() (time.Time, bool) {
+	if c.deadline == 0 {
+		return time.Time{}, false
+	}
+	return time.Unix(0, c.deadline), true
+}
 
 // Value implements context.Context.
 func (c *Context) Value(key any) any {
 	if _, ok := key.(Self); ok {
 		return c.Self
 	}
-	if c.Values == nil {
-		return nil
+	return nil
+}
+
+// look makes what Done and AfterFunc need, and starts the timer.
+func (c *Context) look() *looked {
+	if l := c.looked.Load(); l != nil {
+		return l
 	}
-	return c.Values.Value(key)
+	l := &looked{done: make(chan struct{})}
+	if !c.looked.CompareAndSwap(nil, l) {
+		return c.looked.Load()
+	}
+	if c.err.Load() != 0 {
+		c.end(l)
+		return l
+	}
+	if c.deadline != 0 {
+		l.mu.Lock()
+		if !l.over {
+			l.timer = time.AfterFunc(time.Until(time.Unix(0, c.deadline)), func() { c.Cancel(context.DeadlineExceeded) })
+		}
+		l.mu.Unlock()
+	}
+	return l
 }
 
 // Done implements context.Context.
-func (c *Context) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil {
-		c.done = make(chan struct{})
-		if c.err != nil {
-			close(c.done)
-		}
-	}
-	c.armLocked()
-	return c.done
-}
+func (c *Context) Done() <-chan struct{} { return c.look().done }
 
 // Err implements context.Context.
 func (c *Context) Err() error {
-	c.mu.Lock()
-	err := c.err
-	c.mu.Unlock()
-	if err == nil && !c.deadline.IsZero() && !time.Now().Before(c.deadline) {
+	if c.err.Load() == 0 && c.deadline != 0 && time.Now().UnixNano() >= c.deadline {
 		c.Cancel(context.DeadlineExceeded)
-		return c.Err()
 	}
-	return err
+	return c.Cancelled()
 }
 
 // AfterFunc runs f in its own goroutine once the context is done; stop keeps
 // it from running and tells whether it did.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
+	l := c.look()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.over {
 		go f()
 		return func() bool { return false }
 	}
-	if c.after == nil {
-		c.after = map[int]func(){}
+	if l.after == nil {
+		l.after = map[int]func(){}
 	}
-	id := c.next
-	c.next++
-	c.after[id] = f
-	c.armLocked()
+	id := l.next
+	l.next++
+	l.after[id] = f
 	return func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		_, ok := c.after[id]
-		delete(c.after, id)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		_, ok := l.after[id]
+		delete(l.after, id)
 		return ok
 	}
 }
 
-// Cancel ends the context with err, which should be context.Canceled or
+// Cancel ends the context with err: context.Canceled or
 // context.DeadlineExceeded. Only the first call counts.
 func (c *Context) Cancel(err error) {
-	c.mu.Lock()
-	if c.err != nil {
-		c.mu.Unlock()
+	i := uint32(1)
+	if err == context.DeadlineExceeded {
+		i = 2
+	}
+	if !c.err.CompareAndSwap(0, i) {
 		return
 	}
-	c.err = err
-	if c.done != nil {
-		close(c.done)
+	if l := c.looked.Load(); l != nil {
+		c.end(l)
 	}
-	if c.timer != nil {
-		c.timer.Stop()
+}
+
+// end tells who looked. It may come twice: from Cancel and from a look.
+func (c *Context) end(l *looked) {
+	l.mu.Lock()
+	if l.over {
+		l.mu.Unlock()
+		return
 	}
-	after := c.after
-	c.after = nil
-	c.mu.Unlock()
+	l.over = true
+	close(l.done)
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	after := l.after
+	l.after = nil
+	l.mu.Unlock()
 	for _, f := range after {
 		go f()
 	}
@@ -122,15 +151,4 @@ func (c *Context) Cancel(err error) {
 
 // Cancelled tells the error the context was cancelled with so far, without
 // looking at the clock.
-func (c *Context) Cancelled() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
-
-func (c *Context) armLocked() {
-	if c.timer != nil || c.err != nil || c.deadline.IsZero() {
-		return
-	}
-	c.timer = time.AfterFunc(time.Until(c.deadline), func() { c.Cancel(context.DeadlineExceeded) })
-}
+func (c *Context) Cancelled() error { return errs[c.err.Load()] }
