@@ -1,0 +1,454 @@
+// Package demo is `distgear demo`: a hub in this process, three worker
+// processes, and four phases that show what becomes of plans: all goes well, a
+// step fails, a process is killed, the node is back. Each phase checks itself
+// against the rules, by the records, by the workers' own journal and by the
+// files on disk.
+//
+//	err := demo.Run(ctx, demo.Options{Out: os.Stdout, Mode: demo.Live})
+//
+// # Guarantees
+//
+// Run returns nil only if every check held. When it returns, the worker
+// processes and their files are gone.
+//
+// # Failures
+//
+// ErrChecks: a rule was broken, as was shown. Any other error: the demo could
+// not go on.
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear"
+)
+
+// Mode is how the demo shows itself.
+type Mode string
+
+// The modes.
+const (
+	Live  Mode = "live"  // trees that change, for a terminal
+	Plain Mode = "plain" // a line per change
+	JSON  Mode = "json"  // a JSON object per change
+)
+
+// Options of a demo.
+type Options struct {
+	Out  io.Writer
+	In   io.Reader // Live: the terminal's keys; nil means none
+	Mode Mode      // empty means Plain
+	Exe  string    // the program that has the demo-worker command; empty means this one
+}
+
+// ErrChecks says that a rule was broken.
+var ErrChecks = errors.New("the demo did not end as the rules say")
+
+const (
+	cluster = "demo"
+	ttl     = time.Second // short, so that a death is seen soon
+	limit   = time.Minute // of the whole demo
+)
+
+var workers = [...]distgear.NodeName{"w1", "w2", "w3"}
+
+func fetches() []string {
+	var names []string
+	for _, w := range workers {
+		names = append(names, "fetch-"+string(w))
+	}
+	return names
+}
+
+// demo is one run of it.
+type demo struct {
+	screen screen
+	root   string
+	node   *distgear.Node
+	fleet  *fleet
+	kit    *kit
+	roster *roster
+
+	deploy  *distgear.Event[deployment, string]
+	migrate *distgear.Event[migration, string]
+	index   *distgear.Event[string, string]
+
+	checks, failed int
+}
+
+// Run runs the demo until it is over or ctx ends.
+func Run(ctx context.Context, o Options) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not over after %v", limit))
+	defer cancel()
+	if o.Exe == "" {
+		if o.Exe, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	d := &demo{}
+	if d.root, err = os.MkdirTemp("", "distgear-demo-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(d.root)) }()
+	began := time.Now()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	d.screen = newScreen(o, func() { stop(context.Canceled) })
+	err = d.run(ctx, o)
+	if ctx.Err() != nil && err != nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil && d.failed > 0 {
+		err = ErrChecks
+	}
+	complaints := ""
+	if d.fleet != nil {
+		d.fleet.close()
+		complaints = d.fleet.complaints()
+	}
+	if err != nil && complaints != "" && !errors.Is(err, context.Canceled) {
+		d.screen.note("what the workers said:\n" + complaints)
+	}
+	d.screen.close(Summary{OK: err == nil, Checks: d.checks, Failed: d.failed, Millis: time.Since(began).Milliseconds(), Error: text(err)})
+	return err
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// Summary is the last thing that a demo says.
+type Summary struct {
+	OK     bool   `json:"ok"`
+	Checks int    `json:"checks"`
+	Failed int    `json:"failed"`
+	Millis int64  `json:"ms"`
+	Error  string `json:"error,omitempty"`
+}
+
+func (d *demo) run(ctx context.Context, o Options) error {
+	for _, w := range append(workers[:], "shared") {
+		if err := os.MkdirAll(filepath.Join(d.root, "nodes", string(w)), 0o700); err != nil {
+			return err
+		}
+	}
+	token := rand.Text()
+	var err error
+	d.node, err = distgear.Join(ctx, distgear.Config{
+		Cluster: cluster, Name: "hub", Serve: "127.0.0.1:0", Token: token, TTL: ttl, Labels: map[string]string{}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return fmt.Errorf("starting a hub: %w", err)
+	}
+	defer func() {
+		lctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = d.node.Leave(lctx) // what is left of a demo that was broken off ends with the process
+	}()
+	d.kit = newKit(d.root, "hub")
+	d.events()
+	if err := d.node.Handle(d.deploy, d.migrate, d.index); err != nil {
+		return err
+	}
+	d.roster = newRoster(d.screen)
+	rctx, cancel := context.WithCancel(ctx)
+	defer func() { cancel(); <-d.roster.over }()
+	go d.roster.follow(rctx, d.node)
+	d.fleet = &fleet{exe: o.Exe, hub: d.node.HubURL(), root: d.root, token: token, procs: map[distgear.NodeName]*process{}}
+
+	d.screen.heading(0, "A hub and three workers", "The hub is in this process; w1, w2 and w3 are processes of their own.")
+	for _, w := range workers {
+		if err := d.fleet.start(ctx, w); err != nil {
+			return err
+		}
+	}
+	for _, w := range workers {
+		if _, err := d.roster.wait(ctx, w, ready); err != nil {
+			return err
+		}
+	}
+	for _, phase := range []func(context.Context) error{d.works, d.fails, d.dies, d.again} {
+		if err := phase(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ready: the hub's view has the node and what it handles.
+func ready(m distgear.Member) bool { return m.State == distgear.Alive && len(m.Kinds) > 0 }
+
+func (d *demo) check(cs []Check) {
+	for _, c := range cs {
+		d.checks++
+		if c.Wrong != "" {
+			d.failed++
+		}
+		d.screen.check(c)
+	}
+}
+
+// facts reads what the run left.
+func (d *demo) facts(release string, rec distgear.RunRecord) (*facts, error) {
+	f := &facts{release: release, rec: rec}
+	var err, e error
+	f.journal, err = readJournal(d.root)
+	f.files, e = readFiles(d.root)
+	return f, errors.Join(err, e)
+}
+
+// show shows the run as it goes, calls each with its records, and returns the
+// last.
+func (d *demo) show(ctx context.Context, id distgear.RunID, each func(distgear.RunRecord)) (distgear.RunRecord, error) {
+	var last distgear.RunRecord
+	for rec, err := range d.node.WatchRun(ctx, id) {
+		if err != nil {
+			return last, err
+		}
+		last = rec
+		d.screen.update(rec)
+		if each != nil {
+			each(rec)
+		}
+	}
+	if !last.State.Final() {
+		return last, fmt.Errorf("the watch of run %s ended early: %w", id, context.Cause(ctx))
+	}
+	return last, nil
+}
+
+// raised is show for an event that has just been raised.
+func raised[T any](ctx context.Context, d *demo, f *distgear.Future[T], err error) (distgear.RunRecord, T, error) {
+	var zero T
+	if err != nil {
+		return distgear.RunRecord{}, zero, err
+	}
+	rec, err := d.show(ctx, f.ID(), nil)
+	if err != nil {
+		return rec, zero, err
+	}
+	out, _ := f.Wait(ctx) // the record says how it ended
+	return rec, out, nil
+}
+
+func (d *demo) works(ctx context.Context) error {
+	d.screen.heading(1, "A deploy over three nodes", "Three fetches at once, a join that waits for them, a start on any node; each step gets what those before it made.")
+	f, err := d.deploy.Raise(ctx, d.node, deployment{Release: "v1"})
+	rec, out, err := raised(ctx, d, f, err)
+	if err != nil {
+		return err
+	}
+	left, err := d.facts("v1", rec)
+	if err != nil {
+		return err
+	}
+	d.check(checkDeploy(left, out))
+	return nil
+}
+
+func (d *demo) fails(ctx context.Context) error {
+	before, err := readFiles(d.root)
+	if err != nil {
+		return err
+	}
+	d.screen.heading(2, "The last step fails", "The same plan, but start finds its port taken. What was done is undone, last first.")
+	f, err := d.deploy.Raise(ctx, d.node, deployment{Release: "v2", Broken: true})
+	rec, _, err := raised(ctx, d, f, err)
+	if err != nil {
+		return err
+	}
+	left, err := d.facts("v2", rec)
+	if err != nil {
+		return err
+	}
+	d.check(checkRollback(left, before))
+	return nil
+}
+
+// dies is the phase in which a worker is killed under two runs.
+func (d *demo) dies(ctx context.Context) error {
+	d.screen.heading(3, "kill -9 of a worker under two runs", "index may run again, anywhere: it moves. migrate may not: it is undone, once its node is back.")
+	index, err := d.index.Raise(ctx, d.node, "v3")
+	if err != nil {
+		return err
+	}
+	type end struct {
+		rec distgear.RunRecord
+		err error
+	}
+	on := make(chan distgear.NodeName, 1)
+	indexed, migrated := make(chan end, 1), make(chan end, 1)
+	go func() {
+		rec, err := d.show(ctx, index.ID(), func(rec distgear.RunRecord) {
+			f := facts{rec: rec}
+			if s := f.step("index"); s.State == "running" && s.Node != "" {
+				select {
+				case on <- s.Node:
+				default:
+				}
+			}
+		})
+		indexed <- end{rec, err}
+	}()
+	var victim distgear.NodeName
+	select {
+	case victim = <-on:
+	case e := <-indexed:
+		return fmt.Errorf("index ended before its node was killed: %w", errors.Join(e.err, errors.New(string(e.rec.State)+" "+e.rec.Error)))
+	}
+	other := workers[0]
+	if other == victim {
+		other = workers[1]
+	}
+	before, err := d.roster.wait(ctx, victim, ready)
+	if err != nil {
+		return err
+	}
+	migrate, err := d.migrate.Raise(ctx, d.node, migration{Release: "v4", Reserve: other, Migrate: victim})
+	if err != nil {
+		return err
+	}
+	go func() {
+		rec, err := d.show(ctx, migrate.ID(), nil)
+		migrated <- end{rec, err}
+	}()
+	if err := d.begun(ctx, "v4.migrate"); err != nil {
+		return err
+	}
+	if err := d.fleet.kill(victim); err != nil {
+		return err
+	}
+	d.screen.note(fmt.Sprintf("kill -9 %s: both runs have a step on it", victim))
+	atDeath, err := readFiles(d.root)
+	if err != nil {
+		return err
+	}
+	lost, err := d.roster.wait(ctx, victim, func(m distgear.Member) bool { return m.State == distgear.Lost || m.Incarnation > before.Incarnation })
+	if err != nil {
+		return err
+	}
+	in := <-indexed
+	if in.err != nil {
+		return in.err
+	}
+	d.screen.note("starting " + string(victim) + " again")
+	if err := d.fleet.start(ctx, victim); err != nil {
+		return err
+	}
+	after, err := d.roster.wait(ctx, victim, func(m distgear.Member) bool { return ready(m) && m.Incarnation > before.Incarnation })
+	if err != nil {
+		return err
+	}
+	mi := <-migrated
+	if mi.err != nil {
+		return mi.err
+	}
+	left, err := d.facts("v3", in.rec)
+	if err != nil {
+		return err
+	}
+	d.check(checkMoved(left, victim))
+	if left, err = d.facts("v4", mi.rec); err != nil {
+		return err
+	}
+	d.check(checkUnknown(left, victim, atDeath))
+	d.check(checkReturn(before, lost, after))
+	return nil
+}
+
+// begun waits until the journal says that a step began, and then as long as it
+// takes to see it.
+func (d *demo) begun(ctx context.Context, step string) error {
+	for {
+		es, err := readJournal(d.root)
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			if e.Step == step {
+				return wait(ctx, 300*time.Millisecond)
+			}
+		}
+		if err := wait(ctx, 10*time.Millisecond); err != nil {
+			return fmt.Errorf("%s does not begin: %w", step, err)
+		}
+	}
+}
+
+func (d *demo) again(ctx context.Context) error {
+	d.screen.heading(4, "The node is back", "The first plan again: the new process takes its part.")
+	f, err := d.deploy.Raise(ctx, d.node, deployment{Release: "v5"})
+	rec, out, err := raised(ctx, d, f, err)
+	if err != nil {
+		return err
+	}
+	left, err := d.facts("v5", rec)
+	if err != nil {
+		return err
+	}
+	d.check(checkDeploy(left, out))
+	return nil
+}
+
+// roster is what the hub's view says of the workers.
+type roster struct {
+	over chan struct{} // closed when follow has returned
+	say  screen
+
+	mu      sync.Mutex
+	members map[distgear.NodeName]distgear.Member
+	changed chan struct{} // closed and replaced at every change
+}
+
+func newRoster(s screen) *roster {
+	return &roster{say: s, over: make(chan struct{}), members: map[distgear.NodeName]distgear.Member{}, changed: make(chan struct{})}
+}
+
+func (r *roster) follow(ctx context.Context, n *distgear.Node) {
+	defer close(r.over)
+	for m, err := range n.Watch(ctx) {
+		if err != nil {
+			return // waiters end with ctx
+		}
+		r.mu.Lock()
+		old := r.members[m.Name]
+		r.members[m.Name] = m
+		close(r.changed)
+		r.changed = make(chan struct{})
+		r.mu.Unlock()
+		if m.Name != n.Name() && (old.State != m.State || old.Incarnation != m.Incarnation) {
+			r.say.member(m)
+		}
+	}
+}
+
+// wait waits until a member is as it should be.
+func (r *roster) wait(ctx context.Context, name distgear.NodeName, is func(distgear.Member) bool) (distgear.Member, error) {
+	for {
+		r.mu.Lock()
+		m, changed := r.members[name], r.changed
+		r.mu.Unlock()
+		if is(m) {
+			return m, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			was, _ := json.Marshal(m) // to be read by people
+			return m, fmt.Errorf("waiting for %s, which is %s: %w", name, was, context.Cause(ctx))
+		}
+	}
+}
