@@ -279,9 +279,7 @@ func TestCrash_IsLost(t *testing.T) {
 	a.sees("b", members.Alive)
 	b.crash()
 	a.sees("b", members.Lost)
-	if got := fmt.Sprint(a.history("b")); !strings.HasSuffix(got, "suspect lost]") {
-		t.Errorf("b was %s", got)
-	}
+	a.until("b suspect before it was lost", func() bool { return strings.HasSuffix(fmt.Sprint(a.history("b")), "suspect lost]") })
 	// The next process of that name is another life.
 	c := join(t, h.URL(), "b")
 	if m := a.sees("b", members.Alive); m.Life != uint64(c.end.ID()) {
@@ -378,10 +376,7 @@ func TestInit_RunsOnAHandlerAndMayRefuse(t *testing.T) {
 	if !prepared.Load() {
 		t.Error("b was admitted before its init event")
 	}
-	a.sees("b", members.Alive)
-	if got := fmt.Sprint(a.history("b")); got != "[joining alive]" {
-		t.Errorf("b was %s", got)
-	}
+	a.until("b joining and then alive", func() bool { return fmt.Sprint(a.history("b")) == "[joining alive]" })
 	bad := newNode(t, h.URL(), "bad")
 	err := bad.open(within(t))
 	refused, ok := errors.AsType[*session.RefusedError](err)

@@ -8,9 +8,9 @@
 //
 // A name belongs to the session that has it until that session is over. Who
 // asks for a name that is taken waits: the next beat of the holder refuses
-// it, the end of the holder lets it in. So a node that crashed and was
-// started again waits out its former self, and a mistaken second node of one
-// name is told after one beat.
+// it (unless it comes at its heels), the end of the holder lets it in. So a node
+// that crashed and was started again waits out its former self, and a mistaken
+// second node of one name is told after a beat.
 //
 // # Guarantees
 //
@@ -69,6 +69,7 @@ type Machine struct {
 
 type record struct {
 	m        Member
+	began    time.Duration // when it asked to join
 	heard    time.Duration // when it last gave a sign of life
 	ended    time.Duration // when it was over
 	rev      uint64        // of its kinds
@@ -170,7 +171,7 @@ func (m *Machine) Join(now time.Time, q Request) (Member, []Effect, error) {
 	if resume {
 		m.adopt(q.Life, q.Known)
 		if old != nil {
-			m.settle(old)
+			m.settle(old, 0)
 		}
 	}
 	m.incarnation = max(m.incarnation+1, uint64(max(now.UnixMilli(), 0)))
@@ -181,6 +182,7 @@ func (m *Machine) Join(now time.Time, q Request) (Member, []Effect, error) {
 			Name: q.Name, Life: q.Life, Incarnation: m.incarnation, State: Joining, Since: stamp(now),
 			Labels: q.Labels, Kinds: slices.Compact(kinds), Version: q.Version, Load: q.Load,
 		},
+		began:  m.now,
 		heard:  m.now,
 		rev:    q.Rev,
 		resume: resume,
@@ -411,14 +413,15 @@ func (m *Machine) hear(r *record) {
 		r.m.State, r.m.Since = Alive, stamp(m.last)
 		m.changed(r)
 	}
-	m.settle(r)
+	m.settle(r, m.cfg.TTL/10)
 }
 
 // settle refuses those who wait for the name of a session that has shown to
-// be alive.
-func (m *Machine) settle(r *record) {
+// be alive, and have waited for so long: a beat that follows at their heels may
+// have been sent before its node died.
+func (m *Machine) settle(r *record, waited time.Duration) {
 	for _, o := range slices.Clone(m.order) {
-		if o != r && o.m.Name == r.m.Name && o.m.State == Joining && o.m.Incarnation > r.m.Incarnation {
+		if o != r && o.m.Name == r.m.Name && o.m.State == Joining && o.m.Incarnation > r.m.Incarnation && m.now-o.began >= waited {
 			m.end(o, Left, fmt.Sprintf("the name %q belongs to a node that is %v (life %x): give this one another name, or stop that one", r.m.Name, r.m.State, r.m.Life))
 		}
 	}
