@@ -128,58 +128,89 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 		return none, fmt.Errorf("%w: %w", ErrInvalid, context.Cause(ctx))
 	}
 	at, err := n.place(on, a.Name, "", 0)
-	if err == nil && at.life == n.id && a.Retries == 0 && a.copies.ok(a) {
+	if err != nil {
+		return a.again(ctx, n, on, in, at, wire.Report{}, err)
+	}
+	if at.life == n.id && a.copies.ok(a) {
 		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
-			return a.callHere(ctx, n, o, in)
+			out, err := a.callHere(ctx, n, o, in)
+			if err != nil && a.Retries > 0 {
+				return a.again(ctx, n, on, in, at, wire.Report{Over: true}, err)
+			}
+			return out, err
 		}
 	}
-	c := wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout)}
-	buf := getBuffer()
-	defer putBuffer(buf)
-	b, encErr := codec.Append(buf.b[:0], in)
-	if encErr != nil {
-		return none, fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, encErr)
+	return a.attempt(ctx, n, on, in, at)
+}
+
+// attempt makes the first attempt, with an encoded input.
+func (a *Action[In, Out]) attempt(ctx context.Context, n *Node, on Target, in In, at place) (out Out, err error) {
+	var r wire.Report
+	if err = a.ask(ctx, n, in, at, 1, &r); err != nil {
+		return a.again(ctx, n, on, in, at, r, err)
 	}
-	if len(b) > MaxPayload {
-		return none, tooLarge(a.Name, len(b))
+	if r.Outcome != wire.OK {
+		return a.again(ctx, n, on, in, at, r, reportError(r, at.node, a.Name))
+	}
+	err = a.decode(r.Payload, &out, at)
+	return out, err
+}
+
+// ask makes one attempt.
+func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place, attempt int, r *wire.Report) error {
+	s := getSending()
+	var err error
+	if s.buf, err = codec.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+		n := len(s.buf)
+		s.put()
+		return badInput(a.Name, n, err)
+	}
+	queue, timeout := or(a.Queue, defaultQueue), or(a.Timeout, defaultTimeout)
+	s.c = wire.Command{
+		Kind: a.Name, Attempt: uint32(attempt), Run: millis(a.Timeout, defaultTimeout), Input: s.buf,
+		Start: n.hubTime(time.Now()).Add(queue).UnixMilli(),
 	}
 	if at.life == n.id {
-		c.Input = append([]byte(nil), b...) // the command may outlive this call
-	} else {
-		buf.b, c.Input = b, b
+		s.c.Input = append([]byte(nil), s.buf...) // the command may outlive this call
 	}
+	return n.ask(ctx, at, s, queue+timeout+lostMargin, r)
+}
+
+func (a *Action[In, Out]) decode(payload []byte, out *Out, at place) error {
+	if err := codec.Decode(payload, out); err != nil {
+		return badResult(a.Name, at, err)
+	}
+	return nil
+}
+
+// again makes further attempts after one that failed with err, as far as the
+// policy goes.
+func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, at place, r wire.Report, err error) (out Out, _ error) {
 	policy := plan.Policy{Retries: a.Retries, Idempotent: a.Idempotent}
 	for attempt := 1; ; attempt++ {
-		var r wire.Report
-		if err == nil {
-			c.Attempt = uint32(attempt)
-			queue := or(a.Queue, defaultQueue)
-			c.Start = n.hubTime(time.Now()).Add(queue).UnixMilli()
-			r, err = n.ask(ctx, at, &c, queue+or(a.Timeout, defaultTimeout)+lostMargin)
-			if err == nil && r.Outcome == wire.OK {
-				var out Out
-				if err := codec.Decode(r.Payload, &out); err != nil {
-					return none, fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, a.Name, at.node, err)
-				}
-				return out, nil
-			}
-			if err == nil {
-				err = reportError(r, at.node, a.Name)
-			}
-		}
 		if ctx.Err() != nil || a.Retries == 0 {
-			return none, err
+			return out, err
 		}
 		next, wait := policy.Next(lastOf(n, err, r, at, on, attempt), rand.Float64())
 		if next != plan.Again {
-			return none, err
+			return out, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return none, err
+			return out, err
 		}
-		at, err = n.place(on, a.Name, "", at.life)
+		r = wire.Report{}
+		if at, err = n.place(on, a.Name, "", at.life); err != nil {
+			continue
+		}
+		if err = a.ask(ctx, n, in, at, attempt+1, &r); err != nil {
+			continue
+		}
+		if r.Outcome == wire.OK {
+			return out, a.decode(r.Payload, &out, at)
+		}
+		err = reportError(r, at.node, a.Name)
 	}
 }
 
@@ -200,21 +231,18 @@ func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) e
 	if err != nil {
 		return err
 	}
-	buf := getBuffer()
-	defer putBuffer(buf)
-	if buf.b, err = codec.Append(buf.b[:0], in); err != nil {
-		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)
+	s := getSending()
+	defer s.put()
+	if s.buf, err = codec.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+		return badInput(a.Name, len(s.buf), err)
 	}
-	if len(buf.b) > MaxPayload {
-		return tooLarge(a.Name, len(buf.b))
-	}
-	c := wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: buf.b}
+	s.c = wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: s.buf}
 	if at.life == n.id {
-		c.Input = append([]byte(nil), buf.b...)
-		_, err = n.start(at, &c, 0, nobody{})
+		s.c.Input = append([]byte(nil), s.buf...)
+		_, err = n.start(at, &s.c, 0, nobody{})
 		return err
 	}
-	if err := n.end.Send(ctx, at.life, &c); err != nil {
+	if err := n.end.Send(ctx, at.life, &s.c); err != nil {
 		return linkError(err, at)
 	}
 	return nil
@@ -300,17 +328,32 @@ func (c *copies) ok(a interface{ plain() bool }) bool {
 
 func (a *Action[In, Out]) plain() bool { return codec.Copies[In]() && codec.Copies[Out]() }
 
-// buffer is a reusable space for an encoded input.
-type buffer struct{ b []byte }
+// sending is a reusable space for a command on its way out.
+type sending struct {
+	c   wire.Command
+	buf []byte
+}
 
-var buffers = sync.Pool{New: func() any { return new(buffer) }}
+var sendings = sync.Pool{New: func() any { return new(sending) }}
 
-func getBuffer() *buffer { return buffers.Get().(*buffer) }
+func getSending() *sending { return sendings.Get().(*sending) }
 
-func putBuffer(b *buffer) {
-	if cap(b.b) <= 64<<10 { // a rare giant is not kept
-		buffers.Put(b)
+func (s *sending) put() {
+	s.c = wire.Command{}
+	if cap(s.buf) <= 64<<10 { // a rare giant is not kept
+		sendings.Put(s)
 	}
+}
+
+func badInput(kind string, size int, err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, kind, err)
+	}
+	return tooLarge(kind, size)
+}
+
+func badResult(kind string, at place, err error) error {
+	return fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, kind, at.node, err)
 }
 
 func tooLarge(kind string, n int) error {

@@ -68,20 +68,32 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if twin != nil { // raised again under the same ID
 		return twin.wait(ctx)
 	}
+	return e.run(ctx, r, c)
+}
+
+// run is the run of a command that was not known before.
+func (e *Event[In, Out]) run(ctx context.Context, r *Run, c *Command) (b []byte, err error) {
 	var in In
-	if err := codec.Decode(c.Input, &in); err != nil {
-		err = Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)))
-		return n.runs.end(r, nil, err)
-	}
-	if m, ok := any(in).(Member); ok && e.Name == NodeJoin {
-		r.joining = m.Name
+	if err := e.decode(r, c.Input, &in); err != nil {
+		return r.n.runs.end(r, nil, err)
 	}
 	out, err := e.handle(ctx, r, in)
-	if err != nil {
-		return n.runs.end(r, nil, err)
+	if err == nil {
+		b, err = encodeResult(e.Name, out)
 	}
-	b, err := encodeResult(e.Name, out)
-	return n.runs.end(r, b, err)
+	return r.n.runs.end(r, b, err)
+}
+
+func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
+	if err := codec.Decode(input, in); err != nil {
+		return Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)))
+	}
+	if e.Name == NodeJoin {
+		if m, ok := any(*in).(Member); ok {
+			r.joining = m.Name
+		}
+	}
+	return nil
 }
 
 // handle calls On. A panic ends the run before it goes on to the node.

@@ -268,8 +268,7 @@ func (n *Node) askAll(ctx context.Context, kind string, in []byte) iter.Seq2[pla
 		answers := make(chan answer, len(places)) // a late one finds room
 		for _, at := range places {
 			go func() { // ends with ctx
-				c := wire.Command{Kind: kind, Input: in}
-				r, err := n.ask(ctx, at, &c, 0)
+				r, err := n.request(ctx, at, kind, in, 0)
 				if err != nil {
 					r = wire.Report{}
 				}
@@ -375,7 +374,7 @@ func (n *Node) WatchRun(ctx context.Context, id RunID) iter.Seq2[RunRecord, erro
 			var in []byte
 			if in, err = json.Marshal(runQuery{ID: id, Since: seen}); err == nil {
 				var rep wire.Report
-				rep, err = n.ask(ctx, at, &wire.Command{Kind: kindRun, Input: in}, 2*pollTime)
+				rep, err = n.request(ctx, at, kindRun, in, 2*pollTime)
 				if err == nil {
 					out, err = rep.Payload, reportError(rep, at.node, "watching "+string(id))
 				}

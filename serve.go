@@ -78,24 +78,15 @@ func (n *Node) serveLink(in *link.Inbound) {
 	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName()), now))
 }
 
-// serve runs one command on the calling goroutine.
+// serve runs one command on the calling goroutine. Its frame, and those below,
+// are small on purpose: a handler that waits keeps them.
 func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now time.Time) wire.Report {
 	if w.Kind == "" || w.Kind[0] == '_' {
 		return n.serveBuiltin(ctx, w, from)
 	}
-	undo := w.Flags&wire.Undo != 0
 	o := n.offers.Load().m[w.Kind]
-	if o == nil {
-		return neverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
-	}
-	if n.draining.Load() && !undo {
-		return neverRan(ErrLeft, flagRefused)
-	}
-	if w.Start != 0 && n.hubTime(now).UnixMilli() > w.Start {
-		return neverRan(ErrQueueTimeout, 0)
-	}
-	if ctx.Cancelled() != nil {
-		return neverRan(ErrCancelled, flagCancelled)
+	if err, flags := n.refusal(ctx, o, w, now); err != nil {
+		return neverRan(err, flags)
 	}
 	n.active.Add(1)
 	o.inFlight.Add(1)
@@ -103,17 +94,34 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now ti
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
 	ctx.Self = w
-	c := commands.Get().(*Command)
-	*c = Command{
-		Kind: w.Kind, Key: w.Key, Undo: undo, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
-		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0,
-	}
-	out, err := protect(o.h, ctx, c)
-	*c = Command{}
-	commands.Put(c)
+	out, err := protect(o.h, ctx, n.command(ctx, w, from))
 	o.inFlight.Add(-1)
 	n.finished()
 	return ended(ctx, out, err)
+}
+
+// refusal is why a command is not started, if so.
+func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.Time) (err error, flags uint8) {
+	switch {
+	case o == nil:
+		return fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0
+	case n.draining.Load() && w.Flags&wire.Undo == 0:
+		return ErrLeft, flagRefused
+	case w.Start != 0 && n.hubTime(now).UnixMilli() > w.Start:
+		return ErrQueueTimeout, 0
+	case ctx.Cancelled() != nil:
+		return ErrCancelled, flagCancelled
+	}
+	return nil, 0
+}
+
+func (n *Node) command(ctx *runner.Context, w *wire.Command, from NodeName) *Command {
+	c := commands.Get().(*Command)
+	*c = Command{
+		Kind: w.Kind, Key: w.Key, Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
+		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0,
+	}
+	return c
 }
 
 // ended makes the report of a handler that has returned.
@@ -154,12 +162,14 @@ type panicError struct {
 
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
-// protect turns a panic into an error (S18).
+// protect turns a panic into an error (S18), and takes the command back.
 func protect(h Handler, ctx context.Context, c *Command) (out []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			out, err = nil, &panicError{v, string(debug.Stack())}
 		}
+		*c = Command{}
+		commands.Put(c)
 	}()
 	return h.Serve(ctx, c)
 }
@@ -233,39 +243,44 @@ func linkError(err error, at place) error {
 	return err
 }
 
-// waiter is the receiver of one report.
-type waiter chan wire.Report // 2: unknown, then what came late
-
-// Report implements link.Receiver.
-func (w waiter) Report(r wire.Report) {
-	select {
-	case w <- r:
-	default:
+// ask sends a command, and waits for its report or until ctx ends. It puts s
+// back once that was sent.
+func (n *Node) ask(ctx context.Context, at place, s *sending, lost time.Duration, r *wire.Report) error {
+	if at.life == n.id {
+		return n.askHere(ctx, at, s, r)
 	}
+	kind := s.c.Kind
+	w, ref, err := n.end.Ask(at.life, &s.c, lost)
+	s.put()
+	if err != nil {
+		return linkError(err, at)
+	}
+	if !n.end.Await(ctx, at.life, w, ref, r) {
+		return gaveUp(ctx, kind, at.node)
+	}
+	return nil
 }
 
-// ask sends a command and waits for its report, or until ctx ends.
-func (n *Node) ask(ctx context.Context, at place, c *wire.Command, lost time.Duration) (wire.Report, error) {
-	if at.life != n.id {
-		r, err := n.end.Do(ctx, at.life, c, lost)
-		if err != nil {
-			if ctx.Err() != nil {
-				return r, gaveUp(ctx, c.Kind, at.node)
-			}
-			return r, linkError(err, at)
-		}
-		return r, nil
-	}
-	w := make(waiter, 2)
-	f, err := n.start(at, c, lost, w)
+// askHere is ask for this very node.
+func (n *Node) askHere(ctx context.Context, at place, s *sending, r *wire.Report) error {
+	kind := s.c.Kind
+	w := link.NewWaiter()
+	f, err := n.start(at, &s.c, 0, w)
+	s.put()
 	if err != nil {
-		return wire.Report{}, err
+		return err
 	}
-	select {
-	case r := <-w:
-		return r, nil
-	case <-ctx.Done():
+	if !w.Wait(ctx, r) {
 		n.cancel(f)
-		return wire.Report{}, gaveUp(ctx, c.Kind, at.node)
+		return gaveUp(ctx, kind, at.node)
 	}
+	return nil
+}
+
+// request is ask for what nodes ask each other.
+func (n *Node) request(ctx context.Context, at place, kind string, in []byte, lost time.Duration) (r wire.Report, err error) {
+	s := getSending()
+	s.c = wire.Command{Kind: kind, Input: in}
+	err = n.ask(ctx, at, s, lost, &r)
+	return r, err
 }

@@ -225,46 +225,44 @@ func (e *Endpoint) Detach(to ID, ref Ref) {
 	o.smu.Unlock()
 }
 
-// waiter is the Receiver of Do.
-type waiter struct{ ch chan wire.Report } // 2: unknown, then what came late
-
-func (w *waiter) Report(r wire.Report) {
-	select {
-	case w.ch <- r:
-	default:
-	}
-}
-
 // Do sends a command and waits for its outcome. When ctx ends first the
 // command is cancelled, and the error is the cause: its outcome is unknown.
 // Other errors mean that it was not sent.
-func (e *Endpoint) Do(ctx context.Context, to ID, c *wire.Command, lost time.Duration) (wire.Report, error) {
-	w, _ := e.waiters.Get().(*waiter)
+func (e *Endpoint) Do(ctx context.Context, to ID, c *wire.Command, lost time.Duration) (r wire.Report, err error) {
+	w, ref, err := e.Ask(to, c, lost)
+	if err != nil {
+		return r, err
+	}
+	if !e.Await(ctx, to, w, ref, &r) {
+		return r, context.Cause(ctx)
+	}
+	return r, nil
+}
+
+// Ask is the first half of Do: it sends. Await must follow.
+func (e *Endpoint) Ask(to ID, c *wire.Command, lost time.Duration) (*Waiter, Ref, error) {
+	w, _ := e.waiters.Get().(*Waiter)
 	if w == nil {
-		w = &waiter{make(chan wire.Report, 2)}
+		w = NewWaiter()
 	}
 	ref, err := e.Start(to, c, lost, w)
-	if err != nil {
-		return wire.Report{}, err
-	}
-	if ctx.Done() == nil {
-		r := <-w.ch
-		if r.Outcome != wire.Unknown { // nothing comes after it: w can be used again
-			e.waiters.Put(w)
-		}
-		return r, nil
-	}
-	select {
-	case r := <-w.ch:
-		if r.Outcome != wire.Unknown {
-			e.waiters.Put(w)
-		}
-		return r, nil
-	case <-ctx.Done():
+	return w, ref, err
+}
+
+// Await is the second half of Do. False means that ctx ended first; then the
+// command is cancelled and its outcome unknown.
+func (e *Endpoint) Await(ctx context.Context, to ID, w *Waiter, ref Ref, r *wire.Report) bool {
+	if !w.Wait(ctx, r) {
 		e.Cancel(to, ref)
 		e.Detach(to, ref)
-		return wire.Report{}, context.Cause(ctx)
+		return false
 	}
+	if r.Outcome != wire.Unknown { // nothing comes after it
+		w.told.Store(false)
+		w.rep = wire.Report{}
+		e.waiters.Put(w)
+	}
+	return true
 }
 
 // Send sends a command that wants no report. It blocks while the destination
