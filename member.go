@@ -225,6 +225,9 @@ func (t Target) String() string {
 }
 
 func (t Target) check() error {
+	if len(t.labels) == 0 {
+		return nil
+	}
 	_, err := parseLabels(t.labels)
 	return err
 }

@@ -25,6 +25,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -265,6 +266,18 @@ func isNetwork(err error) bool {
 // is down, and then nothing was sent.
 func (c *Conn) Publish(subject string, data []byte) error {
 	return c.nc.Publish(subject, data)
+}
+
+// Settle returns when what was published has been written to the socket, or
+// after a few turns of the scheduler. Whoever publishes in batches calls it
+// before making up the next one: what piles up meanwhile travels together.
+func (c *Conn) Settle() {
+	for range 4 {
+		if n, err := c.nc.Buffered(); err != nil || n == 0 { // it waits for a write that is under way
+			return
+		}
+		runtime.Gosched()
+	}
 }
 
 // MaxPayload is the largest message the server takes, in bytes.

@@ -12,7 +12,8 @@
 //
 // Frames for one destination pile up in a buffer which the endpoint's flusher
 // publishes as one message. The flusher waits for no timer: it yields to the
-// scheduler once, so that whatever is ready to send has joined the buffer.
+// scheduler once, so that whatever is ready to send has joined the buffer, and
+// takes up the next batch when the one before is on the wire.
 //
 // # Guarantees
 //
@@ -523,6 +524,7 @@ func (e *Endpoint) flusher() {
 			o.flush()
 			batch[i] = nil
 		}
+		e.cfg.Conn.Settle()
 	}
 }
 

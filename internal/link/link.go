@@ -115,27 +115,20 @@ func (o *out) kickLocked() {
 	}
 }
 
-// flush publishes what piled up.
+// flush publishes what piled up. An error loses the frames: who misses an
+// answer asks for it.
 func (o *out) flush() {
-	for {
-		o.mu.Lock()
-		full, buf := o.full, o.buf
-		o.full, o.buf, o.bytes = nil, nil, 0
-		if len(full) == 0 && len(buf) == 0 {
-			o.queued = false
-			o.mu.Unlock()
-			return
-		}
-		o.mu.Unlock()
-		// An error loses the frames. Who misses an answer asks for it.
-		for _, b := range full {
-			_ = o.e.cfg.Conn.Publish(o.subject, b)
-			o.keep(b)
-		}
-		if len(buf) > 0 {
-			_ = o.e.cfg.Conn.Publish(o.subject, buf)
-			o.keep(buf)
-		}
+	o.mu.Lock()
+	full, buf := o.full, o.buf
+	o.full, o.buf, o.bytes, o.queued = nil, nil, 0, false
+	o.mu.Unlock()
+	for _, b := range full {
+		_ = o.e.cfg.Conn.Publish(o.subject, b)
+		o.keep(b)
+	}
+	if len(buf) > 0 {
+		_ = o.e.cfg.Conn.Publish(o.subject, buf)
+		o.keep(buf)
 	}
 }
 
