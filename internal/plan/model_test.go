@@ -110,13 +110,12 @@ func (m *model) settled() bool { return m.forwardOver() && !(m.rollback() && m.s
 
 // input is what happens to a plan.
 type input struct {
-	kind  string // start report over undo resolve cancel late unwind
-	step  int
-	o     Outcome
-	over  bool
-	ok    bool
-	how   Resolution
-	fails bool // resolve: expected to be refused
+	kind string // start report over undo resolve cancel late unwind
+	step int
+	o    Outcome
+	over bool
+	ok   bool
+	how  Resolution
 }
 
 func (in input) String() string {
