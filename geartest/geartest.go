@@ -1,13 +1,14 @@
-// Package geartest makes bad days for tests of programs that use DistGear: child processes to kill and pause, connections to cut and delay, hosts to cut off,
-// and a check that no goroutine was left.
+// Package geartest makes clusters, and bad days for them, in tests of programs that use DistGear: nodes in the test's process or in processes of their own, to
+// kill and pause; connections to cut and delay; hosts to cut off; a check that no goroutine was left.
 //
-//	func TestMain(m *testing.M) { geartest.Main(m, geartest.Roles{"worker": worker}) }
+//	func TestMain(m *testing.M) { geartest.Main(m, geartest.Roles{"shop": geartest.NodeRole(handlers)}) }
 //
-//	func TestPausedWorker(t *testing.T) {
-//		p := geartest.Start(t, geartest.Child{Role: "worker", Args: []string{hubURL}}) // this test binary again, as worker(ctx, args)
-//		p.Pause()
-//		geartest.Eventually(t, time.Minute, "the worker is lost", func() bool { … })
-//		p.Resume()
+//	func TestLostWorker(t *testing.T) {
+//		c := geartest.StartCluster(t, geartest.Nodes{Count: 3, Handlers: handlers, Role: "shop"})
+//		f, err := Order.Raise(t.Context(), c.Here(), order)
+//		c.Process("node-2").Kill()
+//		c.Await("node-2", distgear.Lost)
+//		receipt, err := f.Wait(t.Context())
 //	}
 //
 // # Guarantees
@@ -17,7 +18,7 @@
 //
 // # Failures
 //
-// What goes wrong in the instruments fails the test, with the output of its children. Processes need a Unix; Network needs Linux, root and the `ip` command for
+// What goes wrong in the instruments fails the test, with the output of its children. Pause needs a Unix; Network needs Linux, root and the `ip` command for
 // real network namespaces and uses proxies anywhere else, so that the same test runs everywhere.
 package geartest
 
@@ -100,8 +101,8 @@ func poll(within time.Duration, cond func() bool) bool {
 	}
 	end := time.NewTimer(within)
 	defer end.Stop()
-	pause := time.Millisecond
-	again := time.NewTimer(pause)
+	nap := time.Millisecond
+	again := time.NewTimer(nap)
 	defer again.Stop()
 	for {
 		select {
@@ -111,8 +112,8 @@ func poll(within time.Duration, cond func() bool) bool {
 			if cond() {
 				return true
 			}
-			pause = min(pause*2, 50*time.Millisecond)
-			again.Reset(pause)
+			nap = min(nap*2, 50*time.Millisecond)
+			again.Reset(nap)
 		}
 	}
 }

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 		"fails":  func(context.Context, []string) error { return errors.New("as it was told") },
 		"silent": func(ctx context.Context, _ []string) error { <-ctx.Done(); return nil },
 		"parent": parent,
+		"node":   NodeRole(handlers),
 	})
 }
 

@@ -1,5 +1,3 @@
-//go:build unix
-
 package geartest
 
 import (
@@ -95,6 +93,9 @@ func start(t testing.TB, c Child) (*Process, error) {
 	p.cmd = exec.Command(argv[0], append(argv[1:], c.Args...)...) //nolint:noctx // it ends when the test says so, in its own way
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(os.Environ(), c.Env...)
+	if os.Getenv("GORACE") == "" {
+		p.cmd.Env = append(p.cmd.Env, "GORACE=atexit_sleep_ms=10") // under the race detector each process would take a second to end
+	}
 	if c.Role != "" {
 		p.cmd.Env = append(p.cmd.Env, roleEnv+"="+c.Role)
 	}
@@ -132,12 +133,14 @@ func (p *Process) run(started chan<- error) {
 }
 
 func (p *Process) cleanup() {
-	// The group, because a child may have started others. ESRCH: it ended by itself.
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := killGroup(p.cmd.Process); err != nil {
 		p.t.Errorf("killing %s: %v", p.name, err)
 	}
 	<-p.done
 	_ = p.stdin.Close()
+	if strings.Contains(p.Output(), "WARNING: DATA RACE") {
+		p.t.Errorf("%s has a data race", p.name)
+	}
 	if p.t.Failed() {
 		p.t.Logf("%s (pid %d, %v) printed:\n%s", p.name, p.Pid(), p.state(), p.Output())
 	}
@@ -182,7 +185,7 @@ func (p *Process) Stop() error {
 // have stopped. Its connections stay open, and its kernel goes on acknowledging what arrives.
 func (p *Process) Pause() {
 	p.t.Helper()
-	p.signal(syscall.SIGSTOP)
+	p.signal(pause)
 	var err error
 	if !poll(patience, func() bool {
 		var is bool
@@ -199,7 +202,7 @@ func (p *Process) Pause() {
 // Resume lets a paused process go on.
 func (p *Process) Resume() {
 	p.t.Helper()
-	p.signal(syscall.SIGCONT)
+	p.signal(resume)
 }
 
 // signal sends a signal. A process that has ended already is not an error for Kill and Stop, and is for the others.

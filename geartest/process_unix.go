@@ -1,19 +1,22 @@
-//go:build unix && !linux
+//go:build unix
 
 package geartest
 
 import (
-	"os/exec"
-	"strconv"
-	"strings"
+	"errors"
+	"os"
 	"syscall"
 )
 
-// sysProcAttr makes the child the head of a group of its own. Only Linux kills it when we die.
-func sysProcAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+const (
+	pause  = syscall.SIGSTOP
+	resume = syscall.SIGCONT
+)
 
-// stopped asks ps.
-func stopped(pid int) (bool, error) {
-	out, err := exec.Command("ps", "-o", "state=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // ps answers at once
-	return strings.HasPrefix(strings.TrimSpace(string(out)), "T"), err
+// killGroup kills a child and what it may have started.
+func killGroup(p *os.Process) error {
+	if err := syscall.Kill(-p.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) { // they ended by themselves
+		return err
+	}
+	return nil
 }

@@ -26,7 +26,7 @@ var policy = []room{
 	{path: "internal/wire", pure: true},
 	{path: "internal/plan", pure: true},
 	{path: "internal/machine/...", pure: true},
-	{path: "internal/codec", may: "github.com/bytedance/sonic github.com/go-json-experiment/json github.com/goccy/go-json"},
+	{path: "internal/codec", may: "github.com/segmentio/encoding"},
 	{path: "internal/runner"},
 	{path: "internal/engine", may: nats}, // the only one that knows NATS
 	{path: "internal/link", may: "internal/wire internal/engine internal/runner internal/codec"},
