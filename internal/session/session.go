@@ -204,7 +204,7 @@ func (s *Session) LifeState(life uint64) Life { return s.view.Load().state(life)
 
 // HubTime estimates the hub's clock at a local time, which must come from
 // time.Now. The error is at most half the shortest of the last eight beats'
-// round trips, which is less than 1 ms in one network.
+// round trips.
 func (s *Session) HubTime(now time.Time) time.Time { return s.clock.at(now) }
 
 // Incarnation is the number of the session that the hub gave last.
@@ -273,7 +273,8 @@ func (s *Session) Leave(ctx context.Context) error {
 }
 
 // Close stops the session's goroutines and waits for them, and so for a
-// callback that runs. It does not tell the hub: that is Leave's.
+// callback that runs: no callback may call it. It does not tell the hub: that
+// is Leave's.
 func (s *Session) Close() {
 	if s.stop != nil {
 		s.stop()
