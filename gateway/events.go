@@ -134,7 +134,11 @@ func await(ctx context.Context, f pending, wait time.Duration) (json.RawMessage,
 			return nil, errGone
 		}
 	}
-	return f.Wait(context.WithoutCancel(ctx))
+	out, err := f.Wait(context.WithoutCancel(ctx))
+	if len(out) == 0 { // no bytes at all are how results write nil and struct{}
+		out = json.RawMessage("null")
+	}
+	return out, err
 }
 
 // accepted answers 202 with where to look.

@@ -22,7 +22,7 @@ type fake struct {
 	onWatch   func(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error]
 	onMembers func(ctx context.Context) iter.Seq2[distgear.Member, error]
 	onRun     func(verb string, id distgear.RunID, args ...string) error // cancel and resolve
-	mu        sync.Mutex // guards what follows, and onWatch, where a test changes them meanwhile
+	mu        sync.Mutex                                                 // guards what follows, and onWatch, where a test changes them meanwhile
 	records   []distgear.RunRecord
 	listErr   error
 	gone      chan struct{}

@@ -101,7 +101,11 @@ func (h *handler) routes() []route {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	defer h.caught(w, r)
+	defer func() {
+		if v := recover(); v != nil {
+			h.fault(w, r, v)
+		}
+	}()
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	// Deadlines are set request by request and not by http.Server: its ReadTimeout
@@ -189,13 +193,9 @@ func (s *statusOnly) Header() http.Header {
 func (s *statusOnly) WriteHeader(status int)      { s.status = status }
 func (s *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
 
-// caught turns a panic of ours into an answer, so that a client is not left to
-// guess; it is logged with its stack. What began to be answered stays torn.
-func (h *handler) caught(w http.ResponseWriter, r *http.Request) {
-	v := recover()
-	if v == nil {
-		return
-	}
+// fault answers for a panic of ours, so that a client is not left to guess; it
+// is logged with its stack. What began to be answered stays torn.
+func (h *handler) fault(w http.ResponseWriter, r *http.Request, v any) {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}

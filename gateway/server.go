@@ -104,19 +104,19 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.http.Serve(s.ln) }()
+	var err error
 	select {
-	case err := <-served: // Close was called, or the listener broke
+	case err = <-served: // Close was called, or the listener broke
 		_ = s.Close()
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("gateway: %w", err)
 	case <-ctx.Done():
 		s.drain()
 		_ = s.Close()
-		<-served
+		err = <-served
+	}
+	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
+	return fmt.Errorf("gateway: %w", err)
 }
 
 // drain is the soft part of stopping.

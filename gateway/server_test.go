@@ -91,14 +91,15 @@ func get(t *testing.T, method, url, body string, head ...string) *http.Response 
 	return resp
 }
 
-func read(t *testing.T, resp *http.Response) answer {
+func ask(t *testing.T, method, url, body string, head ...string) answer {
 	t.Helper()
+	resp := get(t, method, url, body, head...)
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := answer{resp.StatusCode, resp.Header, string(body)}
+	a := answer{resp.StatusCode, resp.Header, string(b)}
 	documented(t, resp.Request, a)
 	return a
 }
@@ -126,7 +127,7 @@ func TestServer_Stop(t *testing.T) {
 		url, stop := running(t, b, cfg)
 		answers := make(chan answer, 2)
 		for _, path := range []string{"/v1/events/e", "/"} {
-			go func() { answers <- read(t, get(t, "POST", url+path, `{"event":"e"}`)) }()
+			go func() { answers <- ask(t, "POST", url+path, `{"event":"e"}`) }()
 		}
 		<-raised
 		<-raised
@@ -176,7 +177,7 @@ func TestServer_CloseAnyTime(t *testing.T) {
 		served := make(chan error, 1)
 		if started {
 			go func() { served <- s.Serve(t.Context()) }()
-			read(t, get(t, "GET", s.URL()+"/healthz", ""))
+			ask(t, "GET", s.URL()+"/healthz", "")
 		}
 		var g sync.WaitGroup
 		for range 3 {
@@ -255,7 +256,7 @@ func TestServer_LongWait(t *testing.T) {
 		return f, nil
 	}}, Config{Read: 250 * time.Millisecond, Write: 250 * time.Millisecond})
 	for i := range 2 {
-		if a := read(t, get(t, "POST", url+"/v1/events/e", fmt.Sprint(i))); a.status != 200 || a.body != fmt.Sprintln(i) {
+		if a := ask(t, "POST", url+"/v1/events/e", fmt.Sprint(i)); a.status != 200 || a.body != fmt.Sprintln(i) {
 			t.Error(a)
 		}
 	}

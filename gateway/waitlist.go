@@ -96,9 +96,11 @@ func (a *accepted) record() distgear.RunRecord {
 		return rec
 	}
 	out, err := a.outcome()
-	rec.State, rec.Version, rec.Result = distgear.RunOK, 1, out
+	rec.Version = 1
 	if err != nil {
 		rec.State, rec.Error, rec.Node = distgear.RunFailed, err.Error(), problemOf(err, rec.ID).Node
+	} else {
+		rec.State, rec.Result = distgear.RunOK, out
 	}
 	return rec
 }

@@ -55,7 +55,9 @@ func TestAccepted_Stream(t *testing.T) {
 		after func(*fake, *future)
 		want  string
 	}{
-		"begins":            {func(b *fake, _ *future) { b.records, b.onWatch = versions("", 1), sequence(nil, versions("ok", 1, 2, 3)...) }, "0:run 1:run 2:run 3:run end:end"},
+		"begins": {func(b *fake, _ *future) {
+			b.records, b.onWatch = versions("", 1), sequence(nil, versions("ok", 1, 2, 3)...)
+		}, "0:run 1:run 2:run 3:run end:end"},
 		"is refused":        {func(_ *fake, f *future) { f.resolve("", distgear.ErrNoNode) }, "0:run 1:run end:end"},
 		"cannot be watched": {func(b *fake, _ *future) { b.listErr = distgear.ErrUnknown }, "0:run error"},
 	} {
