@@ -78,7 +78,7 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 		return OK
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintf(errs, "distgear: %s\n", text) //nolint:errcheck // nobody is left to be told
+		fmt.Fprintf(errs, "distgear: %s\n", strings.TrimPrefix(text, "distgear: ")) //nolint:errcheck // nobody is left to be told
 	}
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code

@@ -1,9 +1,186 @@
 package cli
 
-import "github.com/spf13/cobra"
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
 
-func (a *app) hubCmd() *cobra.Command     { return &cobra.Command{Use: "hub"} }
-func (a *app) nodesCmd() *cobra.Command   { return &cobra.Command{Use: "nodes"} }
-func (a *app) raiseCmd() *cobra.Command   { return &cobra.Command{Use: "raise"} }
-func (a *app) runsCmd() *cobra.Command    { return &cobra.Command{Use: "runs"} }
-func (a *app) versionCmd() *cobra.Command { return &cobra.Command{Use: "version"} }
+	"github.com/spf13/cobra"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/gateway"
+)
+
+func (a *app) hubCmd() *cobra.Command {
+	var listen, http, cluster, name string
+	var ttl time.Duration
+	c := &cobra.Command{
+		Use:   "hub",
+		Short: "Serve a cluster: the hub that nodes join, and the gateway",
+		Long: "hub serves until it is interrupted, then finishes what is in flight, up to 10 s.\n" +
+			"Nodes join it with DISTGEAR_HUB set to the first URL that it prints.\n\n" + exitHelp,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			log := slog.New(slog.NewTextHandler(a.errs, nil))
+			ctx, token := c.Context(), a.tokenOr()
+			n, err := distgear.Join(ctx, distgear.Config{
+				Name: distgear.NodeName(name), Cluster: cluster, Serve: listen, Token: token, TTL: ttl, Logger: log,
+			})
+			if err != nil {
+				return exit(NeverRan, "the hub does not start: %w", err)
+			}
+			leave := func() error {
+				lctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+				defer cancel()
+				return n.Leave(lctx)
+			}
+			s, err := gateway.Listen(n, http, gateway.Config{Token: token, Logger: log})
+			if err != nil {
+				return exit(NeverRan, "the gateway does not start: %w", errors.Join(err, leave()))
+			}
+			if a.json {
+				b, _ := json.Marshal(map[string]string{"hub": n.HubURL(), "gateway": s.URL(), "node": string(n.Name())}) // strings only
+				err = a.write(string(b))
+			} else {
+				err = a.write(fmt.Sprintf("hub      %s\ngateway  %s", n.HubURL(), s.URL()))
+			}
+			if err != nil {
+				return errors.Join(err, s.Close(), leave())
+			}
+			err = errors.Join(s.Serve(ctx), leave())
+			if err != nil {
+				return exit(Failed, "%w", err)
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:4222", "where nodes join; beyond loopback a token is needed")
+	f.StringVar(&http, "http", gateway.DefaultAddr, "where the gateway listens; beyond loopback a token is needed")
+	f.StringVar(&cluster, "cluster", "", "name of the cluster (default $DISTGEAR_CLUSTER or \"default\")")
+	f.StringVar(&name, "name", "", "name of the hub's node (default $DISTGEAR_NAME, or after the host)")
+	f.DurationVar(&ttl, "ttl", 0, "silence after which a node counts as lost (default $DISTGEAR_TTL or 3s)")
+	return c
+}
+
+func (a *app) versionCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.write(fmt.Sprintf(`{"version":%q}`, distgear.Version))
+			}
+			return a.write("distgear " + distgear.Version)
+		},
+	}
+}
+
+func (a *app) nodesCmd() *cobra.Command {
+	var watch bool
+	c := &cobra.Command{
+		Use: "nodes", Short: "List the nodes of the cluster", Args: cobra.NoArgs,
+		Long: "nodes lists the members of the cluster: alive, suspect, and those that left or were lost lately.\n\n" + exitHelp,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			if watch {
+				return a.watchNodes(c.Context(), cl)
+			}
+			var list struct {
+				Members []json.RawMessage `json:"members"`
+			}
+			if err := cl.call(c.Context(), "GET", "/v1/members", nil, &list); err != nil {
+				return err
+			}
+			ms := make([]distgear.Member, len(list.Members))
+			for i, raw := range list.Members {
+				if a.json {
+					if err := a.write(string(raw)); err != nil {
+						return err
+					}
+				}
+				if err := json.Unmarshal(raw, &ms[i]); err != nil {
+					return exit(Unknown, "the gateway sent what this version does not know: %w", err)
+				}
+			}
+			if a.json {
+				return nil
+			}
+			slices.SortFunc(ms, func(x, y distgear.Member) int { return cmp.Compare(x.Name, y.Name) })
+			rows := [][]string{{"NAME", "STATE", "SINCE", "CPU", "MEMORY", "IN FLIGHT", "LABELS", "HANDLES"}}
+			for _, m := range ms {
+				rows = append(rows, memberRow(m))
+			}
+			return a.table(rows)
+		},
+	}
+	c.Flags().BoolVarP(&watch, "watch", "w", false, "then every change, until interrupted")
+	return c
+}
+
+func memberRow(m distgear.Member) []string {
+	var labels []string
+	for k, v := range m.Labels {
+		labels = append(labels, k+"="+v)
+	}
+	slices.Sort(labels)
+	kinds := m.Kinds
+	if len(kinds) > 8 {
+		kinds = append(slices.Clone(kinds[:8]), fmt.Sprintf("and %d more", len(m.Kinds)-8))
+	}
+	return []string{
+		string(m.Name), m.State.String(), ago(m.Since), fmt.Sprintf("%.0f%%", 100*m.Load.CPU), fmt.Sprintf("%d MiB", m.Load.Memory>>20),
+		fmt.Sprint(m.Load.InFlight), cmp.Or(strings.Join(labels, ","), "-"), cmp.Or(strings.Join(kinds, ","), "-"),
+	}
+}
+
+// watchNodes writes a line per node and per change of one's state.
+func (a *app) watchNodes(ctx context.Context, cl *client) error {
+	for m, err := range follow[distgear.Member](ctx, cl, "/v1/members", "member") {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // interrupted, as it is meant to end
+		}
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("%s  %-8s %s  (incarnation %d)  %s", m.Since.Local().Format("15:04:05.000"), m.State, m.Name, m.Incarnation, strings.Join(m.Kinds, ","))
+		if a.json {
+			b, err := json.Marshal(m)
+			if err != nil {
+				return exit(Unknown, "%w", err)
+			}
+			text = string(b)
+		}
+		if err := a.write(text); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return exit(Unreachable, "the hub has left")
+}
+
+// table writes rows in columns.
+func (a *app) table(rows [][]string) error {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
+	for _, r := range rows {
+		_, _ = fmt.Fprintln(w, strings.Join(r, "\t")) // into memory
+	}
+	_ = w.Flush()
+	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = strings.TrimRight(l, " ")
+	}
+	return a.write(strings.Join(lines, "\n"))
+}

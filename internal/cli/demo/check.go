@@ -122,6 +122,17 @@ func (f *facts) backward() string {
 	return strings.Join(bad, "; ")
 }
 
+// undoOrder is the undone steps, the first undone first.
+func (f *facts) undoOrder() string {
+	steps := slices.DeleteFunc(f.steps(), func(s distgear.StepRecord) bool { return s.State != "undone" })
+	slices.SortFunc(steps, func(a, b distgear.StepRecord) int { return a.Ended.Compare(b.Ended) })
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 // backwardReally: … and by the workers' own journal it had ended before the
 // other began, and each undo that began ended.
 func (f *facts) backwardReally() string {

@@ -245,7 +245,7 @@ func raised[T any](ctx context.Context, d *demo, f *distgear.Future[T], err erro
 }
 
 func (d *demo) works(ctx context.Context) error {
-	d.screen.heading(1, "A deploy over three nodes", "Three fetches at once, a join that waits for them, a start on any node; each step gets what those before it made.")
+	d.screen.heading(1, "A deploy over three nodes", "Three fetches at once, a join that waits for them, a start on any node.")
 	f, err := d.deploy.Raise(ctx, d.node, deployment{Release: "v1"})
 	rec, out, err := raised(ctx, d, f, err)
 	if err != nil {
@@ -274,6 +274,7 @@ func (d *demo) fails(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.screen.note("undone in this order: " + left.undoOrder())
 	d.check(checkRollback(left, before))
 	return nil
 }

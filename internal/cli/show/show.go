@@ -88,6 +88,9 @@ func Tree(rec distgear.RunRecord, now time.Time, ink Ink) string {
 		addSteps(into, p, now, ink)
 	}
 	t.EnumeratorStyle(lipgloss.NewStyle().PaddingRight(1)).IndenterStyle(lipgloss.NewStyle().PaddingRight(1))
+	if rec.Error != "" && rec.State.Final() {
+		return t.String() + "\n" + ink(Short(rec.Error), "failed")
+	}
 	return t.String()
 }
 

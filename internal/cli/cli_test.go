@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/gateway"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "demo-worker" { // a demo of this process starts it again
+		os.Exit(int(Main(os.Args[1:])))
+	}
+	testscript.Main(m, map[string]func(){"distgear": func() { os.Exit(int(Main(os.Args[1:]))) }})
+}
+
+// serve starts a hub whose node handles the events of the scripts, and its
+// gateway.
+func serve(t *testing.T) (url string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	n, err := distgear.Join(ctx, distgear.Config{
+		Cluster: "test", Name: "hub", Serve: "127.0.0.1:0", Labels: map[string]string{"zone": "a"}, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mk := &distgear.Action[string, string]{Name: "make",
+		Do: func(ctx context.Context, s string) (string, error) {
+			switch s {
+			case "bad":
+				return "", errors.New("no space left")
+			case "slow":
+				<-ctx.Done() // until it is cancelled
+				return "", context.Cause(ctx)
+			}
+			return s + "!", nil
+		},
+		Undo: func(context.Context, distgear.Did[string, string]) error { return nil },
+	}
+	build := &distgear.Event[string, string]{Name: "build", On: func(ctx context.Context, r *distgear.Run, in string) (string, error) {
+		p := distgear.Plan{Rollback: true}
+		first := mk.Step(&p, distgear.Any(), "base").Named("base")
+		last := mk.Step(&p, distgear.Any(), in, first).Named("last")
+		if err := r.Do(ctx, &p); err != nil {
+			return "", err
+		}
+		return last.Result()
+	}}
+	if err := n.Handle(mk, build); err != nil {
+		t.Fatal(err)
+	}
+	s, err := gateway.Listen(n, "127.0.0.1:0", gateway.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		lctx, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer stop()
+		_ = n.Leave(lctx) // slow runs are left behind
+	})
+	return s.URL()
+}
+
+func TestScripts(t *testing.T) {
+	url := serve(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("DISTGEAR_GATEWAY", url)
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+	})
+}
+
+// exits CODE ARGS…: the command distgear with these arguments ends with that
+// code. Its output is compared by stdout and stderr.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Setenv("DISTGEAR_GATEWAY", ts.Getenv("DISTGEAR_GATEWAY")))
+	var out, errs bytes.Buffer
+	code := Run(context.Background(), args[1:], strings.NewReader(ts.Getenv("STDIN")), &out, &errs)
+	_, _ = ts.Stdout().Write(out.Bytes())
+	_, _ = ts.Stderr().Write(errs.Bytes())
+	ts.Check(os.WriteFile(ts.MkAbs("out"), out.Bytes(), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("err"), errs.Bytes(), 0o600))
+	if want := args[0]; want != string(rune('0'+code)) {
+		ts.Fatalf("exit code %d, not %s\n%s%s", code, want, out.String(), errs.String())
+	}
+}
+
+func TestDemoPlain(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := Run(t.Context(), []string{"demo", "--plain"}, strings.NewReader(""), &out, &errs); code != OK {
+		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
+	}
+	for _, want := range []string{
+		"1. A deploy over three nodes", "2. The last step fails", "3. kill -9", "4. The node is back",
+		"✓ undone in reverse order", "attempt 2 is ok", "came back as a new incarnation", "✓ all 18 checks held",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}
+
+func TestDemoJSON(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := Run(t.Context(), []string{"demo", "--json"}, strings.NewReader(""), &out, &errs); code != OK {
+		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
+	}
+	types := map[string]int{}
+	var last struct {
+		Type    string
+		OK      bool
+		Summary struct{ Checks, Failed int }
+	}
+	for line := range bytes.Lines(out.Bytes()) {
+		if err := json.Unmarshal(line, &last); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		types[last.Type]++
+	}
+	if last.Type != "summary" || !last.OK || last.Summary.Checks != 18 || types["phase"] != 5 || types["check"] != 18 || types["change"] < 30 {
+		t.Errorf("ended with %+v, after %v", last, types)
+	}
+}

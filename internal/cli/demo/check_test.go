@@ -1,0 +1,144 @@
+package demo
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distgear/distgear"
+)
+
+func at(ms int) time.Time { return time.UnixMilli(int64(1000 + ms)) }
+
+// worked is what a deploy that worked leaves.
+func worked() (*facts, string) {
+	f := &facts{release: "v1", files: map[string]string{}, rec: distgear.RunRecord{State: distgear.RunOK, Plans: []distgear.PlanRecord{{}}}}
+	add := func(name, node string, from, to int, after ...string) string {
+		text := name
+		for _, a := range after {
+			from, _ := f.file(a)
+			text += sum([]byte(from))
+		}
+		f.files[node+"/v1."+name] = text
+		p := &f.rec.Plans[0]
+		p.Steps = append(p.Steps, distgear.StepRecord{Name: name, Node: distgear.NodeName(node), State: "ok", Attempt: 1, After: after, Started: at(from), Ended: at(to)})
+		return sum([]byte(text))
+	}
+	add("fetch-w1", "w1", 0, 10)
+	add("fetch-w2", "w2", 1, 12)
+	add("fetch-w3", "w3", 2, 14)
+	add("join", "w1", 15, 20, "fetch-w1", "fetch-w2", "fetch-w3")
+	return f, add("start", "w2", 21, 30, "join")
+}
+
+// rolledBack is what one that failed leaves.
+func rolledBack() *facts {
+	f, _ := worked()
+	f.rec.State, f.rec.Error, f.files = distgear.RunRolledBack, "start: port 8080 is taken", map[string]string{}
+	for i := range f.rec.Plans[0].Steps {
+		s := &f.rec.Plans[0].Steps[i]
+		s.State, s.UndoAttempt, s.Ended = "undone", 1, at(90-10*i)
+	}
+	for i := 4; i >= 0; i-- {
+		name := "v1." + f.rec.Plans[0].Steps[i].Name
+		f.journal = append(f.journal, entry{Step: name, What: "undo"}, entry{Step: name, What: "undone"})
+	}
+	return f
+}
+
+// moved, unknown: what the runs leave whose node w1 was killed.
+func moved() *facts {
+	return &facts{release: "v3", files: map[string]string{"shared/v3.index": "index on w2"},
+		journal: []entry{{Step: "v3.index", What: "do", Node: "w1"}, {Step: "v3.index", What: "do", Node: "w2"}, {Step: "v3.index", What: "done", Node: "w2"}},
+		rec: distgear.RunRecord{State: distgear.RunOK, Plans: []distgear.PlanRecord{{Steps: []distgear.StepRecord{
+			{Name: "index", State: "ok", Node: "w2", Attempt: 2}}}}}}
+}
+
+func unknown() *facts {
+	return &facts{release: "v4", files: map[string]string{},
+		journal: []entry{{Step: "v4.migrate", What: "do"}, {Step: "v4.migrate", What: "undo", Outcome: "unknown"}, {Step: "v4.migrate", What: "undone"},
+			{Step: "v4.reserve", What: "undo"}, {Step: "v4.reserve", What: "undone"}},
+		rec: distgear.RunRecord{State: distgear.RunRolledBack, Plans: []distgear.PlanRecord{{Steps: []distgear.StepRecord{
+			{Name: "reserve", State: "undone", Attempt: 1, Ended: at(20)}, {Name: "migrate", State: "undone", Attempt: 1, After: []string{"reserve"}, Ended: at(10)}}}}}}
+}
+
+func wrong(cs []Check) string {
+	var all []string
+	for _, c := range cs {
+		if c.Wrong != "" {
+			all = append(all, c.Wrong)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// TestChecks doctors what the phases leave: each violation of a rule must be
+// seen, and said.
+func TestChecks(t *testing.T) {
+	deploy := func(doctor func(*facts)) string {
+		f, result := worked()
+		doctor(f)
+		return wrong(checkDeploy(f, result))
+	}
+	rollback := func(doctor func(*facts)) string {
+		f := rolledBack()
+		doctor(f)
+		return wrong(checkRollback(f, map[string]string{}))
+	}
+	index := func(doctor func(*facts)) string { f := moved(); doctor(f); return wrong(checkMoved(f, "w1")) }
+	migrate := func(doctor func(*facts)) string {
+		f := unknown()
+		doctor(f)
+		return wrong(checkUnknown(f, "w1", map[string]string{"w1/v4.migrate": "partial"}))
+	}
+	step := func(f *facts, i int) *distgear.StepRecord { return &f.rec.Plans[0].Steps[i] }
+	for _, c := range []struct {
+		name   string
+		phase  func(func(*facts)) string
+		doctor func(*facts)
+		want   string // empty: all is well
+	}{
+		{"deploy", deploy, func(*facts) {}, ""},
+		{"deploy failed", deploy, func(f *facts) { f.rec.State = distgear.RunFailed }, `the run is "failed"`},
+		{"no record", deploy, func(f *facts) { f.rec.Plans = nil }, "0 steps"},
+		{"one after another", deploy, func(f *facts) { step(f, 2).Started = at(11) }, "one after another"},
+		{"too early", deploy, func(f *facts) { step(f, 3).Started = at(13) }, "join began before fetch-w3 ended"},
+		{"wrong node", deploy, func(f *facts) { step(f, 1).Node = "w1" }, `fetch-w2 ran on "w1"`},
+		{"other data", deploy, func(f *facts) { f.files["w2/v1.fetch-w2"] = "other" }, "join knows nothing of fetch-w2"},
+		{"rollback", rollback, func(*facts) {}, ""},
+		{"not undone", rollback, func(f *facts) { step(f, 0).State = "ok" }, `fetch-w1 is "ok"`},
+		{"record out of order", rollback, func(f *facts) { step(f, 3).Ended = at(1) }, "join was undone before start"},
+		{"journal out of order", rollback, func(f *facts) { f.journal[1], f.journal[2] = f.journal[2], f.journal[1] }, "undo of join began before that of start ended"},
+		{"never undone", rollback, func(f *facts) { f.journal = f.journal[2:] }, "no worker has undone start"},
+		{"file left", rollback, func(f *facts) { f.files["w3/v1.fetch-w3"] = "x" }, "left over: w3/v1.fetch-w3"},
+		{"moved", index, func(*facts) {}, ""},
+		{"not moved", index, func(f *facts) { step(f, 0).Node, step(f, 0).Attempt = "w1", 1 }, "it is attempt 1"},
+		{"unknown", migrate, func(*facts) {}, ""},
+		{"ran twice", migrate, func(f *facts) { f.journal = append(f.journal, entry{Step: "v4.migrate", What: "do"}) }, "it ran twice"},
+		{"told a lie", migrate, func(f *facts) { f.journal[1].Outcome = "ok" }, `it was told "ok"`},
+		{"ran on", migrate, func(f *facts) { f.rec.State = distgear.RunOK }, `the run is "ok"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := c.phase(c.doctor); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("the checks say %q, not %q", got, c.want)
+			}
+		})
+	}
+	if got := wrong(checkReturn(distgear.Member{Incarnation: 2}, distgear.Member{State: distgear.Lost, Incarnation: 2}, distgear.Member{State: distgear.Alive, Incarnation: 2})); !strings.Contains(got, "incarnation 2 after 2") {
+		t.Errorf("the checks say %q of the same incarnation", got)
+	}
+}
+
+// TestFailedCheckFails: a check that failed is shown, counted, and the end.
+func TestFailedCheckFails(t *testing.T) {
+	var out strings.Builder
+	d := &demo{screen: newScreen(Options{Out: &out}, nil)}
+	d.check([]Check{check("fine"), check("broken", "", "it was not so")})
+	if d.failed != 1 || d.checks != 2 || !strings.Contains(out.String(), "✗ broken\n  it was not so") {
+		t.Errorf("%d of %d failed:\n%s", d.failed, d.checks, &out)
+	}
+	d.screen.close(Summary{Checks: 2, Failed: 1})
+	if !strings.Contains(out.String(), "✗ 1 of 2 checks failed") {
+		t.Errorf("the end is\n%s", &out)
+	}
+}
