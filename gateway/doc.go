@@ -1,6 +1,6 @@
 // Package gateway serves a node of DistGear over HTTP: raise events, follow and
 // operate their runs, see the members. It is an http.Handler over the methods of
-// one Node and keeps no state, so any node may have one, or several.
+// one Node, so any node may have one, or several.
 //
 //	n, err := distgear.Join(ctx, distgear.Config{})
 //	…
@@ -24,6 +24,10 @@
 // under the same id.
 //
 // A client that goes away does not cancel its run; POST /v1/runs/{id}/cancel does.
+// A run that was answered with 202 can be asked for at once. Until it begins (its
+// state is waiting) only the gateway that accepted it knows of it, and it cannot
+// be cancelled; one that never began is remembered by that gateway, among the
+// last 1000 that failed.
 //
 // Without a token only loopback is served: Listen refuses other addresses,
 // requests that came over another are answered 403, and so are those of web
@@ -40,7 +44,7 @@
 // Problems are application/problem+json (RFC 9457); type ends in the word here:
 //
 //	400 bad-request         malformed query or JSON                      never ran
-//	400 wrong-input         JSON that the event does not take            never ran
+//	400 wrong-input         JSON that the event does not take            failed (clean)
 //	401 unauthorized        the token is missing or wrong                never ran
 //	403 forbidden           no token, and not plainly from this machine  never ran
 //	404 not-found           no such path                                 never ran
@@ -49,7 +53,7 @@
 //	405 method-not-allowed  Allow lists the others                       never ran
 //	408 slow-body           longer under way than Config.Read            never ran
 //	409 cancelled           the run was cancelled                        failed, never ran
-//	409 conflict            the run is over, or the id is another run's  never ran
+//	409 conflict            the id is another run's, or it has not begun failed (clean), never ran
 //	413 too-large           larger than Config.MaxBody                   never ran
 //	422 event-failed        the event's handler returned an error        failed
 //	422 event-timed-out     … because its time was up                    failed

@@ -46,6 +46,9 @@ func (h *handler) raise(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, problemOf(err, ""))
 		return
 	}
+	if o.id != "" {
+		h.wait.add(f, r.PathValue("name"))
+	}
 	w.Header().Set("Distgear-Run", string(f.ID()))
 	out, err := await(r.Context(), f, wait)
 	switch {

@@ -14,10 +14,11 @@ import (
 // stateWaiting is the state of a run that was accepted and has not begun.
 const stateWaiting distgear.RunState = "waiting"
 
-// waitlist holds what was answered with 202. A run is known to the node that
-// handles it from when it begins there; before that (its command is on its way,
-// or it is delayed), and for one that never began, only the gateway that
-// accepted it can tell. The zero value is empty.
+// waitlist holds the accepted runs whose ids clients know: those answered with
+// 202, and those that came with an id. A run is known to the node that handles
+// it from when it begins there; before that (its command is on its way, or it is
+// delayed), and for one that never began, only the gateway that accepted it can
+// tell. The zero value is empty.
 type waitlist struct {
 	mu    sync.Mutex // guards what follows
 	byID  map[distgear.RunID]*accepted
@@ -37,7 +38,7 @@ const maxFailed = 1000
 func (l *waitlist) add(f pending, event string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if old := l.byID[f.ID()]; old != nil {
+	if old := l.byID[f.ID()]; old != nil && !old.over() {
 		return // raised again under its id
 	}
 	if l.byID == nil {
@@ -66,7 +67,9 @@ func (l *waitlist) sweep() {
 		if err != nil && failed <= maxFailed {
 			return false
 		}
-		delete(l.byID, a.f.ID())
+		if l.byID[a.f.ID()] == a {
+			delete(l.byID, a.f.ID())
+		}
 		return true
 	})
 	slices.Reverse(l.order)

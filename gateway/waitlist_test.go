@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,6 +46,25 @@ func TestAccepted(t *testing.T) {
 		if got := sketch(t, do(t, h, "GET", "/v1/runs/run-1/events", "").body); got != "1:run end:end" {
 			t.Errorf("%v: %s", c.err, got)
 		}
+	}
+}
+
+// TestAccepted_ByID: a run whose id the client gave can be watched while the
+// client waits for its result.
+func TestAccepted_ByID(t *testing.T) {
+	f := newFuture("deploy-7")
+	h := serve(accepts(f), Config{})
+	result := make(chan answer)
+	go func() { result <- do(t, h, "POST", "/v1/events/e?id=deploy-7", "") }()
+	for do(t, h, "GET", "/v1/runs/deploy-7", "").status == 404 { // until it is raised
+		runtime.Gosched()
+	}
+	if m := do(t, h, "GET", "/v1/runs/deploy-7", "").json(t); m["state"] != "waiting" {
+		t.Error(m)
+	}
+	f.resolve("7", nil)
+	if a := <-result; a.body != "7\n" {
+		t.Error(a)
 	}
 }
 
@@ -96,6 +116,10 @@ func TestAccepted_Bounded(t *testing.T) {
 	}
 	if len(l.byID) > 2*maxFailed+64 || len(l.order) != len(l.byID) {
 		t.Errorf("%d and %d entries", len(l.byID), len(l.order))
+	}
+	again := newFuture("failed-9999")
+	if l.add(again, "e"); l.get("failed-9999").f != again {
+		t.Error("what is over hides what was raised again under its id")
 	}
 	if l.get("open") == nil || l.get("open").f != open || l.get("failed-9999") == nil || l.get("failed-9000") == nil || l.get("failed-0") != nil || l.get("ok-0") != nil {
 		t.Error("the wrong ones are kept")
