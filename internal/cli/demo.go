@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/charmbracelet/x/term"
 	"github.com/spf13/cobra"
@@ -31,7 +33,9 @@ func (a *app) demoCmd() *cobra.Command {
 					o.In = a.in
 				}
 			}
-			err := demo.Run(c.Context(), o)
+			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGHUP) // the terminal is closed
+			defer stop()
+			err := demo.Run(ctx, o)
 			if errors.Is(err, context.Canceled) {
 				return exit(Failed, "interrupted")
 			}

@@ -111,13 +111,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err == nil && d.failed > 0 {
 		err = ErrChecks
 	}
-	complaints := ""
-	if d.fleet != nil {
-		d.fleet.close()
-		complaints = d.fleet.complaints()
-	}
-	if err != nil && complaints != "" && !errors.Is(err, context.Canceled) {
-		d.screen.note("what the workers said:\n" + complaints)
+	if err != nil && !errors.Is(err, context.Canceled) && d.fleet != nil {
+		if said := d.fleet.complaints(); said != "" {
+			d.screen.note("what the workers said:\n" + said)
+		}
 	}
 	d.screen.close(Summary{OK: err == nil, Checks: d.checks, Failed: d.failed, Millis: time.Since(began).Milliseconds(), Error: text(err)})
 	return err
@@ -156,6 +153,9 @@ func (d *demo) run(ctx context.Context, o Options) error {
 	defer func() {
 		lctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
+		if ctx.Err() != nil {
+			cancel() // broken off: there is nothing to wait for
+		}
 		_ = d.node.Leave(lctx) // what is left of a demo that was broken off ends with the process
 	}()
 	d.kit = newKit(d.root, "hub")
@@ -168,6 +168,7 @@ func (d *demo) run(ctx context.Context, o Options) error {
 	defer func() { cancel(); <-d.roster.over }()
 	go d.roster.follow(rctx, d.node)
 	d.fleet = &fleet{exe: o.Exe, hub: d.node.HubURL(), root: d.root, token: token, procs: map[distgear.NodeName]*process{}}
+	defer func() { d.fleet.close(ctx.Err() == nil) }() // before the hub, which they leave
 
 	d.screen.heading(0, "A hub and three workers", "The hub is in this process; w1, w2 and w3 are processes of their own.")
 	for _, w := range workers {

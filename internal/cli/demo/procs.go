@@ -95,20 +95,24 @@ func (f *fleet) kill(name distgear.NodeName) error {
 	return err
 }
 
-// close ends all workers: first by closing their stdin, then by force.
-func (f *fleet) close() {
-	for _, p := range f.procs {
-		_ = p.stdin.Close()
+// close ends all workers: first, if there is time, by closing their stdin; then
+// by force.
+func (f *fleet) close(gently bool) {
+	patience := time.Duration(0)
+	if gently {
+		patience = 2 * time.Second
 	}
-	t := time.NewTimer(2 * time.Second)
+	late := make(chan struct{})
+	t := time.AfterFunc(patience, func() { close(late) })
 	defer t.Stop()
+	for _, p := range f.procs {
+		_ = p.stdin.Close() // it may be gone
+	}
 	for _, p := range f.procs {
 		select {
 		case <-p.gone:
-			continue
-		case <-t.C:
+		case <-late:
 		}
-		break
 	}
 	for _, p := range f.procs {
 		if err := p.cmd.Process.Kill(); err == nil || errors.Is(err, os.ErrProcessDone) {
