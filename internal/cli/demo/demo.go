@@ -215,6 +215,14 @@ func (d *demo) facts(release string, rec distgear.RunRecord) (*facts, error) {
 // last.
 func (d *demo) show(ctx context.Context, id distgear.RunID, each func(distgear.RunRecord)) (distgear.RunRecord, error) {
 	var last distgear.RunRecord
+	for began := time.Now(); time.Since(began) < time.Second; {
+		if _, err := d.node.FindRun(ctx, id); !errors.Is(err, distgear.ErrNoRun) {
+			break
+		}
+		if err := wait(ctx, 5*time.Millisecond); err != nil { // it was raised, but has not begun yet
+			return last, err
+		}
+	}
 	for rec, err := range d.node.WatchRun(ctx, id) {
 		if err != nil {
 			return last, err
