@@ -155,6 +155,9 @@ func newActor(n *distgear.Node, l labels, dir string, f *Faults) (*actor, error)
 // cluster has given this node up: what it held is being undone elsewhere.
 func (a *actor) watch(ctx context.Context) {
 	defer close(a.gone)
+	if a.n.HubURL() == "" {
+		return // alone: nobody to watch
+	}
 	for m, err := range a.n.Watch(ctx) {
 		if err != nil {
 			return // the node has left: close follows
