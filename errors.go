@@ -268,12 +268,19 @@ func leaves(err error) func(yield func(error) bool) {
 	}
 }
 
+// walkMarks calls f for the marks anywhere in the tree of err, as OutcomeOf
+// looks for them.
 func walkMarks(err error, f func(*marked)) {
-	for err != nil {
-		if m, ok := err.(*marked); ok {
-			f(m)
+	if m, ok := err.(*marked); ok {
+		f(m)
+	}
+	switch x := err.(type) {
+	case interface{ Unwrap() error }:
+		walkMarks(x.Unwrap(), f)
+	case interface{ Unwrap() []error }:
+		for _, c := range x.Unwrap() {
+			walkMarks(c, f)
 		}
-		err = errors.Unwrap(err)
 	}
 }
 
