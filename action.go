@@ -70,6 +70,9 @@ func (a *Action[In, Out]) valid() error {
 
 // Serve implements Handler.
 func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) {
+	if c.raised {
+		return nil, Permanent(Clean(fmt.Errorf("%w: %q is an action, not an event", ErrNoNode, a.Name)))
+	}
 	if c.Undo {
 		return nil, a.serveUndo(ctx, c)
 	}

@@ -281,7 +281,7 @@ func (d *drive) dispatch(i int) {
 			s.input = []byte{}
 		}
 	}
-	at, err := d.n.place(s.on, s.kind, d.r.joining, t.at.life)
+	at, err := d.n.place(s.on, s.kind, d.r.reach(), t.at.life)
 	if err != nil {
 		d.unplaced(i, err)
 		return
@@ -458,7 +458,7 @@ func (d *drive) placeUndo(s *step, t *track) (place, error) {
 		}
 	}
 	if s.on.name == "" {
-		return n.place(s.on, s.kind, d.r.joining, 0)
+		return n.place(s.on, s.kind, d.r.reach(), 0)
 	}
 	return place{}, fmt.Errorf("%w: %s, where it is to be undone, is gone", ErrNoNode, t.at.node)
 }

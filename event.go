@@ -61,6 +61,9 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if c.Undo {
 		return nil, n.runs.unwind(ctx, c.Key)
 	}
+	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 { // raised by who did not know
+		c.ctx.SetDeadline(time.Now().Add(e.Timeout))
+	}
 	r, twin, err := n.runs.begin(e.Name, c)
 	if err != nil {
 		return nil, err
@@ -90,7 +93,7 @@ func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
 	}
 	if e.Name == NodeJoin {
 		if m, ok := any(*in).(Member); ok {
-			r.joining = m.Name
+			r.joining = &m.Name
 		}
 	}
 	return nil
@@ -225,7 +228,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	if o.id == "" {
 		r.id = n.runs.newID()
 	}
-	c := wire.Command{Kind: e.Name, Key: string(r.id), Input: b, Run: uint32(min(e.Timeout.Milliseconds(), 1<<31))}
+	c := wire.Command{Kind: e.Name, Key: string(r.id), Flags: wire.Event, Input: b, Run: uint32(min(e.Timeout.Milliseconds(), 1<<31))}
 	if o.delay > 0 {
 		return e.later(n, r, &c, o)
 	}

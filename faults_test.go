@@ -228,7 +228,10 @@ func TestFault09_UnknownNode(t *testing.T) {
 		for _, err := range []error{
 			func() error { _, err := w.op.Call(t.Context(), w.Here(), distgear.On("nobody"), "a"); return err }(),
 			w.op.Send(t.Context(), w.Here(), distgear.On("nobody"), "a"),
-			func() error { _, err := w.op.Call(t.Context(), w.Here(), distgear.Any("zone=nowhere"), "a"); return err }(),
+			func() error {
+				_, err := w.op.Call(t.Context(), w.Here(), distgear.Any("zone=nowhere"), "a")
+				return err
+			}(),
 		} {
 			if !errors.Is(err, distgear.ErrNoNode) || distgear.OutcomeOf(err) != distgear.NeverRan {
 				t.Errorf("got %v", err)

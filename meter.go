@@ -14,21 +14,19 @@ import (
 type meter struct {
 	mu   sync.Mutex
 	at   time.Time
-	proc *process.Process
+	proc *process.Process // nil until it was looked for, and where the system cannot tell
 	last Load
 }
 
 const meterPeriod = time.Second
 
-func newMeter() *meter {
-	p, _ := process.NewProcess(int32(os.Getpid())) // nil where the system cannot tell
-	return &meter{proc: p}
-}
-
 func (m *meter) read() Load {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.at) >= meterPeriod {
+		if m.at.IsZero() {
+			m.proc, _ = process.NewProcess(int32(os.Getpid()))
+		}
 		m.at = now
 		if p, err := cpu.Percent(0, false); err == nil && len(p) == 1 { // since the last reading
 			m.last.CPU = p[0] / 100

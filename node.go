@@ -58,7 +58,7 @@ type Node struct {
 	conn    *engine.Conn                    // nil when alone
 	end     *link.Endpoint                  // nil when alone
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
-	meter   *meter
+	meter   meter
 	runs    *registry
 
 	offers   atomic.Pointer[offers]
@@ -153,7 +153,6 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.meter = newMeter()
 	s, err := session.Open(ctx, session.Config{
 		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
 		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,

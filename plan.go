@@ -192,7 +192,7 @@ func encoder[In any](in func() (In, error)) func() ([]byte, error) {
 }
 
 // validate names the steps and finds all faults (S1).
-func (p *Plan) validate(n *Node, joining NodeName) error {
+func (p *Plan) validate(n *Node) error {
 	if p.ran {
 		return fmt.Errorf("%w: plan %s has run already: make a new one", ErrInvalid, p.Name)
 	}
@@ -246,7 +246,7 @@ func (p *Plan) spec() plan.Spec {
 func (s *step) command(key string) wire.Command {
 	c := wire.Command{Kind: s.kind, Key: key, Run: uint32(min(s.timeout.Milliseconds(), 1<<31)), Input: s.input}
 	if s.event {
-		c.Flags |= wire.Nested
+		c.Flags |= wire.Nested | wire.Event
 	}
 	return c
 }

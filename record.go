@@ -80,14 +80,18 @@ const maxRecorded = 16 << 10
 func (r *Run) record(whole bool) RunRecord {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec := RunRecord{ID: r.id, Event: r.event, Node: r.n.name, State: r.state(), Version: r.version, Started: r.started, Ended: r.ended}
-	if r.err != nil {
-		rec.Error = clip(r.err.Error())
+	rec := RunRecord{ID: r.id, Event: r.event, Node: r.n.name, State: r.state(), Version: r.version, Started: time.Unix(0, r.started)}
+	var out []byte
+	if end := r.end; end != nil {
+		rec.Ended, out = end.at, end.out
+		if end.err != nil {
+			rec.Error = clip(end.err.Error())
+		}
 	}
 	if !whole {
 		return rec
 	}
-	rec.Input, rec.Result = shown(r.input), shown(r.out)
+	rec.Input, rec.Result = shown(r.input), shown(out)
 	for _, d := range r.drives {
 		p := PlanRecord{Name: d.name, Rollback: d.p.Rollback, Steps: make([]StepRecord, len(d.p.steps))}
 		for i := range d.p.steps {
@@ -124,17 +128,17 @@ func (r *Run) state() RunState {
 		return RunStuck
 	case rolling:
 		return RunRollingBack
-	case r.ended.IsZero() && (r.stopped || r.ctx != nil && r.ctx.Cancelled() != nil):
+	case r.end == nil && (r.stopped || r.ctx != nil && r.ctx.Cancelled() != nil):
 		return RunCancelling
-	case r.ended.IsZero():
+	case r.end == nil:
 		return RunRunning
-	case r.outcome == wire.OK && !unwound:
+	case r.end.outcome == wire.OK && !unwound:
 		return RunOK
 	case r.stopped:
 		return RunCancelled
 	case unwound && r.clean():
 		return RunRolledBack
-	case r.outcome == wire.OK:
+	case r.end.outcome == wire.OK:
 		return RunOK
 	}
 	return RunFailed

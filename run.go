@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,21 +23,39 @@ type Run struct {
 	n       *Node
 	event   string
 	ctx     *runner.Context
-	joining NodeName // a node that may be addressed before it is a member
-	nested  bool
-	key     string // of the command
+	joining *NodeName // a node that may be addressed before it is a member
 
 	mu      sync.Mutex
 	version uint64
 	drives  []*drive
-	started time.Time
-	ended   time.Time
+	started int64 // ns since 1970
 	input   []byte
+	end     *ending       // nil while it goes on
+	changed chan struct{} // closed at the next change; nil: nobody waits
+	nested  bool
+	stopped bool // cancelled by somebody
+}
+
+// ending is how a run ended.
+type ending struct {
+	at      time.Time
 	out     []byte
 	err     error
 	outcome wire.Outcome
-	stopped bool          // cancelled by somebody
-	changed chan struct{} // closed at the next change; nil: nobody waits
+}
+
+// key is the key of the command that began the run.
+func (r *Run) key() string {
+	key, _, _ := strings.Cut(string(r.id), "#") // a further attempt's id
+	return key
+}
+
+// reach is a node that the run may address before it is a member.
+func (r *Run) reach() NodeName {
+	if r.joining == nil {
+		return ""
+	}
+	return *r.joining
 }
 
 // ID is the run's id.
@@ -66,7 +85,7 @@ func (r *Run) Do(ctx context.Context, p *Plan) error {
 		name = strconv.Itoa(number)
 		p.Name = name
 	}
-	if err := p.validate(n, r.joining); err != nil {
+	if err := p.validate(n); err != nil {
 		return err
 	}
 	d := newDrive(r, n, p, name)
@@ -101,9 +120,9 @@ func (r *Run) watch() <-chan struct{} {
 func (r *Run) wait(ctx context.Context) ([]byte, error) {
 	for {
 		r.mu.Lock()
-		if !r.ended.IsZero() {
-			defer r.mu.Unlock()
-			return r.out, r.err
+		if end := r.end; end != nil {
+			r.mu.Unlock()
+			return end.out, end.err
 		}
 		c := r.watch()
 		r.mu.Unlock()
@@ -117,7 +136,7 @@ func (r *Run) wait(ctx context.Context) ([]byte, error) {
 
 // size is about how many bytes a finished run holds on to.
 func (r *Run) size() int {
-	n := 512 + len(r.input) + len(r.out)
+	n := 512 + len(r.input) + len(r.end.out)
 	for _, d := range r.drives {
 		for _, s := range d.p.steps {
 			n += 512 + len(s.input) + len(s.result)
@@ -208,7 +227,7 @@ func (g *registry) begin(event string, c *Command) (r, twin *Run, err error) {
 	if c.nested && c.Attempt > 1 {
 		id += RunID("#" + strconv.Itoa(c.Attempt))
 	}
-	r = &Run{id: id, n: g.n, event: event, ctx: c.ctx, nested: c.nested, key: c.Key, input: c.Input, started: time.Now(), version: 1}
+	r = &Run{id: id, n: g.n, event: event, ctx: c.ctx, nested: c.nested, input: c.Input, started: time.Now().UnixNano(), version: 1}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.runs[id]; old != nil {
@@ -227,14 +246,14 @@ func (g *registry) begin(event string, c *Command) (r, twin *Run, err error) {
 // end ends a run and passes its outcome on.
 func (g *registry) end(r *Run, out []byte, err error) ([]byte, error) {
 	r.mu.Lock()
-	if err != nil && OutcomeOf(err) != FailedClean && r.clean() {
+	if err != nil && r.clean() {
 		err = Clean(err) // S16: nothing of it is left
 	}
-	r.outcome = wire.OK
+	end := &ending{at: time.Now(), out: out, err: err, outcome: wire.OK}
 	if err != nil {
-		r.outcome = failure(err).Outcome
+		end.outcome = failure(err).Outcome
 	}
-	r.out, r.err, r.ended = out, err, time.Now()
+	r.end = end
 	r.stopped = r.stopped || err != nil && r.ctx != nil && r.ctx.Cancelled() == context.Canceled
 	r.input = bytes.Clone(r.input) // it points into a message
 	r.ctx = nil
@@ -245,8 +264,8 @@ func (g *registry) end(r *Run, out []byte, err error) ([]byte, error) {
 		g.release(r)
 	}
 	g.mu.Lock()
-	if r.nested && r.outcome == wire.Clean {
-		delete(g.nested, r.key)
+	if r.nested && end.outcome == wire.Clean {
+		delete(g.nested, r.key())
 	}
 	g.keep(r, size)
 	g.mu.Unlock()

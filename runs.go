@@ -80,7 +80,7 @@ func (g *registry) keep(r *Run, size int) {
 	if !r.nested {
 		return
 	}
-	for g.order = append(g.order, r.key); len(g.order) > maxNested; g.order = g.order[1:] {
+	for g.order = append(g.order, r.key()); len(g.order) > maxNested; g.order = g.order[1:] {
 		if _, ok := g.nested[g.order[0]]; ok {
 			delete(g.nested, g.order[0])
 			g.forgot = true

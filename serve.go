@@ -28,6 +28,7 @@ type Command struct {
 	node   *Node
 	ctx    *runner.Context
 	nested bool
+	raised bool // as an event
 }
 
 // Decode decodes the input of a command that is no undo.
@@ -47,13 +48,7 @@ var commands = sync.Pool{New: func() any { return new(Command) }}
 
 // load is what the hub is told about this node.
 func (n *Node) load() members.Load {
-	n.mu.Lock()
-	if n.meter == nil {
-		n.meter = newMeter()
-	}
-	m := n.meter
-	n.mu.Unlock()
-	l := m.read()
+	l := n.meter.read()
 	l.InFlight = int(n.active.Load())
 	for k, o := range n.offers.Load().m {
 		if c := o.inFlight.Load(); c > 0 {
@@ -119,7 +114,7 @@ func (n *Node) command(ctx *runner.Context, w *wire.Command, from NodeName) *Com
 	c := commands.Get().(*Command)
 	*c = Command{
 		Kind: w.Kind, Key: w.Key, Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
-		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0,
+		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0, raised: w.Flags&wire.Event != 0,
 	}
 	return c
 }

@@ -71,10 +71,9 @@ func (id ID) String() string { return strconv.FormatUint(uint64(id), 16) }
 
 // Config says what an endpoint is. Conn, Runner, Serve and ID are needed.
 type Config struct {
-	ID     ID
+	ID     ID             // Hub for the endpoint that answers as the hub, in whatever life
 	Name   string         // told to those it sends to; at most 255 bytes
 	Prefix string         // of all subjects
-	Hub    bool           // receive what is sent to Hub too
 	Conn   *engine.Conn   // not closed by the endpoint
 	Runner *runner.Pool   // runs Serve
 	Serve  func(*Inbound) // runs a command and replies once
@@ -85,7 +84,7 @@ type Config struct {
 type Endpoint struct {
 	cfg    Config
 	header []byte // of every message it sends
-	stops  []func()
+	stop   func() // receiving
 
 	mu    sync.RWMutex
 	outs  map[ID]*out
@@ -119,18 +118,11 @@ func Open(cfg Config) (*Endpoint, error) {
 	}
 	e.kinds.Store(&map[string]string{})
 	e.tick()
-	subjects := []string{e.subject(cfg.ID)}
-	if cfg.Hub {
-		subjects = append(subjects, e.subject(Hub))
+	stop, err := cfg.Conn.Subscribe(e.subject(cfg.ID), e.receive)
+	if err != nil {
+		return nil, err
 	}
-	for _, s := range subjects {
-		stop, err := cfg.Conn.Subscribe(s, e.receive)
-		if err != nil {
-			e.unsubscribe()
-			return nil, err
-		}
-		e.stops = append(e.stops, stop)
-	}
+	e.stop = stop
 	e.wg.Go(e.flusher)
 	e.wg.Go(e.sweeper)
 	return e, nil
@@ -145,18 +137,12 @@ func (e *Endpoint) Close() {
 	if e.closed.Swap(true) {
 		return
 	}
-	e.unsubscribe()
+	e.stop()
 	close(e.quit)
 	e.wg.Wait()
 	for _, o := range e.allOuts() {
 		o.flush()
 		o.end(e.now())
-	}
-}
-
-func (e *Endpoint) unsubscribe() {
-	for _, stop := range e.stops {
-		stop()
 	}
 }
 
@@ -259,8 +245,7 @@ func (e *Endpoint) Await(ctx context.Context, to ID, w *Waiter, ref Ref, r *wire
 		return false
 	}
 	if r.Outcome != wire.Unknown { // nothing comes after it
-		w.told.Store(false)
-		w.rep = wire.Report{}
+		w.reset()
 		e.waiters.Put(w)
 	}
 	return true
@@ -429,6 +414,9 @@ func (e *Endpoint) intern(kind []byte) string {
 	return s
 }
 
+// tasks are spaces for the commands of one message.
+var tasks = sync.Pool{New: func() any { return new([]runner.Task) }}
+
 // receive takes one message apart. It runs on the connection's goroutine.
 func (e *Endpoint) receive(data []byte) {
 	r, err := wire.Read(data)
@@ -439,8 +427,8 @@ func (e *Endpoint) receive(data []byte) {
 	src := ID(r.Life)
 	o := e.out(src)
 	var box *inbox
-	var one [1]runner.Task
-	tasks := one[:0]
+	batch := tasks.Get().(*[]runner.Task)
+	run := (*batch)[:0]
 	var f wire.Frame
 	for r.Next(&f) {
 		switch f.Type {
@@ -471,12 +459,12 @@ func (e *Endpoint) receive(data []byte) {
 		switch f.Type {
 		case wire.TCommand:
 			if in := box.admit(&f); in != nil {
-				tasks = append(tasks, in)
+				run = append(run, in)
 			}
 		case wire.TSend:
 			in := box.inbound(&f)
 			in.OneWay, in.ref.gen = true, f.Gen
-			tasks = append(tasks, in)
+			run = append(run, in)
 		case wire.TCancel:
 			// A command of this very message must be running before it can stop.
 			box.cancel(&f)
@@ -484,7 +472,10 @@ func (e *Endpoint) receive(data []byte) {
 			box.ask(&f)
 		}
 	}
-	e.cfg.Runner.GoAll(tasks)
+	e.cfg.Runner.GoAll(run)
+	clear(run)
+	*batch = run
+	tasks.Put(batch)
 	if r.Err() != nil {
 		e.malformed(data)
 	}
@@ -556,7 +547,9 @@ func (e *Endpoint) sweeper() {
 	}
 }
 
-// Forget drops what is kept for an endpoint whose life is over for good.
+// Forget drops what is kept for a life that is over for good. A life that may
+// come back must not be forgotten: its slots would start at generation 1 again
+// and be answered with old outcomes.
 func (e *Endpoint) Forget(id ID) {
 	e.Over(id)
 	e.mu.Lock()

@@ -18,6 +18,7 @@ type Context struct {
 	Self     any // the value of the key Self{}: the command itself
 	deadline int64
 	looked   atomic.Pointer[looked]
+	hook     atomic.Pointer[Hook]
 	err      atomic.Uint32 // index into errs
 }
 
@@ -35,6 +36,26 @@ var errs = [...]error{nil, context.Canceled, context.DeadlineExceeded}
 
 // Self is the key of the field Self.
 type Self struct{}
+
+// Hook is told that a context was cancelled. It must not block.
+type Hook interface{ Cancelled() }
+
+// SetHook registers the one hook of a context without a deadline, at less
+// than Done costs. False means that there is one, a deadline, or that the
+// context was cancelled already: then use Done. ClearHook must follow.
+func (c *Context) SetHook(h *Hook) bool {
+	if c.deadline != 0 || !c.hook.CompareAndSwap(nil, h) {
+		return false
+	}
+	if c.err.Load() != 0 {
+		c.hook.CompareAndSwap(h, nil)
+		return false
+	}
+	return true
+}
+
+// ClearHook undoes SetHook. The hook may be told during ClearHook, not after.
+func (c *Context) ClearHook(h *Hook) { c.hook.CompareAndSwap(h, nil) }
 
 // SetDeadline sets the deadline; call it before the context is shared.
 func (c *Context) SetDeadline(t time.Time) { c.deadline = t.UnixNano() }
@@ -123,6 +144,9 @@ func (c *Context) Cancel(err error) {
 	}
 	if !c.err.CompareAndSwap(0, i) {
 		return
+	}
+	if h := c.hook.Swap(nil); h != nil {
+		(*h).Cancelled()
 	}
 	if l := c.looked.Load(); l != nil {
 		c.end(l)

@@ -119,16 +119,21 @@ func (p *Pool) wakeLocked() {
 		w.wake <- struct{}{}
 		return
 	}
-	w := &worker{make(chan struct{}, 1)}
 	if !p.closed { // else the wait group may have been waited for already
 		p.wg.Add(1)
-		go func() { defer p.wg.Done(); p.work(w) }()
+		go p.owned()
 		return
 	}
-	go p.work(w)
+	go p.work()
 }
 
-func (p *Pool) work(w *worker) {
+func (p *Pool) owned() {
+	defer p.wg.Done()
+	p.work()
+}
+
+func (p *Pool) work() {
+	var w *worker // most that run a handler which blocks are never idle
 	p.mu.Lock()
 	p.waking = false // arrived
 	for {
@@ -136,6 +141,9 @@ func (p *Pool) work(w *worker) {
 			if p.closed || len(p.idle) >= maxIdle {
 				p.mu.Unlock()
 				return
+			}
+			if w == nil {
+				w = &worker{make(chan struct{}, 1)}
 			}
 			p.idle = append(p.idle, w)
 			p.mu.Unlock()

@@ -67,13 +67,14 @@ const (
 	hasRun
 	Undo   // the inverse of the kind is meant; Input is an undo payload
 	Nested // the command is a step of a plan: its key names the parent
+	Event  // an event is meant: the command began, or shall begin, a run
 )
 
 // Command is a kind of work addressed to an endpoint.
 type Command struct {
 	Kind    string
 	Key     string // idempotency key; empty for a plain call
-	Flags   Flags  // Undo, Nested
+	Flags   Flags  // Undo, Nested, Event
 	Attempt uint32 // counted from 1; zero reads as 1
 	Start   int64  // hub time in ms since 1970 before which it must start; zero: no bound
 	Run     uint32 // ms it may run; zero: no bound
@@ -141,7 +142,7 @@ func AppendSend(b []byte, n uint64, c *Command) []byte {
 }
 
 func appendBody(b []byte, c *Command) []byte {
-	f := c.Flags & (Undo | Nested)
+	f := c.Flags & (Undo | Nested | Event)
 	if c.Key != "" {
 		f |= hasKey
 	}
