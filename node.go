@@ -311,7 +311,9 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.draining.Store(true)
 	s := n.session.Load()
 	if s != nil {
-		_ = s.SetKinds(ctx) // a hub that cannot be told finds out by itself
+		sctx, cancel := context.WithTimeout(ctx, time.Second)
+		_ = s.SetKinds(sctx) // a hub that cannot be told finds out by itself
+		cancel()
 	}
 	var err error
 	if !n.drained(ctx) {
@@ -332,11 +334,18 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.err = ErrLeft
 	n.mu.Unlock()
 	close(n.done)
-	if err == nil {
-		n.pool.Close()
-		n.wg.Wait()
+	if err != nil {
+		go n.rest() // until what is left behind heeds that it was cancelled
+		return err
 	}
-	return err
+	n.rest()
+	return nil
+}
+
+// rest waits for the goroutines that run commands, and ends them.
+func (n *Node) rest() {
+	n.pool.Close()
+	n.wg.Wait()
 }
 
 func (n *Node) drained(ctx context.Context) bool {
