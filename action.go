@@ -63,7 +63,7 @@ func (a *Action[In, Out]) valid() error {
 		return errors.New("an action needs Do")
 	}
 	if a.Timeout < 0 || a.Queue < 0 || a.Retries < 0 {
-		return errors.New("Timeout, Queue and Retries must not be negative")
+		return errors.New("its Timeout, Queue and Retries must not be negative")
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 		if ctx.Err() != nil || a.Retries == 0 {
 			return out, err
 		}
-		next, wait := policy.Next(lastOf(n, err, r, at, on, attempt), rand.Float64())
+		next, wait := policy.Next(lastOf(err, r, on, attempt), rand.Float64())
 		if next != plan.Again {
 			return out, err
 		}
@@ -218,7 +218,7 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 }
 
 // lastOf tells the policy about an attempt that failed.
-func lastOf(n *Node, err error, r wire.Report, at place, on Target, attempt int) plan.Last {
+func lastOf(err error, r wire.Report, on Target, attempt int) plan.Last {
 	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: on.name == "", Attempt: attempt}
 	if e, ok := errors.AsType[*RemoteError](err); ok {
 		l.Permanent, l.After = e.permanent, e.after

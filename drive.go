@@ -119,7 +119,7 @@ func (d *drive) post(m mail) {
 	}
 	d.mu.Unlock()
 	if start { // late: the handler has gone on
-		if !d.n.later(func() { d.loop(nil) }) {
+		if !d.n.later(func() { d.loop(context.Background()) }) {
 			d.mu.Lock()
 			d.driving = false
 			d.mu.Unlock()
@@ -154,12 +154,9 @@ func (d *drive) run(ctx context.Context) {
 	d.r.mu.Unlock()
 }
 
-// loop takes mail until the plan has settled. ctx, if any, cancels it (S11).
+// loop takes mail until the plan has settled. ctx cancels it (S11).
 func (d *drive) loop(ctx context.Context) {
-	var cancelled <-chan struct{}
-	if ctx != nil {
-		cancelled = ctx.Done()
-	}
+	cancelled := ctx.Done()
 	var batch []mail
 	for {
 		d.mu.Lock()
@@ -374,7 +371,7 @@ func (d *drive) reported(i int, a *attempt, r wire.Report) {
 		return
 	}
 	if d.m.Phase() == plan.Forward && !(remote != nil && remote.cancelled) {
-		l := lastOf(d.n, err, r, a.at, s.on, t.tries)
+		l := lastOf(err, r, s.on, t.tries)
 		p := plan.Policy{Retries: s.retries, Idempotent: s.idem}
 		if next, wait := p.Next(l, rand.Float64()); next == plan.Again {
 			t.until = time.Time{}

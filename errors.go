@@ -245,7 +245,7 @@ func leaves(err error) func(yield func(error) bool) {
 		left := 16 // of a tree that large nobody asks
 		var walk func(error) bool
 		walk = func(e error) bool {
-			switch x := e.(type) {
+			switch x := e.(type) { //nolint:errorlint // it walks the tree itself
 			case nil:
 				return true
 			case interface{ Unwrap() error }:
@@ -258,7 +258,7 @@ func leaves(err error) func(yield func(error) bool) {
 				}
 				return true
 			}
-			if _, ok := e.(*RemoteError); ok {
+			if _, ok := e.(*RemoteError); ok { //nolint:errorlint // it walks the tree itself
 				return true
 			}
 			left--
@@ -271,10 +271,10 @@ func leaves(err error) func(yield func(error) bool) {
 // walkMarks calls f for the marks anywhere in the tree of err, as OutcomeOf
 // looks for them.
 func walkMarks(err error, f func(*marked)) {
-	if m, ok := err.(*marked); ok {
+	if m, ok := err.(*marked); ok { //nolint:errorlint // it walks the tree itself
 		f(m)
 	}
-	switch x := err.(type) {
+	switch x := err.(type) { //nolint:errorlint // it walks the tree itself
 	case interface{ Unwrap() error }:
 		walkMarks(x.Unwrap(), f)
 	case interface{ Unwrap() []error }:

@@ -40,7 +40,7 @@ func (e *Event[In, Out]) valid() error {
 		return errors.New("an event needs On")
 	}
 	if e.Timeout < 0 {
-		return errors.New("Timeout must not be negative")
+		return errors.New("its Timeout must not be negative")
 	}
 	return e.durable()
 }

@@ -259,10 +259,10 @@ func TestConfigSources(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	t.Setenv("DISTGEAR_TTL", "3s")
-	if err := os.WriteFile(distgear.ConfigFile, []byte("nmae: typo\n"), 0o600); err != nil {
+	if err := os.WriteFile(distgear.ConfigFile, []byte("label: typo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = name(distgear.Config{}); !errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), "nmae") {
+	if _, err = name(distgear.Config{}); !errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), "label") {
 		t.Errorf("got %v", err)
 	}
 }

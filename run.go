@@ -3,6 +3,7 @@ package distgear
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -254,7 +255,7 @@ func (g *registry) end(r *Run, out []byte, err error) ([]byte, error) {
 		end.outcome = failure(err).Outcome
 	}
 	r.end = end
-	r.stopped = r.stopped || err != nil && r.ctx != nil && r.ctx.Cancelled() == context.Canceled
+	r.stopped = r.stopped || err != nil && r.ctx != nil && errors.Is(r.ctx.Cancelled(), context.Canceled)
 	r.input = bytes.Clone(r.input) // it points into a message
 	r.ctx = nil
 	r.touchLocked()

@@ -111,8 +111,8 @@ func (g *registry) find(id RunID) *Run {
 	return g.runs[id]
 }
 
-// cancel tells whether the run had not ended yet.
-func (r *Run) cancel() bool {
+// cancel cancels the run unless it has ended.
+func (r *Run) cancel() {
 	r.mu.Lock()
 	ctx := r.ctx
 	if ctx != nil {
@@ -120,11 +120,9 @@ func (r *Run) cancel() bool {
 		r.touchLocked()
 	}
 	r.mu.Unlock()
-	if ctx == nil {
-		return false
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
 	}
-	ctx.Cancel(context.Canceled)
-	return true
 }
 
 // runQuery is the input of the kinds about one run.

@@ -80,7 +80,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now ti
 		return n.serveBuiltin(ctx, w, from)
 	}
 	o := n.offers.Load().m[w.Kind]
-	if err, flags := n.refusal(ctx, o, w, now); err != nil {
+	if flags, err := n.refusal(ctx, o, w, now); err != nil {
 		return neverRan(err, flags)
 	}
 	n.active.Add(1)
@@ -89,25 +89,25 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now ti
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
 	ctx.Self = w
-	out, err := protect(o.h, ctx, n.command(ctx, w, from))
+	out, err := protect(ctx, o.h, n.command(ctx, w, from))
 	o.inFlight.Add(-1)
 	n.finished()
 	return ended(ctx, out, err)
 }
 
 // refusal is why a command is not started, if so.
-func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.Time) (err error, flags uint8) {
+func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.Time) (flags uint8, err error) {
 	switch {
 	case o == nil:
-		return fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0
+		return 0, fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind)
 	case n.draining.Load() && w.Flags&wire.Undo == 0:
-		return ErrLeft, flagRefused
+		return flagRefused, ErrLeft
 	case w.Start != 0 && n.hubTime(now).UnixMilli() > w.Start:
-		return ErrQueueTimeout, 0
+		return 0, ErrQueueTimeout
 	case ctx.Cancelled() != nil:
-		return ErrCancelled, flagCancelled
+		return flagCancelled, ErrCancelled
 	}
-	return nil, 0
+	return 0, nil
 }
 
 func (n *Node) command(ctx *runner.Context, w *wire.Command, from NodeName) *Command {
@@ -134,10 +134,10 @@ func ended(ctx *runner.Context, out []byte, err error) wire.Report {
 // failed makes the report of a handler that has returned an error.
 func failed(ctx *runner.Context, err error) wire.Report {
 	var flags uint8
-	switch ctx.Cancelled() {
-	case context.DeadlineExceeded: // S3: it was told to stop, and stopped
+	switch why := ctx.Cancelled(); {
+	case errors.Is(why, context.DeadlineExceeded): // S3: it was told to stop, and stopped
 		err = fmt.Errorf("%w: %w", ErrTimeout, err)
-	case context.Canceled:
+	case errors.Is(why, context.Canceled):
 		err = fmt.Errorf("%w: %w", ErrCancelled, err)
 		flags = flagCancelled
 	}
@@ -158,7 +158,7 @@ type panicError struct {
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // protect turns a panic into an error (S18), and takes the command back.
-func protect(h Handler, ctx context.Context, c *Command) (out []byte, err error) {
+func protect(ctx context.Context, h Handler, c *Command) (out []byte, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			out, err = nil, &panicError{v, string(debug.Stack())}

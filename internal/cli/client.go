@@ -106,7 +106,7 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, accep
 		}
 		return nil, exit(Unreachable, "no hub answers at %s: start one with `distgear hub`, or say where it is with --gateway (%w)", c.base, err)
 	case res.StatusCode >= 400:
-		defer res.Body.Close() //nolint:errcheck // it was read
+		defer res.Body.Close()
 		p := problem{Status: res.StatusCode}
 		b, _ := io.ReadAll(io.LimitReader(res.Body, 1<<20)) // what there is of it
 		if json.Unmarshal(b, &p) != nil || p.Type == "" {
@@ -130,7 +130,7 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close()
 	if err := json.NewDecoder(res.Body).Decode(out); err != nil {
 		return c.broken(ctx, err)
 	}
@@ -143,7 +143,7 @@ func (c *client) raise(ctx context.Context, path string, input []byte) (out []by
 	if err != nil {
 		return nil, 0, err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close()
 	if out, err = io.ReadAll(res.Body); err != nil {
 		if ctx.Err() != nil {
 			return nil, 0, context.Cause(ctx)
@@ -174,7 +174,7 @@ func (c *client) stream(ctx context.Context, path string) iter.Seq2[event, error
 			yield(event{}, err)
 			return
 		}
-		defer res.Body.Close() //nolint:errcheck // it was read
+		defer res.Body.Close()
 		var e event
 		r := bufio.NewReader(res.Body)
 		for {

@@ -147,7 +147,7 @@ func memberRow(m distgear.Member) []string {
 func (a *app) watchNodes(ctx context.Context, cl *client) error {
 	for m, err := range follow[distgear.Member](ctx, cl, "/v1/members", "member") {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // interrupted, as it is meant to end
+			return nil // interrupted, as it is meant to end
 		}
 		if err != nil {
 			return err

@@ -56,12 +56,12 @@ type (
 		Kinds []name
 		Lev   level
 		Skip  int `json:"-"`
-		Dash  int `json:"-,"`
+		Dash  int `json:"-,"` //nolint:staticcheck // a field named "-", as encoding/json reads it
 		CaSe  string
 		SS    [][]string
 		Empty struct{}
 		Durs  map[string]time.Duration
-		under int
+		under int //nolint:unused // not exported: no codec may see it
 	}
 	embedded struct {
 		inner

@@ -10,6 +10,7 @@ import (
 const (
 	maxFile    = 600  // lines of a file, tests included
 	maxPackage = 2500 // lines of a package without its tests
+	maxRoot    = 4200 // of the root; docs/adr/0003-size-of-the-root.md
 	maxMain    = 40   // lines of a func main
 )
 
@@ -35,8 +36,12 @@ func TestSizes(t *testing.T) {
 		}
 	})
 	for pkg, n := range total {
-		if n > maxPackage {
-			t.Errorf("%s: %d lines without tests, more than %d", pkg, n, maxPackage)
+		limit := maxPackage
+		if pkg == "." {
+			limit = maxRoot
+		}
+		if n > limit {
+			t.Errorf("%s: %d lines without tests, more than %d", pkg, n, limit)
 		}
 	}
 }

@@ -75,19 +75,19 @@ type out struct {
 	load atomic.Int64 // used slots, for balancing
 }
 
-// append adds a frame to the message being filled. f appends it.
-func (o *out) append(size int, f func(b []byte) []byte) bool {
+// append adds a small frame to the message being filled, unless there is no
+// room: then whoever misses an answer asks again. f appends it.
+func (o *out) append(size int, f func(b []byte) []byte) {
 	o.mu.Lock()
 	if o.bytes+size > maxBuffered {
 		o.mu.Unlock()
-		return false
+		return
 	}
 	o.reserve(size)
 	n := len(o.buf)
 	o.buf = f(o.buf)
 	o.bytes += len(o.buf) - n
 	o.kickLocked()
-	return true
 }
 
 func (o *out) reserve(size int) {

@@ -168,8 +168,7 @@ func TestAtMostOnce(t *testing.T) {
 func TestLostReportsAreAskedFor(t *testing.T) {
 	n := newNetwork(t)
 	a := n.open("a", nil)
-	var b *Endpoint
-	b = n.open("b", func(in *Inbound) {
+	b := n.open("b", func(in *Inbound) {
 		if string(in.Input) == "lose" { // done, and its report vanishes
 			in.box.mu.Lock()
 			s := &in.box.slots[in.ref.slot]

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,7 +140,7 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 // context.DeadlineExceeded. Only the first call counts.
 func (c *Context) Cancel(err error) {
 	i := uint32(1)
-	if err == context.DeadlineExceeded {
+	if errors.Is(err, context.DeadlineExceeded) {
 		i = 2
 	}
 	if !c.err.CompareAndSwap(0, i) {

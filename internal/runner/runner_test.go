@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -75,19 +76,19 @@ func TestContext(t *testing.T) {
 	<-ran
 	<-c.Done()
 	<-child.Done()
-	if c.Err() != context.Canceled {
+	if !errors.Is(c.Err(), context.Canceled) {
 		t.Fatal(c.Err())
 	}
 
 	var d Context
 	d.SetDeadline(time.Now().Add(20 * time.Millisecond))
 	<-d.Done()
-	if d.Err() != context.DeadlineExceeded {
+	if !errors.Is(d.Err(), context.DeadlineExceeded) {
 		t.Fatal(d.Err())
 	}
 	var e Context // without a look at Done the deadline counts as well
 	e.SetDeadline(time.Now().Add(-1))
-	if e.Cancelled() != nil || e.Err() != context.DeadlineExceeded {
+	if e.Cancelled() != nil || !errors.Is(e.Err(), context.DeadlineExceeded) {
 		t.Fatal(e.Err())
 	}
 }

@@ -249,7 +249,7 @@ func (s *Session) Leave(ctx context.Context) error {
 	s.tellLocked()
 	s.mu.Unlock()
 	if now.left || s.ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it is over already, as it should be
 	}
 	for now.joined {
 		var r BeatReply

@@ -180,7 +180,7 @@ func (f *facts) noFiles() string {
 }
 
 // file is the content of a step's file where the record says that it ran.
-func (f *facts) file(step string) (string, string) {
+func (f *facts) file(step string) (text, fault string) {
 	at := string(f.step(step).Node) + "/" + f.release + "." + step
 	text, ok := f.files[at]
 	return text, want(ok, "there is no file %s", at)

@@ -34,7 +34,8 @@ type process struct {
 // member.
 func (f *fleet) start(ctx context.Context, name distgear.NodeName) error {
 	p := &process{gone: make(chan struct{})}
-	p.cmd = exec.Command(f.exe, "demo-worker", "--name", string(name), "--hub", f.hub, "--root", f.root)
+	p.cmd = exec.Command(f.exe, //nolint:noctx // it ends with the demo, not with this call
+		"demo-worker", "--name", string(name), "--hub", f.hub, "--root", f.root)
 	p.cmd.Dir = f.root // no distgear.yaml here
 	for _, kv := range os.Environ() {
 		if !strings.HasPrefix(kv, "DISTGEAR_") || strings.HasPrefix(kv, "DISTGEAR_DEMO_") {

@@ -449,11 +449,11 @@ func (m *Machine) proceed(r *record) {
 // init has the init event raised by the best handler. Where nobody handles it
 // the member is admitted; where somebody did and is gone it waits for another.
 func (m *Machine) init(r *record) {
-	h, any := m.pick(KindJoin, &r.job)
+	h, found := m.pick(KindJoin, &r.job)
 	switch {
 	case h != nil:
 		m.out = append(m.out, NeedInit{Member: r.m, Handler: h.m})
-	case !any && !r.job.given:
+	case !found && !r.job.given:
 		m.admit(r)
 	}
 }
@@ -467,19 +467,19 @@ func (m *Machine) tell(l *loss) {
 // pick gives a job to the least loaded member that is alive, handles the kind
 // and has not failed at it. When all have, they are asked again half a
 // time-to-live later.
-func (m *Machine) pick(kind string, j *job) (best *record, any bool) {
+func (m *Machine) pick(kind string, j *job) (best *record, found bool) {
 	for _, r := range m.order {
 		if r.m.State != Alive && !r.adopted || r.m.State.Over() || !r.m.Handles(kind) {
 			continue
 		}
-		any = true // an adopted one will join in a moment, or be lost
+		found = true // an adopted one will join in a moment, or be lost
 		if !r.adopted && !slices.Contains(j.tried, r.m.Life) && (best == nil || less(&r.m, &best.m)) {
 			best = r
 		}
 	}
 	if best == nil {
 		j.tried, j.handler, j.again = nil, 0, m.now+m.cfg.TTL/2
-		return nil, any
+		return nil, found
 	}
 	j.handler, j.given = best.m.Life, true
 	return best, true

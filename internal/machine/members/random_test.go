@@ -158,7 +158,7 @@ func (c *checker) act(n int, r func(int) int) error {
 	case 3:
 		_, effects, err := c.m.Beat(c.now, life, inc, Load{InFlight: r(3)})
 		if (err == nil) != session {
-			return fmt.Errorf("beat of %s answered %v", show(c.view[life]), err)
+			return fmt.Errorf("beat of %s answered %w", show(c.view[life]), err)
 		}
 		if err == nil {
 			c.heard[life] = c.now
