@@ -58,26 +58,33 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if n == nil {
 		return nil, fmt.Errorf("%w: event %s was served outside of a node", ErrInvalid, e.Name)
 	}
-	if c.Undo {
-		return nil, n.runs.unwind(ctx, c.Key)
-	}
-	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 { // raised by who did not know
+	key, undo, input := c.Key, c.Undo, c.Input
+	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 && !undo { // raised by who did not know
 		c.ctx.SetDeadline(time.Now().Add(e.Timeout))
 	}
-	r, twin, err := n.runs.begin(e.Name, c)
-	if err != nil {
-		return nil, err
+	var r, twin *Run
+	var err error
+	if !undo {
+		r, twin, err = n.runs.begin(e.Name, c)
 	}
-	if twin != nil { // raised again under the same ID
+	if n.cfg.Wrap == nil { // else it is the wrapper's until that returns
+		recycle(c) // many may wait below for long
+	}
+	switch {
+	case undo:
+		return nil, n.runs.unwind(ctx, key)
+	case err != nil:
+		return nil, err
+	case twin != nil: // raised again under the same ID
 		return twin.wait(ctx)
 	}
-	return e.run(ctx, r, c)
+	return e.run(ctx, r, input)
 }
 
 // run is the run of a command that was not known before.
-func (e *Event[In, Out]) run(ctx context.Context, r *Run, c *Command) (b []byte, err error) {
+func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byte, err error) {
 	var in In
-	if err := e.decode(r, c.Input, &in); err != nil {
+	if err := e.decode(r, input, &in); err != nil {
 		return r.n.runs.end(r, nil, err)
 	}
 	out, err := e.handle(ctx, r, in)

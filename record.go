@@ -80,7 +80,7 @@ const maxRecorded = 16 << 10
 func (r *Run) record(whole bool) RunRecord {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rec := RunRecord{ID: r.id, Event: r.event, Node: r.n.name, State: r.state(), Version: r.version, Started: time.Unix(0, r.started)}
+	rec := RunRecord{ID: r.id, Event: r.event, Node: r.n.name, State: r.state(), Version: uint64(r.version), Started: time.Unix(0, r.started)}
 	var out []byte
 	if end := r.end; end != nil {
 		rec.Ended, out = end.at, end.out

@@ -27,9 +27,9 @@ type Run struct {
 	joining *NodeName // a node that may be addressed before it is a member
 
 	mu      sync.Mutex
-	version uint64
 	drives  []*drive
 	started int64 // ns since 1970
+	version uint32
 	input   []byte
 	end     *ending       // nil while it goes on
 	changed chan struct{} // closed at the next change; nil: nobody waits

@@ -176,7 +176,7 @@ func (g *registry) serveRun(ctx context.Context, c *Command) ([]byte, error) {
 	defer t.Stop()
 	for {
 		r.mu.Lock()
-		newer := r.version > q.Since
+		newer := uint64(r.version) > q.Since
 		w := r.watch()
 		r.mu.Unlock()
 		if newer {

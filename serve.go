@@ -163,10 +163,17 @@ func protect(ctx context.Context, h Handler, c *Command) (out []byte, err error)
 		if v := recover(); v != nil {
 			out, err = nil, &panicError{v, string(debug.Stack())}
 		}
-		*c = Command{}
-		commands.Put(c)
+		if _, event := h.(interface{ event() }); !event { // an event has done so itself
+			recycle(c)
+		}
 	}()
 	return h.Serve(ctx, c)
+}
+
+// recycle takes a command back that nobody looks at any more.
+func recycle(c *Command) {
+	*c = Command{}
+	commands.Put(c)
 }
 
 // serveBuiltin serves what nodes ask each other for.

@@ -71,7 +71,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		fmt.Fprintf(out, "rollout of %s: %q, failure: %v\n", version, news, failure)
+		_, _ = fmt.Fprintf(out, "rollout of %s: %q, failure: %v\n", version, news, failure)
 		if good := version == "v1"; good != (failure == nil) {
 			return fmt.Errorf("rollout of %s ended unexpectedly: %w", version, failure)
 		}
@@ -79,7 +79,7 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 	if err := errors.Join(h.check("v1", true), h.check("v2-rc", false), h.ordered("v2-rc")); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "v1 is everywhere, nothing is left of v2-rc, and it went in reverse order")
+	_, _ = fmt.Fprintln(out, "v1 is everywhere, nothing is left of v2-rc, and it went in reverse order")
 	return nil
 }
 
