@@ -9,6 +9,7 @@ import (
 	"iter"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ const (
 	maxFinishedBytes = 32 << 20 // and about how many bytes of them
 	maxNested        = 10_000   // finished nested runs that can still be undone
 	pollTime         = 5 * time.Second
+	beginTime        = time.Second // how long a run that was raised here may take to begin, for who asks for it
 )
 
 // The kinds that nodes ask each other for.
@@ -309,6 +311,21 @@ func (n *Node) Runs(ctx context.Context) iter.Seq2[RunRecord, error] {
 
 // askRun puts a question about a run to the node that remembers it.
 func (n *Node) askRun(ctx context.Context, kind string, q runQuery) (at place, out []byte, err error) {
+	// A run that was raised here a moment ago may not have begun yet.
+	for until := time.Now().Add(beginTime); ; {
+		at, out, err = n.askRunOnce(ctx, kind, q)
+		if !errors.Is(err, ErrNoRun) || !strings.HasPrefix(string(q.ID), n.runs.prefix) || time.Now().After(until) {
+			return at, out, err
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return at, nil, context.Cause(ctx)
+		}
+	}
+}
+
+func (n *Node) askRunOnce(ctx context.Context, kind string, q runQuery) (at place, out []byte, err error) {
 	in, err := json.Marshal(q)
 	if err != nil {
 		return at, nil, err

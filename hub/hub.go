@@ -73,7 +73,8 @@ type Hub struct {
 
 	machine *members.Machine
 	inbox   chan *link.Inbound
-	touched map[uint64]bool // lives that own has ever sent to
+	touched map[uint64]bool          // lives that own has ever sent to
+	logged  map[uint64]members.State // by life: what the log says
 
 	pmu    sync.Mutex
 	posts  []func()      // for the loop
@@ -123,6 +124,7 @@ func Start(ctx context.Context, cfg Config) (*Hub, error) {
 		inbox:   make(chan *link.Inbound, 256), // a round of the loop
 		posted:  make(chan struct{}, 1),
 		touched: make(map[uint64]bool),
+		logged:  make(map[uint64]members.State),
 		done:    make(chan struct{}),
 	}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())

@@ -234,9 +234,17 @@ func (h *Hub) changed(c members.Changed) {
 		h.own.Back(link.ID(m.Life))
 	}
 	if c.Dropped {
+		delete(h.logged, m.Life)
 		return
 	}
+	if h.logged[m.Life] == m.State { // other kinds, say: nothing for the log
+		return
+	}
+	h.logged[m.Life] = m.State
 	level := h.log.Info
+	if m.State == members.Joining {
+		level = h.log.Debug
+	}
 	if m.State == members.Suspect || m.State == members.Lost || m.Refused() {
 		level = h.log.Warn
 	}
