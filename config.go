@@ -31,6 +31,11 @@ type Config struct {
 	TTL     time.Duration     // silence after which the hosted hub counts a node as lost; zero means 3s
 	Logger  *slog.Logger      // nil means slog.Default()
 
+	// Handlers are handled from the start, so that the plan of a NodeJoin handler
+	// can use them on this node while it joins; nil means none. Node.Handle adds
+	// more later.
+	Handlers []Handler
+
 	// Wrap wraps every handler: tracing, recovery, limits. Nil means none.
 	Wrap func(Handler) Handler
 }

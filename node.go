@@ -111,6 +111,9 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	n.runs = newRegistry(n)
 	n.offers.Store(&offers{map[string]*offer{}})
 	n.builtin = n.runs.builtin()
+	if err := n.Handle(cfg.Handlers...); err != nil {
+		return nil, err
+	}
 	if cfg.Serve == "" && cfg.Hub == "" {
 		return n, nil
 	}

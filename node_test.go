@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -364,6 +365,52 @@ func TestNodeJoin(t *testing.T) {
 	}
 	if m := <-seen; m.Name != "good" || m.State != distgear.Joining {
 		t.Errorf("asked about %+v", m)
+	}
+	if err := n.Leave(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// Before a node counts as a member a plan may run on it, and nobody else
+// reaches it until then.
+func TestNodeJoin_RunsAPlanThere(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	hub, err := distgear.Join(ctx, distgear.Config{Name: "hub", Serve: "127.0.0.1:0", TTL: slow})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = hub.Leave(ctx) }()
+	prepare := func(did *atomic.Int32) *distgear.Action[string, string] {
+		return &distgear.Action[string, string]{Name: "prepare", Do: func(_ context.Context, in string) (string, error) {
+			did.Add(1)
+			return "prepared " + in, nil
+		}}
+	}
+	var elsewhere, there atomic.Int32
+	op := prepare(&elsewhere)
+	err = hub.Handle(op, &distgear.Event[distgear.Member, string]{Name: distgear.NodeJoin,
+		On: func(ctx context.Context, r *distgear.Run, m distgear.Member) (string, error) {
+			if _, err := op.Call(ctx, r.Node(), distgear.On(m.Name), "early"); !errors.Is(err, distgear.ErrNoNode) {
+				t.Errorf("a call outside of the init plan reached the node: %v", err)
+			}
+			var p distgear.Plan
+			s := op.Step(&p, distgear.On(m.Name), string(m.Name))
+			if err := r.Do(ctx, &p); err != nil {
+				return "", err
+			}
+			return s.Result()
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := distgear.Join(ctx, distgear.Config{Name: "new", Hub: hub.HubURL(), Handlers: []distgear.Handler{prepare(&there)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there.Load() != 1 || elsewhere.Load() != 0 {
+		t.Errorf("prepared %d times there, %d elsewhere", there.Load(), elsewhere.Load())
 	}
 	if err := n.Leave(ctx); err != nil {
 		t.Error(err)
