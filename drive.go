@@ -46,6 +46,7 @@ type drive struct {
 	fxs     [4]plan.Effect
 	settled []chan struct{} // closed when the plan settles
 	back    bool            // Do has returned: the steps are the user's to read
+	left    bool            // the node has left before the plan had settled
 }
 
 // mail is something that happened.
@@ -98,8 +99,10 @@ type track struct {
 	over     time.Time
 	until    time.Time // grace: when to stop looking for a node
 	timer    *time.Timer
-	waiting  bool // for another attempt
-	late     int  // results that came after another attempt's
+	waiting  bool         // for another attempt
+	late     int          // results that came after another attempt's
+	before   plan.Outcome // of the attempts before this one, together
+	again    bool         // there were such attempts
 }
 
 func newDrive(r *Run, n *Node, p *Plan, name string) *drive {
@@ -170,6 +173,14 @@ func (d *drive) loop(ctx context.Context) {
 		if len(batch) == 0 {
 			select {
 			case <-d.wake:
+			case <-d.r.n.stop: // the node leaves hard: nobody will finish it
+				d.mu.Lock()
+				d.driving = false
+				d.mu.Unlock()
+				d.r.mu.Lock()
+				d.left = true
+				d.r.mu.Unlock()
+				return
 			case <-cancelled:
 				cancelled = nil
 				d.r.mu.Lock()
@@ -375,6 +386,7 @@ func (d *drive) reported(i int, a *attempt, r wire.Report) {
 		p := plan.Policy{Retries: s.retries, Idempotent: s.idem}
 		if next, wait := p.Next(l, rand.Float64()); next == plan.Again {
 			t.until = time.Time{}
+			t.before, t.again = d.together(t, plan.Outcome(r.Outcome)), true
 			d.after(i, mAgain, wait)
 			return
 		}
@@ -398,8 +410,19 @@ func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
 		d.fx = d.m.Late(i, o, d.fx)
 		return
 	}
+	o = d.together(t, o)
+	t.outcome = wire.Outcome(o)
 	t.reported = true
 	d.fx = d.m.Report(i, o, over, d.fx)
+}
+
+// together is what is known of all attempts of a step: one that failed clean
+// does not hide an unknown one before it.
+func (d *drive) together(t *track, o plan.Outcome) plan.Outcome {
+	if !t.again {
+		return o
+	}
+	return t.before.Then(o)
 }
 
 // dispatchUndo makes the next attempt to undo a step.
@@ -512,7 +535,7 @@ func (d *drive) undoFailed(i int, err error) {
 
 // err is what Run.Do returns.
 func (d *drive) err(ctx context.Context) error {
-	if !d.m.Failed() && !d.m.Cancelled() {
+	if !d.left && !d.m.Failed() && !d.m.Cancelled() {
 		return nil
 	}
 	e := &PlanError{Plan: d.name, Rollback: d.p.Rollback, RolledBack: d.p.Rollback && d.m.RolledBack()}
@@ -521,7 +544,9 @@ func (d *drive) err(ctx context.Context) error {
 		e.Step = d.p.steps[c].name
 		errs = append(errs, d.p.steps[c].err)
 	}
-	if d.m.Cancelled() {
+	if d.left {
+		errs = append([]error{ErrLeft}, errs...)
+	} else if d.m.Cancelled() {
 		why := ErrCancelled
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			why = ErrTimeout

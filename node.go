@@ -267,7 +267,9 @@ func (n *Node) changed(m members.Member) {
 	id := link.ID(m.Life)
 	if id != n.id {
 		switch m.State {
-		case members.Left, members.Lost:
+		case members.Left:
+			n.end.Leaving(id)
+		case members.Lost:
 			n.end.Over(id)
 		case members.Alive, members.Joining:
 			n.end.Back(id)

@@ -474,3 +474,48 @@ func TestHubComesBack(t *testing.T) {
 		t.Errorf("leaving without a hub took %v", d)
 	}
 }
+
+// A node that must leave while an undo is stuck leaves nothing behind in the
+// process; who waits for the run is told.
+func TestLeaveHard_StuckUndo(t *testing.T) {
+	t.Parallel()
+	n, err := distgear.Join(t.Context(), distgear.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := &distgear.Action[string, string]{Name: "good",
+		Do: func(context.Context, string) (string, error) { return "", nil },
+		Undo: func(context.Context, distgear.Did[string, string]) error {
+			return distgear.Permanent(errors.New("never"))
+		}}
+	bad := &distgear.Action[string, string]{Name: "bad", Do: func(context.Context, string) (string, error) { return "", errors.New("boom") }}
+	ev := &distgear.Event[string, string]{Name: "ev", On: func(ctx context.Context, r *distgear.Run, in string) (string, error) {
+		p := distgear.Plan{Rollback: true}
+		a := good.Step(&p, distgear.Any(), in)
+		bad.Step(&p, distgear.Any(), in, a)
+		return "", r.Do(ctx, &p)
+	}}
+	if err := n.Handle(good, bad, ev); err != nil {
+		t.Fatal(err)
+	}
+	f, err := ev.Raise(t.Context(), n, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rec, err := range n.WatchRun(t.Context(), f.ID()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rec.State == distgear.RunStuck {
+			break
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := n.Leave(ctx); err == nil {
+		t.Error("left a stuck run without a word")
+	}
+	if _, err := f.Wait(t.Context()); !errors.Is(err, distgear.ErrLeft) {
+		t.Errorf("the run ended with %v", err)
+	}
+}

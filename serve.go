@@ -63,27 +63,29 @@ func (n *Node) load() members.Load {
 
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
+	if isBuiltin(in.Kind) { // leaving does not wait for who watches
+		in.Reply(n.serveBuiltin(&in.Context, &in.Command, NodeName(in.FromName())))
+		return
+	}
 	// What it did for others may be done elsewhere by now. A node that is still
 	// joining has no session, and serves the plan of its init event.
 	now := time.Now()
-	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && in.Kind != "" && in.Kind[0] != '_' && !s.Valid(now) {
+	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && !s.Valid(now) {
 		in.Reply(neverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), flagRefused))
 		return
 	}
+	n.active.Add(1)
 	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName()), now))
+	n.finished() // not before the report is on its way: leaving waits for this
 }
 
 // serve runs one command on the calling goroutine. Its frame, and those below,
 // are small on purpose: a handler that waits keeps them.
 func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now time.Time) wire.Report {
-	if w.Kind == "" || w.Kind[0] == '_' {
-		return n.serveBuiltin(ctx, w, from)
-	}
 	o := n.offers.Load().m[w.Kind]
 	if flags, err := n.refusal(ctx, o, w, now); err != nil {
 		return neverRan(err, flags)
 	}
-	n.active.Add(1)
 	o.inFlight.Add(1)
 	if w.Run > 0 {
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
@@ -91,7 +93,6 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now ti
 	ctx.Self = w
 	out, err := protect(ctx, o.h, n.command(ctx, w, from))
 	o.inFlight.Add(-1)
-	n.finished()
 	return ended(ctx, out, err)
 }
 
@@ -176,6 +177,8 @@ func recycle(c *Command) {
 	commands.Put(c)
 }
 
+func isBuiltin(kind string) bool { return kind == "" || kind[0] == '_' }
+
 // serveBuiltin serves what nodes ask each other for.
 func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from NodeName) wire.Report {
 	f := n.builtin[w.Kind]
@@ -196,7 +199,13 @@ type localCommand struct {
 
 // Run implements runner.Task.
 func (l *localCommand) Run() {
+	if isBuiltin(l.Kind) {
+		l.to.Report(l.n.serveBuiltin(&l.Context, &l.Command, l.n.name))
+		return
+	}
+	l.n.active.Add(1)
 	l.to.Report(l.n.serve(&l.Context, &l.Command, l.n.name, time.Now()))
+	l.n.finished()
 }
 
 // flight is a command that was sent.

@@ -314,6 +314,11 @@ func (e *Endpoint) Load(to ID) int {
 // are unknown, and new ones are refused.
 func (e *Endpoint) Over(id ID) { e.out(id).end(e.now()) }
 
+// Leaving says that an endpoint's session was ended by itself, after it had
+// reported everything: new commands are refused at once, and those in flight
+// are unknown once the reports that are on their way have had time to come.
+func (e *Endpoint) Leaving(id ID) { e.out(id).refuse(e.now()) }
+
 // Back says that an endpoint whose session was over has joined again in the
 // same life: it is asked for what is outstanding.
 func (e *Endpoint) Back(id ID) {

@@ -47,6 +47,7 @@ type slot struct {
 	asks  uint8    // how often it was asked for
 	taken bool
 	told  bool // unknown was reported
+	over  bool // the end of the session was reported
 }
 
 // out is the way to one destination.
@@ -205,7 +206,7 @@ func (o *out) find(ref Ref) *slot {
 // sweep asks for what is outstanding, reports what is lost, and forgets what
 // is hopeless. With all it asks for everything at once.
 func (o *out) sweep(now int64, all bool) {
-	var lost []Receiver
+	var lost, over []Receiver
 	var asks []Ref
 	o.smu.Lock()
 	if o.used > 0 {
@@ -215,6 +216,12 @@ func (o *out) sweep(now int64, all bool) {
 				continue
 			}
 			if o.over != 0 {
+				if !s.over && now-o.over >= int64(time.Second) { // see Leaving
+					s.lost, s.told, s.over = 0, true, true
+					if s.to != nil {
+						over = append(over, s.to)
+					}
+				}
 				if now-o.over > int64(forget) {
 					o.freeLocked(uint32(i))
 				}
@@ -241,6 +248,9 @@ func (o *out) sweep(now int64, all bool) {
 	for _, r := range lost {
 		r.Report(wire.Report{})
 	}
+	for _, r := range over {
+		r.Report(wire.Report{Over: true})
+	}
 }
 
 // askAfter is the age in ns at which a slot is asked for the (n+1)th time:
@@ -259,12 +269,12 @@ func (o *out) end(now int64) {
 	o.smu.Lock()
 	if o.over == 0 {
 		o.over = now
-		for i := range o.slots {
-			if s := &o.slots[i]; s.taken {
-				s.lost, s.told = 0, true
-				if s.to != nil {
-					to = append(to, s.to)
-				}
+	}
+	for i := range o.slots {
+		if s := &o.slots[i]; s.taken && !s.over {
+			s.lost, s.told, s.over = 0, true, true
+			if s.to != nil {
+				to = append(to, s.to)
 			}
 		}
 	}
@@ -273,6 +283,16 @@ func (o *out) end(now int64) {
 	for _, r := range to {
 		r.Report(wire.Report{Over: true})
 	}
+}
+
+// refuse takes no new commands.
+func (o *out) refuse(now int64) {
+	o.smu.Lock()
+	if o.over == 0 {
+		o.over = now
+	}
+	o.smu.Unlock()
+	o.wakeSenders()
 }
 
 // forgive counts all sends as taken up: some may have been lost.
