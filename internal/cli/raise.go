@@ -84,7 +84,7 @@ func (a *app) raise(ctx context.Context, cl *client, r raising) error {
 			late.Stop()
 			stop()
 		}
-		defer stop()
+		defer func() { stop(); <-over }() // it writes where we do
 	}
 	out, status, err := cl.raise(ctx, "/v1/events/"+url.PathEscape(r.event)+"?"+q.Encode(), r.input)
 	advice := "`distgear runs watch " + r.id + "` tells more"
