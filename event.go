@@ -33,7 +33,8 @@ type Event[In, Out any] struct {
 // Kind implements Handler.
 func (e *Event[In, Out]) Kind() string { return e.Name }
 
-func (e *Event[In, Out]) event() {}
+// event tells an Event from what is built around one.
+func (e *Event[In, Out]) event() Handler { return e }
 
 func (e *Event[In, Out]) valid() error {
 	if e.On == nil {
@@ -67,7 +68,7 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if !undo {
 		r, twin, err = n.runs.begin(e.Name, c)
 	}
-	if n.cfg.Wrap == nil { // else it is the wrapper's until that returns
+	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
 	}
 	switch {

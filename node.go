@@ -83,6 +83,8 @@ type offers struct{ m map[string]*offer }
 type offer struct {
 	h        Handler // wrapped
 	plain    Handler // as the user gave it; nil when Wrap may look at what passes
+	event    bool    // it is an Event, or built around one
+	direct   bool    // it is an Event and nothing is around it
 	inFlight atomic.Int64
 }
 
@@ -221,6 +223,9 @@ func (n *Node) Handle(hs ...Handler) error {
 			continue
 		}
 		o := &offer{h: h, plain: h}
+		if e, ok := h.(interface{ event() Handler }); ok {
+			o.event, o.direct = true, e.event() == h && n.cfg.Wrap == nil
+		}
 		if n.cfg.Wrap != nil {
 			o.h, o.plain = n.cfg.Wrap(h), nil
 		}
@@ -289,11 +294,7 @@ func (n *Node) lapsed() {
 	offers := n.offers.Load().m
 	n.end.CancelRunning(func(in *link.Inbound) bool {
 		o := offers[in.Kind]
-		if o == nil {
-			return false
-		}
-		_, event := o.h.(interface{ event() })
-		return !event
+		return o != nil && !o.event
 	})
 }
 

@@ -519,3 +519,43 @@ func TestLeaveHard_StuckUndo(t *testing.T) {
 		t.Errorf("the run ended with %v", err)
 	}
 }
+
+// around is a handler that somebody built around an event.
+type around struct {
+	e    *distgear.Event[string, string]
+	seen chan string
+}
+
+func (a around) Kind() string { return a.e.Kind() }
+
+func (a around) Serve(ctx context.Context, c *distgear.Command) ([]byte, error) {
+	out, err := a.e.Serve(ctx, c)
+	a.seen <- c.Kind // the command is the handler's until it returns
+	return out, err
+}
+
+func TestHandlerAroundAnEvent(t *testing.T) {
+	t.Parallel()
+	n, err := distgear.Join(t.Context(), distgear.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.Leave(t.Context()) }()
+	ev := &distgear.Event[string, string]{Name: "ev", On: func(_ context.Context, _ *distgear.Run, in string) (string, error) { return in, nil }}
+	h := around{ev, make(chan string, 100)}
+	if err := n.Handle(h); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(h.seen) {
+		f, err := ev.Raise(t.Context(), n, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := f.Wait(t.Context()); err != nil || out != "x" {
+			t.Fatal(out, err)
+		}
+		if k := <-h.seen; k != "ev" {
+			t.Fatalf("the command was taken away: kind %q", k)
+		}
+	}
+}

@@ -29,6 +29,7 @@ type Command struct {
 	ctx    *runner.Context
 	nested bool
 	raised bool // as an event
+	direct bool // an Event takes it back itself
 }
 
 // Decode decodes the input of a command that is no undo.
@@ -91,7 +92,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now ti
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
 	ctx.Self = w
-	out, err := protect(ctx, o.h, n.command(ctx, w, from))
+	out, err := protect(ctx, o.h, n.command(ctx, o, w, from))
 	o.inFlight.Add(-1)
 	return ended(ctx, out, err)
 }
@@ -111,11 +112,11 @@ func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.
 	return 0, nil
 }
 
-func (n *Node) command(ctx *runner.Context, w *wire.Command, from NodeName) *Command {
+func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from NodeName) *Command {
 	c := commands.Get().(*Command)
 	*c = Command{
 		Kind: w.Kind, Key: w.Key, Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
-		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0, raised: w.Flags&wire.Event != 0,
+		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0, raised: w.Flags&wire.Event != 0, direct: o.direct,
 	}
 	return c
 }
@@ -160,11 +161,12 @@ func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // protect turns a panic into an error (S18), and takes the command back.
 func protect(ctx context.Context, h Handler, c *Command) (out []byte, err error) {
+	direct := c.direct
 	defer func() {
 		if v := recover(); v != nil {
 			out, err = nil, &panicError{v, string(debug.Stack())}
 		}
-		if _, event := h.(interface{ event() }); !event { // an event has done so itself
+		if !direct { // an event has done so itself
 			recycle(c)
 		}
 	}()
