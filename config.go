@@ -25,7 +25,7 @@ type Config struct {
 	Name    NodeName          // empty means the host's name and a random suffix
 	Hub     string            // NATS addresses, comma separated; empty means alone, or the hub that Serve starts
 	Serve   string            // host:port on which this process also hosts the hub, or the nats:// addresses of a NATS that runs already; empty means it hosts none
-	Dir     string            // where a hosted hub keeps its data; empty means memory
+	Dir     string            // where a hosted hub keeps its data; nothing is kept on disk in this version
 	Token   string            // the cluster's shared secret; needed where the hub listens beyond loopback
 	Labels  map[string]string // nil means none
 	TTL     time.Duration     // silence after which the hosted hub counts a node as lost; zero means 3s
