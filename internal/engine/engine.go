@@ -20,7 +20,6 @@ package engine
 
 import (
 	"context"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -135,9 +134,6 @@ func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
 }
-
-// SameToken compares tokens in constant time.
-func SameToken(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
 func splitAddr(addr string) (host string, port int, err error) {
 	h, p, err := net.SplitHostPort(addr)

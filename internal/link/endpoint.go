@@ -244,7 +244,7 @@ func (e *Endpoint) Await(ctx context.Context, to ID, w *Waiter, ref Ref, r *wire
 		e.Detach(to, ref)
 		return false
 	}
-	if r.Outcome != wire.Unknown { // nothing comes after it
+	if r.Outcome != wire.Unknown && !w.hooked { // nothing comes after it
 		w.reset()
 		e.waiters.Put(w)
 	}

@@ -15,6 +15,8 @@ type Waiter struct {
 	rep   wire.Report
 	done  chan struct{} // 1: whoever waits may be gone
 	hook  runner.Hook   // the waiter itself
+
+	hooked bool // a Cancel may still hold the hook: not to be used again
 }
 
 // The states of a Waiter.
@@ -56,7 +58,7 @@ func (w *Waiter) Wait(ctx context.Context, r *wire.Report) bool {
 	// channel, and waiting for one channel takes half the memory of two.
 	if c, ok := ctx.(*runner.Context); ok && c.SetHook(&w.hook) {
 		<-w.done
-		c.ClearHook(&w.hook)
+		w.hooked = !c.ClearHook(&w.hook)
 		if w.state.Load() == cancelled {
 			return false
 		}

@@ -55,8 +55,10 @@ func (c *Context) SetHook(h *Hook) bool {
 	return true
 }
 
-// ClearHook undoes SetHook. The hook may be told during ClearHook, not after.
-func (c *Context) ClearHook(h *Hook) { c.hook.CompareAndSwap(h, nil) }
+// ClearHook undoes SetHook. False means that a Cancel has taken the hook up,
+// and tells it now, has told it, or will in a moment: it must not serve another
+// purpose then.
+func (c *Context) ClearHook(h *Hook) bool { return c.hook.CompareAndSwap(h, nil) }
 
 // SetDeadline sets the deadline; call it before the context is shared.
 func (c *Context) SetDeadline(t time.Time) { c.deadline = t.UnixNano() }

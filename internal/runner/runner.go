@@ -65,13 +65,6 @@ func (p *Pool) GoAll(ts []Task) {
 	p.mu.Unlock()
 }
 
-// Queued is how many tasks have not started yet.
-func (p *Pool) Queued() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.count
-}
-
 // Close waits until all tasks have run and the pool's goroutines are gone.
 func (p *Pool) Close() {
 	p.mu.Lock()

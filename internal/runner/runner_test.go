@@ -93,6 +93,36 @@ func TestContext(t *testing.T) {
 	}
 }
 
+// slowHook is taken up by a Cancel that then takes its time.
+type slowHook struct{ taken, release chan struct{} }
+
+func (h slowHook) Cancelled() { close(h.taken); <-h.release }
+
+// Who clears a hook that a Cancel has taken up is told, so that it does not
+// use it again: the Cancel would reach the wrong one.
+func TestHook(t *testing.T) {
+	var c Context
+	h := slowHook{make(chan struct{}), make(chan struct{})}
+	var hook, other Hook = h, h
+	if !c.SetHook(&hook) || c.SetHook(&other) {
+		t.Fatal("one hook, no second")
+	}
+	if !c.ClearHook(&hook) || !c.SetHook(&hook) {
+		t.Fatal("a cleared hook can be set again")
+	}
+	done := make(chan struct{})
+	go func() { c.Cancel(context.Canceled); close(done) }()
+	<-h.taken
+	if c.ClearHook(&hook) {
+		t.Error("cleared a hook that is being told")
+	}
+	close(h.release)
+	<-done
+	if c.SetHook(&hook) {
+		t.Error("a hook on a context that is over")
+	}
+}
+
 func BenchmarkGo(b *testing.B) {
 	p := New()
 	defer p.Close()
