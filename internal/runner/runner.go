@@ -48,7 +48,7 @@ func New() *Pool { return &Pool{} }
 func (p *Pool) Go(t Task) {
 	p.mu.Lock()
 	p.push(t)
-	p.wakeLocked()
+	p.wakeLocked(!p.closed)
 	p.mu.Unlock()
 }
 
@@ -61,7 +61,7 @@ func (p *Pool) GoAll(ts []Task) {
 	for _, t := range ts {
 		p.push(t)
 	}
-	p.wakeLocked()
+	p.wakeLocked(!p.closed)
 	p.mu.Unlock()
 }
 
@@ -100,8 +100,9 @@ func (p *Pool) pop() Task {
 	return t
 }
 
-// wakeLocked sends one goroutine on its way unless one is.
-func (p *Pool) wakeLocked() {
+// wakeLocked sends one goroutine on its way unless one is. Close waits for an
+// owned one: it may be started while the pool is open, or by another owned one.
+func (p *Pool) wakeLocked(owned bool) {
 	if p.waking {
 		return
 	}
@@ -112,20 +113,20 @@ func (p *Pool) wakeLocked() {
 		w.wake <- struct{}{}
 		return
 	}
-	if !p.closed { // else the wait group may have been waited for already
+	if owned {
 		p.wg.Add(1)
 		go p.owned()
 		return
 	}
-	go p.work()
+	go p.work(false)
 }
 
 func (p *Pool) owned() {
 	defer p.wg.Done()
-	p.work()
+	p.work(true)
 }
 
-func (p *Pool) work() {
+func (p *Pool) work(owned bool) {
 	var w *worker // most that run a handler which blocks are never idle
 	p.mu.Lock()
 	p.waking = false // arrived
@@ -147,7 +148,7 @@ func (p *Pool) work() {
 		}
 		t := p.pop()
 		if p.count > 0 {
-			p.wakeLocked()
+			p.wakeLocked(owned)
 		}
 		p.mu.Unlock()
 		t.Run()
