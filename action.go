@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/plan"
@@ -48,11 +49,11 @@ type Action[In, Out any] struct {
 // Did is what an Undo is told.
 type Did[In, Out any] struct {
 	In      In
-	Out     Out      // the zero value unless Outcome is OK
-	Outcome Outcome  // OK, FailedDirty or Unknown
-	Err     error    // what Do reported; nil when OK
-	Key     string   // of the step; the same that KeyOf told Do, but for its end
-	Node    NodeName // where Do ran
+	Out     Out              // the zero value unless Outcome is OK
+	Outcome Outcome          // OK, FailedDirty or Unknown
+	Err     error            // what Do reported; nil when OK
+	Key     string           // of the step; the same that KeyOf told Do, but for its end
+	Node    cluster.NodeName // where Do ran
 }
 
 // Kind implements Handler.
@@ -103,7 +104,7 @@ func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
 	if a.Undo == nil {
 		return fmt.Errorf("%w: %s has no undo on this node", ErrInvalid, a.Name)
 	}
-	d := Did[In, Out]{Outcome: Outcome(u.Outcome), Key: c.Key, Node: NodeName(u.Node)}
+	d := Did[In, Out]{Outcome: Outcome(u.Outcome), Key: c.Key, Node: cluster.NodeName(u.Node)}
 	if err := codec.Decode(u.In, &d.In); err != nil {
 		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)
 	}

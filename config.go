@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/distgear/distgear/cluster"
 )
 
 // Config says where a node stands. The zero value is a node alone: nothing
@@ -22,7 +24,7 @@ import (
 // the working directory, so that a compiled program moves between placements.
 type Config struct {
 	Cluster string            // empty means "default"
-	Name    NodeName          // empty means the host's name and a random suffix
+	Name    cluster.NodeName  // empty means the host's name and a random suffix
 	Hub     string            // NATS addresses, comma separated; empty means alone, or the hub that Serve starts
 	Serve   string            // host:port on which this process also hosts the hub, or the nats:// addresses of a NATS that runs already; empty means it hosts none
 	Dir     string            // where a hosted hub keeps its data; nothing is kept on disk in this version

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -81,11 +82,11 @@ func OutcomeOf(err error) Outcome {
 // one or the same. errors.Is finds the sentinels that the handler's error
 // wrapped: those without anything below them, told apart by their type and text.
 type RemoteError struct {
-	Node    NodeName // where it happened
-	Kind    string   // the action or event
-	Message string   // the text of the handler's error
-	Outcome Outcome  // FailedClean, FailedDirty or NeverRan
-	Stack   string   // of a panic, else empty
+	Node    cluster.NodeName // where it happened
+	Kind    string           // the action or event
+	Message string           // the text of the handler's error
+	Outcome Outcome          // FailedClean, FailedDirty or NeverRan
+	Stack   string           // of a panic, else empty
 
 	chain     []string
 	permanent bool
@@ -217,7 +218,7 @@ func neverRan(err error, flags uint8) wire.Report {
 }
 
 // reportError is the inverse of failure, at the caller.
-func reportError(r wire.Report, node NodeName, kind string) error {
+func reportError(r wire.Report, node cluster.NodeName, kind string) error {
 	if r.Outcome == wire.OK {
 		return nil
 	}
@@ -292,6 +293,6 @@ func clip(s string) string {
 }
 
 // gaveUp is the error of a caller whose context ended first.
-func gaveUp(ctx context.Context, kind string, node NodeName) error {
+func gaveUp(ctx context.Context, kind string, node cluster.NodeName) error {
 	return fmt.Errorf("%w: stopped waiting for %s on %s: %w", ErrUnknown, kind, node, context.Cause(ctx))
 }

@@ -11,9 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
 )
 
 // Event is a named occurrence, raised once and handled by one node. The same
@@ -100,7 +102,7 @@ func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
 		return Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)))
 	}
 	if e.Name == NodeJoin {
-		if m, ok := any(*in).(Member); ok {
+		if m, ok := any(*in).(cluster.Member); ok {
 			r.joining = &m.Name
 		}
 	}
@@ -149,7 +151,7 @@ func ID(id string) RaiseOption { return idOption(id) }
 
 // Future is a handle on the result of a run. It is safe for concurrent use.
 type Future[T any] struct {
-	id   RunID
+	id   record.RunID
 	done chan struct{}
 	once sync.Once
 	out  T
@@ -157,7 +159,7 @@ type Future[T any] struct {
 }
 
 // ID is the id of the run.
-func (f *Future[T]) ID() RunID { return f.id }
+func (f *Future[T]) ID() record.RunID { return f.id }
 
 // Done is closed when the outcome is known, or known to be unknown.
 func (f *Future[T]) Done() <-chan struct{} { return f.done }
@@ -232,7 +234,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	}
 	r := &raised[Out]{n: n, kind: e.Name}
 	r.done = make(chan struct{})
-	r.id = RunID(o.id)
+	r.id = record.RunID(o.id)
 	if o.id == "" {
 		r.id = n.runs.newID()
 	}
@@ -310,7 +312,7 @@ func (n *Node) placeEvent(kind, id string) (place, error) {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(m.Name + "/" + id)) // never fails
 		if w := h.Sum64(); best.life == 0 || w > high {
-			best, high = place{NodeName(m.Name), link.ID(m.Life)}, w
+			best, high = place{cluster.NodeName(m.Name), link.ID(m.Life)}, w
 		}
 	}
 	if best.life == 0 {

@@ -10,13 +10,15 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 // Panics of user code anywhere: an error with its stack to whom it concerns, and the node lives.
 func TestPlan_S18_Panics(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("wild", func(context.Context, distgear.NodeName) (string, error) { panic("in Do") })
+		w.do("wild", func(context.Context, cluster.NodeName) (string, error) { panic("in Do") })
 		for i := range 2 {
 			_, err := w.op.Call(t.Context(), w.Here(), w.on(i), "wild")
 			re, ok := errors.AsType[*distgear.RemoteError](err)
@@ -31,7 +33,7 @@ func TestPlan_S18_Panics(t *testing.T) {
 			}
 			return nil
 		})
-		if rec, err := w.run(func(p *plan) { w.op.Step(p, w.on(1), "wild") }); err == nil || rec.State != distgear.RunRolledBack || undos.Load() != 3 {
+		if rec, err := w.run(func(p *plan) { w.op.Step(p, w.on(1), "wild") }); err == nil || rec.State != record.RolledBack || undos.Load() != 3 {
 			t.Errorf("Undo: %v, %s after %d undos", err, rec.State, undos.Load())
 		}
 		_, err := w.run(func(p *plan) {
@@ -53,7 +55,7 @@ func TestPlan_S18_Panics(t *testing.T) {
 		if re, ok := errors.AsType[*distgear.RemoteError](err); !ok || !strings.Contains(re.Message, "in On") || re.Stack == "" {
 			t.Errorf("On: %+v", err)
 		}
-		if rec := w.record(f.ID()); rec.State != distgear.RunFailed || !strings.Contains(rec.Error, "in On") {
+		if rec := w.record(f.ID()); rec.State != record.Failed || !strings.Contains(rec.Error, "in On") {
 			t.Errorf("the run is %s: %s", rec.State, rec.Error)
 		}
 		if _, err := w.run(func(p *plan) { w.op.Step(p, w.on(1), "after") }); err != nil {
@@ -65,10 +67,10 @@ func TestPlan_S18_Panics(t *testing.T) {
 // A node that was cut off until it was lost rejoins by itself, and serves.
 func TestPlan_S18_Rejoin(t *testing.T) {
 	t.Parallel()
-	w := cluster(t, func(n *geartest.Nodes) {
+	w := nodes(t, func(n *geartest.Nodes) {
 		n.Proxied, n.Count, n.Configure = true, 2, nil
 	})
-	w.do("long", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+	w.do("long", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 		<-ctx.Done() // its session has lapsed: what it does may be done elsewhere
 		return "", context.Cause(ctx)
 	})
@@ -79,13 +81,13 @@ func TestPlan_S18_Rejoin(t *testing.T) {
 	}()
 	w.saw("do long")
 	w.Cut(w.Name(0))
-	w.Await(w.Name(0), distgear.Lost)
+	w.Await(w.Name(0), cluster.Lost)
 	if err := <-answer; !errors.Is(err, distgear.ErrUnknown) || distgear.OutcomeOf(err) != distgear.Unknown {
 		t.Errorf("what ran on the lost node: %v", err)
 	}
 	w.saw("end long") // without hearing from anybody
 	w.Heal(w.Name(0))
-	w.Await(w.Name(0), distgear.Alive)
+	w.Await(w.Name(0), cluster.Alive)
 	w.Settle()
 	if got, err := w.op.Call(t.Context(), w.Here(), w.on(0), "again"); got != "did again" || err != nil {
 		t.Errorf("got %q, %v", got, err)
@@ -94,10 +96,10 @@ func TestPlan_S18_Rejoin(t *testing.T) {
 
 // Ids of a node's second life are none of its first, nor is its incarnation.
 func TestPlan_S19_NewLife(t *testing.T) {
-	w := cluster(t, func(n *geartest.Nodes) { n.Count = 1 })
+	w := nodes(t, func(n *geartest.Nodes) { n.Count = 1 })
 	name := w.Name(0)
-	life := func() (ids map[distgear.RunID]bool, incarnation uint64) {
-		ids = map[distgear.RunID]bool{}
+	life := func() (ids map[record.RunID]bool, incarnation uint64) {
+		ids = map[record.RunID]bool{}
 		w.plan("one", func(context.Context, *distgear.Run) (string, error) { return "", nil })
 		for range 20 {
 			f, err := w.event.Raise(t.Context(), w.Node(name), "one")
@@ -120,7 +122,7 @@ func TestPlan_S19_NewLife(t *testing.T) {
 	if err := w.Node(name).Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.Await(name, distgear.Left)
+	w.Await(name, cluster.Left)
 	w.Start(name)
 	w.Settle()
 	second, i2 := life()
@@ -139,10 +141,10 @@ func TestFault01_UndoneMeansUndone(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		f := w.stuck() // it checks the states
 		rec := w.record(f.ID())
-		if state(rec, "b") != "stuck" || state(rec, "a") != "ok" || rec.State == distgear.RunRolledBack {
+		if state(rec, "b") != "stuck" || state(rec, "a") != "ok" || rec.State == record.RolledBack {
 			t.Errorf("b is %s, a %s, the run %s", state(rec, "b"), state(rec, "a"), rec.State)
 		}
-		if err := w.Here().ResolveUndo(t.Context(), f.ID(), "b", distgear.Skip, "enough"); err != nil {
+		if err := w.Here().ResolveUndo(t.Context(), f.ID(), "b", record.Skip, "enough"); err != nil {
 			t.Fatal(err)
 		}
 		_, _ = w.wait(f)
@@ -166,7 +168,7 @@ func TestFault02_AncestorsAreUndone(t *testing.T) {
 			w.op.Step(p, w.on(2), "c", b)
 		})
 		w.order("undone c", "undone b", "undone a")
-		if rec.State != distgear.RunRolledBack {
+		if rec.State != record.RolledBack {
 			t.Errorf("the run is %s", rec.State)
 		}
 	})
@@ -186,7 +188,7 @@ func TestFault04_UnknownDependency(t *testing.T) {
 // A worker's exception looked like a timeout, three times thirty seconds.
 func TestFault05_PanicIsReportedAtOnce(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("wild", func(context.Context, distgear.NodeName) (string, error) { panic("oh") })
+		w.do("wild", func(context.Context, cluster.NodeName) (string, error) { panic("oh") })
 		again := w.with(func(a *action) { a.Retries, a.Timeout = 3, time.Hour })
 		_, err := w.run(func(p *plan) { again.Step(p, w.on(1), "wild") })
 		if re, ok := errors.AsType[*distgear.RemoteError](err); !ok || re.Stack == "" || errors.Is(err, distgear.ErrTimeout) || w.count("do wild") != 1 {
@@ -200,7 +202,7 @@ func TestFault06_RetryIsTheSameCommand(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		keys := make(chan string, 2)
 		var live atomic.Int32
-		w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			if live.Add(1) != 1 {
 				t.Error("two at once")
 			}
@@ -243,8 +245,8 @@ func TestFault09_UnknownNode(t *testing.T) {
 // The heartbeat died with a handler.
 func TestFault11_BeatsOutliveHandlers(t *testing.T) {
 	t.Parallel()
-	w := cluster(t, func(n *geartest.Nodes) { n.Count, n.Configure = 1, nil }) // a TTL of 1 s
-	w.do("wild", func(context.Context, distgear.NodeName) (string, error) { panic("oh") })
+	w := nodes(t, func(n *geartest.Nodes) { n.Count, n.Configure = 1, nil }) // a TTL of 1 s
+	w.do("wild", func(context.Context, cluster.NodeName) (string, error) { panic("oh") })
 	var before uint64
 	for m := range w.Here().Members(t.Context()) {
 		if m.Name == w.Name(0) {
@@ -256,7 +258,7 @@ func TestFault11_BeatsOutliveHandlers(t *testing.T) {
 			t.Fatal("no error")
 		}
 	}
-	w.do("busy", func(context.Context, distgear.NodeName) (string, error) {
+	w.do("busy", func(context.Context, cluster.NodeName) (string, error) {
 		<-time.After(2 * time.Second) // longer than the TTL
 		return "", nil
 	})
@@ -264,7 +266,7 @@ func TestFault11_BeatsOutliveHandlers(t *testing.T) {
 		t.Error(err)
 	}
 	for m := range w.Here().Members(t.Context()) {
-		if m.Name == w.Name(0) && (m.State == distgear.Lost || m.Incarnation != before) {
+		if m.Name == w.Name(0) && (m.State == cluster.Lost || m.Incarnation != before) {
 			t.Errorf("the node is %v, incarnation %d, was %d", m.State, m.Incarnation, before)
 		}
 	}
@@ -308,7 +310,7 @@ func TestFault13_ActionWithoutUndo(t *testing.T) {
 			w.bare.Step(p, w.on(2), "c", b)
 		})
 		w.order("undo a", "undone a")
-		if !errors.Is(err, errBoom) || rec.State != distgear.RunRolledBack {
+		if !errors.Is(err, errBoom) || rec.State != record.RolledBack {
 			t.Errorf("%v, the run is %s", err, rec.State)
 		}
 	})
@@ -334,11 +336,11 @@ func TestFault14_MalformedCommand(t *testing.T) {
 // A command that had timed out was never undone.
 func TestFault15_TimedOutIsUndone(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("b", func(ctx context.Context, _ distgear.NodeName) (string, error) { <-ctx.Done(); return "", ctx.Err() })
+		w.do("b", func(ctx context.Context, _ cluster.NodeName) (string, error) { <-ctx.Done(); return "", ctx.Err() })
 		brief := w.with(func(a *action) { a.Timeout = 20 * time.Millisecond })
 		rec, err := w.run(func(p *plan) { brief.Step(p, w.on(1), "b", w.op.Step(p, w.on(0), "a")) })
 		w.order("end b", "undone b", "undone a")
-		if rec.State != distgear.RunRolledBack || !strings.Contains(fmt.Sprint(err), "rolled back") {
+		if rec.State != record.RolledBack || !strings.Contains(fmt.Sprint(err), "rolled back") {
 			t.Errorf("%v, the run is %s", err, rec.State)
 		}
 	})

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 // processes is a cluster of workers that are processes, and the test's own node, which drives.
@@ -53,7 +55,7 @@ func TestPlan_S04_LostNode(t *testing.T) {
 				err := r.Do(ctx, &p)
 				return string(s.Node()), err
 			})
-			rec := w.until(f.ID(), "running", func(r distgear.RunRecord) bool { return state(r, "x") == "running" && r.Plans[0].Steps[0].Node != "" })
+			rec := w.until(f.ID(), "running", func(r record.Run) bool { return state(r, "x") == "running" && r.Plans[0].Steps[0].Node != "" })
 			first := rec.Plans[0].Steps[0].Node
 			second := w.Name(0)
 			if first == second {
@@ -72,7 +74,7 @@ func TestPlan_S04_LostNode(t *testing.T) {
 				if strings.Contains("\n"+other.Output(), "\ndo x") {
 					t.Errorf("it was tried on another node:\n%s", other.Output())
 				}
-				if rec := w.record(f.ID()); rec.State != distgear.RunRolledBack {
+				if rec := w.record(f.ID()); rec.State != record.RolledBack {
 					t.Errorf("the run is %s", rec.State)
 				}
 				return
@@ -109,13 +111,13 @@ func TestPlan_S09_LostNode(t *testing.T) {
 	if err := w.Here().CancelRun(t.Context(), f.ID()); err != nil {
 		t.Fatal(err)
 	}
-	rec := w.until(f.ID(), "undoing x", func(r distgear.RunRecord) bool { return state(r, "x") == "undoing" })
+	rec := w.until(f.ID(), "undoing x", func(r record.Run) bool { return state(r, "x") == "undoing" })
 	if rec.Plans[0].Steps[0].Error == "" {
 		t.Error("the record does not say what is wrong with x")
 	}
 	lost := false
 	for m := range w.Here().Members(t.Context()) {
-		lost = lost || m.Name == w.Name(0) && m.State == distgear.Lost
+		lost = lost || m.Name == w.Name(0) && m.State == cluster.Lost
 	}
 	if !lost {
 		t.Error("the undo began while the session of the node that may still do was alive")
@@ -132,8 +134,8 @@ func TestPlan_S09_LostNode(t *testing.T) {
 func TestNodeLost(t *testing.T) {
 	t.Parallel()
 	w := processes(t, 2)
-	told := make(chan distgear.Member, 4)
-	lost := &distgear.Event[distgear.Member, string]{Name: distgear.NodeLost, On: func(ctx context.Context, r *distgear.Run, m distgear.Member) (string, error) {
+	told := make(chan cluster.Member, 4)
+	lost := &distgear.Event[cluster.Member, string]{Name: distgear.NodeLost, On: func(ctx context.Context, r *distgear.Run, m cluster.Member) (string, error) {
 		var p plan
 		w.op.Step(&p, w.on(1), "ok took-over")
 		err := r.Do(ctx, &p)
@@ -146,7 +148,7 @@ func TestNodeLost(t *testing.T) {
 	w.Process(w.Name(0)).Kill()
 	select {
 	case m := <-told:
-		if m.Name != w.Name(0) || m.State != distgear.Lost || len(m.Kinds) == 0 {
+		if m.Name != w.Name(0) || m.State != cluster.Lost || len(m.Kinds) == 0 {
 			t.Errorf("told of %+v", m)
 		}
 	case <-time.After(patience):

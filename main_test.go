@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 func TestMain(m *testing.M) {
@@ -28,7 +30,7 @@ type (
 	did    = distgear.Did[string, string]
 	plan   = distgear.Plan
 
-	doFunc   func(ctx context.Context, at distgear.NodeName) (string, error)
+	doFunc   func(ctx context.Context, at cluster.NodeName) (string, error)
 	undoFunc func(ctx context.Context, d did) error
 	planFunc func(ctx context.Context, r *distgear.Run) (string, error)
 )
@@ -66,14 +68,14 @@ func alone(t *testing.T) *world {
 	return w
 }
 
-// cluster is a world of a hub and three nodes; change may change what it is made of.
-func cluster(t *testing.T, change func(*geartest.Nodes)) *world {
+// nodes is a world of a hub and three nodes; change may change what it is made of.
+func nodes(t *testing.T, change func(*geartest.Nodes)) *world {
 	w := newWorld(t)
-	nodes := geartest.Nodes{Handlers: w.handlers, Configure: func(c *distgear.Config) { c.TTL = slow }}
+	ns := geartest.Nodes{Handlers: w.handlers, Configure: func(c *distgear.Config) { c.TTL = slow }}
 	if change != nil {
-		change(&nodes)
+		change(&ns)
 	}
-	w.Cluster = geartest.StartCluster(t, nodes)
+	w.Cluster = geartest.StartCluster(t, ns)
 	return w
 }
 
@@ -81,7 +83,7 @@ func cluster(t *testing.T, change func(*geartest.Nodes)) *world {
 func both(t *testing.T, body func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Run("alone", func(t *testing.T) { body(t, alone(t)) })
-	t.Run("nodes", func(t *testing.T) { body(t, cluster(t, nil)) })
+	t.Run("nodes", func(t *testing.T) { body(t, nodes(t, nil)) })
 }
 
 func (w *world) handlers(n *distgear.Node) []distgear.Handler {
@@ -166,7 +168,7 @@ func (w *world) plan(in string, f planFunc) {
 
 // fails makes an action fail.
 func (w *world) fails(in string, err error) {
-	w.do(in, func(context.Context, distgear.NodeName) (string, error) { return "", err })
+	w.do(in, func(context.Context, cluster.NodeName) (string, error) { return "", err })
 }
 
 // on is the i-th node as a target.
@@ -205,12 +207,12 @@ func (w *world) wait(f *distgear.Future[string]) (string, error) {
 }
 
 // run raises an event whose handler runs one plan with rollback, and waits for its end.
-func (w *world) run(f func(p *plan)) (distgear.RunRecord, error) {
+func (w *world) run(f func(p *plan)) (record.Run, error) {
 	w.t.Helper()
 	return w.runPlan(&plan{Name: "p", Rollback: true}, f)
 }
 
-func (w *world) runPlan(p *plan, f func(p *plan)) (distgear.RunRecord, error) {
+func (w *world) runPlan(p *plan, f func(p *plan)) (record.Run, error) {
 	w.t.Helper()
 	f(p)
 	var planned error
@@ -225,7 +227,7 @@ func (w *world) runPlan(p *plan, f func(p *plan)) (distgear.RunRecord, error) {
 	return w.record(fut.ID()), planned
 }
 
-func (w *world) record(id distgear.RunID) distgear.RunRecord {
+func (w *world) record(id record.RunID) record.Run {
 	w.t.Helper()
 	rec, err := w.Here().FindRun(w.t.Context(), id)
 	if err != nil {
@@ -235,11 +237,11 @@ func (w *world) record(id distgear.RunID) distgear.RunRecord {
 }
 
 // until waits until the run's record is as ok wants it.
-func (w *world) until(id distgear.RunID, what string, ok func(distgear.RunRecord) bool) distgear.RunRecord {
+func (w *world) until(id record.RunID, what string, ok func(record.Run) bool) record.Run {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	var last distgear.RunRecord
+	var last record.Run
 	for rec, err := range w.Here().WatchRun(ctx, id) {
 		if err != nil {
 			w.t.Fatalf("WatchRun: %v", err)
@@ -253,7 +255,7 @@ func (w *world) until(id distgear.RunID, what string, ok func(distgear.RunRecord
 }
 
 // state is the state of a step in a record.
-func state(r distgear.RunRecord, step string) distgear.StepState {
+func state(r record.Run, step string) record.StepState {
 	for _, p := range r.Plans {
 		for _, s := range p.Steps {
 			if s.Name == step {

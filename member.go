@@ -6,98 +6,39 @@ import (
 	"iter"
 	"math/rand/v2"
 	"slices"
-	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 )
 
-// NodeName is the name of a node: unique among the live members of a cluster.
-type NodeName string
-
-// Member is a node as the others see it.
-type Member struct {
-	Name        NodeName          `json:"name"`
-	Incarnation uint64            `json:"incarnation"` // grows with every join under that name
-	State       MemberState       `json:"state"`
-	Since       time.Time         `json:"since"` // when it came into that state
-	Labels      map[string]string `json:"labels,omitempty"`
-	Kinds       []string          `json:"kinds,omitempty"` // the actions and events it handles, sorted
-	Version     string            `json:"version,omitempty"`
-	Load        Load              `json:"load"`
-}
-
-// Load is what a node last told about itself.
-type Load struct {
-	CPU         float64        `json:"cpu"`          // share of the host's processors in use, 0 to 1
-	Memory      uint64         `json:"memory"`       // bytes resident
-	MemoryTotal uint64         `json:"memory_total"` // bytes of the host
-	InFlight    int            `json:"in_flight"`    // commands it has not finished
-	Kinds       map[string]int `json:"kinds,omitempty"`
-}
-
-// MemberState is what the hub holds of a node.
-type MemberState uint8
-
-// The states. Only alive nodes are chosen by Any.
-const (
-	Joining MemberState = 1 + iota // being looked at by a handler of NodeJoin
-	Alive
-	Suspect // silent for half the TTL
-	Left    // on purpose
-	Lost    // silent for the TTL
-)
-
-var stateNames = [...]string{"", "joining", "alive", "suspect", "left", "lost"}
-
-// String is the state in a word.
-func (s MemberState) String() string {
-	if int(s) < len(stateNames) {
-		return stateNames[s]
-	}
-	return fmt.Sprintf("state %d", uint8(s))
-}
-
-// MarshalText writes the word.
-func (s MemberState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
-
-// UnmarshalText reads the word.
-func (s *MemberState) UnmarshalText(b []byte) error {
-	i := slices.Index(stateNames[:], string(b))
-	if i <= 0 {
-		return fmt.Errorf("%w: member state %q", ErrInvalid, b)
-	}
-	*s = MemberState(i)
-	return nil
-}
-
-func member(m *members.Member) Member {
-	var out Member
-	out.Name, out.Incarnation, out.Since = NodeName(m.Name), m.Incarnation, m.Since
+func member(m *members.Member) cluster.Member {
+	var out cluster.Member
+	out.Name, out.Incarnation, out.Since = cluster.NodeName(m.Name), m.Incarnation, m.Since
 	out.Labels, out.Kinds, out.Version = m.Labels, m.Kinds, m.Version
-	out.Load = Load(m.Load)
+	out.Load = cluster.Load(m.Load)
 	switch m.State {
 	case members.Joining:
-		out.State = Joining
+		out.State = cluster.Joining
 	case members.Alive:
-		out.State = Alive
+		out.State = cluster.Alive
 	case members.Suspect:
-		out.State = Suspect
+		out.State = cluster.Suspect
 	case members.Left:
-		out.State = Left
+		out.State = cluster.Left
 	default:
-		out.State = Lost
+		out.State = cluster.Lost
 	}
 	return out
 }
 
 // Members yields the members that are known now: alive, suspect, and for a
 // while those that left or were lost.
-func (n *Node) Members(ctx context.Context) iter.Seq2[Member, error] {
-	return func(yield func(Member, error) bool) {
+func (n *Node) Members(ctx context.Context) iter.Seq2[cluster.Member, error] {
+	return func(yield func(cluster.Member, error) bool) {
 		for _, m := range n.view() {
 			if ctx.Err() != nil {
-				yield(Member{}, context.Cause(ctx))
+				yield(cluster.Member{}, context.Cause(ctx))
 				return
 			}
 			if !yield(member(m), nil) {
@@ -110,8 +51,8 @@ func (n *Node) Members(ctx context.Context) iter.Seq2[Member, error] {
 // Watch yields the members that are known now, then every change in the order
 // in which the hub made it, until ctx ends (no error) or the node has left
 // (ErrLeft). A watcher that is too slow misses states in between, never the last.
-func (n *Node) Watch(ctx context.Context) iter.Seq2[Member, error] {
-	return func(yield func(Member, error) bool) {
+func (n *Node) Watch(ctx context.Context) iter.Seq2[cluster.Member, error] {
+	return func(yield func(cluster.Member, error) bool) {
 		w := &watcher{n: n, wake: make(chan struct{}, 1)}
 		n.mu.Lock()
 		n.watchers[w] = true
@@ -135,7 +76,7 @@ func (n *Node) Watch(ctx context.Context) iter.Seq2[Member, error] {
 			case <-ctx.Done():
 				return
 			case <-n.done:
-				yield(Member{}, ErrLeft)
+				yield(cluster.Member{}, ErrLeft)
 				return
 			}
 		}
@@ -149,13 +90,13 @@ const maxPending = 1024
 // watcher holds the changes that a Watch has not yielded yet; n.mu guards it.
 type watcher struct {
 	n       *Node
-	pending []Member
+	pending []cluster.Member
 	wake    chan struct{} // 1: something is pending
 }
 
-func (w *watcher) put(m Member) {
+func (w *watcher) put(m cluster.Member) {
 	if len(w.pending) >= maxPending {
-		w.pending = slices.DeleteFunc(w.pending, func(o Member) bool { return o.Name == m.Name })
+		w.pending = slices.DeleteFunc(w.pending, func(o cluster.Member) bool { return o.Name == m.Name })
 	}
 	w.pending = append(w.pending, m)
 	select {
@@ -164,7 +105,7 @@ func (w *watcher) put(m Member) {
 	}
 }
 
-func (w *watcher) take() []Member {
+func (w *watcher) take() []cluster.Member {
 	w.n.mu.Lock()
 	defer w.n.mu.Unlock()
 	ms := w.pending
@@ -202,12 +143,12 @@ func (n *Node) self() *members.Member {
 
 // Target says where a command shall run. The zero value is Any().
 type Target struct {
-	name   NodeName
+	name   cluster.NodeName
 	labels []string
 }
 
 // On is the node with that name.
-func On(name NodeName) Target { return Target{name: name} }
+func On(name cluster.NodeName) Target { return Target{name: name} }
 
 // Any is the least loaded live node that handles the kind and has all the
 // labels, given as "key=value".
@@ -249,13 +190,13 @@ func (t Target) matches(labels map[string]string) bool {
 
 // place is where a command goes.
 type place struct {
-	node NodeName
+	node cluster.NodeName
 	life link.ID
 }
 
 // place chooses the node for a command. joining is a node that may be
 // addressed although it is no member yet; avoid one that was just tried.
-func (n *Node) place(t Target, kind string, joining NodeName, avoid link.ID) (place, error) {
+func (n *Node) place(t Target, kind string, joining cluster.NodeName, avoid link.ID) (place, error) {
 	here := place{n.name, n.id}
 	s := n.session.Load()
 	if t.name != "" {
@@ -287,10 +228,10 @@ func (n *Node) place(t Target, kind string, joining NodeName, avoid link.ID) (pl
 			}
 			switch {
 			case best.life == 0 || load < low:
-				best, low, ties = place{NodeName(m.Name), id}, load, 1
+				best, low, ties = place{cluster.NodeName(m.Name), id}, load, 1
 			case load == low && best.life != n.id:
 				if ties++; rand.IntN(ties) == 0 {
-					best = place{NodeName(m.Name), id}
+					best = place{cluster.NodeName(m.Name), id}
 				}
 			}
 		}

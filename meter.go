@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/mem"
 	"github.com/shirou/gopsutil/v4/process"
@@ -15,12 +16,12 @@ type meter struct {
 	mu   sync.Mutex
 	at   time.Time
 	proc *process.Process // nil until it was looked for, and where the system cannot tell
-	last Load
+	last cluster.Load
 }
 
 const meterPeriod = time.Second
 
-func (m *meter) read() Load {
+func (m *meter) read() cluster.Load {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if now := time.Now(); now.Sub(m.at) >= meterPeriod {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
@@ -27,12 +28,12 @@ const (
 	// ConfigFile is the file in the working directory whose settings fill the
 	// zero fields of Config. Its keys are the field names in lower case.
 	ConfigFile = "distgear.yaml"
-	// NodeJoin is an event that the hub raises; its input is a Member. A node
+	// NodeJoin is an event that the hub raises; its input is a cluster.Member. A node
 	// that handles it is asked about every other node before that counts as a
 	// member: it may run a plan on it, and its error refuses it.
 	NodeJoin = "node.join"
 	// NodeLost is an event that the hub raises, at least once and at one node
-	// that handles it, after a node was lost. Its input is a Member.
+	// that handles it, after a node was lost. Its input is a cluster.Member.
 	NodeLost = "node.lost"
 )
 
@@ -49,7 +50,7 @@ type Handler interface {
 // for concurrent use.
 type Node struct {
 	cfg   Config
-	name  NodeName
+	name  cluster.NodeName
 	id    link.ID
 	since time.Time
 
@@ -105,7 +106,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	if n.name == "" {
 		host, _ := os.Hostname() // an empty one will do
 		host, _, _ = strings.Cut(host, ".")
-		n.name = NodeName(fmt.Sprintf("%s-%04x", max(host, "node"), uint64(n.id)&0xffff))
+		n.name = cluster.NodeName(fmt.Sprintf("%s-%04x", max(host, "node"), uint64(n.id)&0xffff))
 	}
 	if err := members.CheckName(string(n.name)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -172,7 +173,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 }
 
 // Name is the node's name.
-func (n *Node) Name() NodeName { return n.name }
+func (n *Node) Name() cluster.NodeName { return n.name }
 
 // HubURL is what other processes set as Config.Hub; empty when alone.
 func (n *Node) HubURL() string {

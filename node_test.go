@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 func TestOutcomeOf(t *testing.T) {
@@ -124,7 +126,7 @@ func TestFutureWait(t *testing.T) {
 // A caller that gives up cancels the command.
 func TestCallGivesUp(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) { <-ctx.Done(); return "", ctx.Err() })
+		w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) { <-ctx.Done(); return "", ctx.Err() })
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { w.saw("do a"); cancel() }()
 		if _, err := w.op.Call(ctx, w.Here(), w.on(1), "a"); !errors.Is(err, distgear.ErrUnknown) || !errors.Is(err, context.Canceled) {
@@ -138,7 +140,7 @@ func TestLeave(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		n := w.Node(w.Name(1))
 		release := make(chan struct{})
-		w.do("a", func(context.Context, distgear.NodeName) (string, error) { <-release; return "fine", nil })
+		w.do("a", func(context.Context, cluster.NodeName) (string, error) { <-release; return "fine", nil })
 		answer := make(chan error, 1)
 		go func() {
 			_, err := w.op.Call(t.Context(), w.Here(), w.on(1), "a")
@@ -230,16 +232,16 @@ func TestConfigSources(t *testing.T) {
 	if err := os.WriteFile(distgear.ConfigFile, []byte("cluster: c\nname: from-file\nlabels: {zone: file}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	name := func(c distgear.Config) (distgear.Member, error) {
+	name := func(c distgear.Config) (cluster.Member, error) {
 		n, err := distgear.Join(t.Context(), c)
 		if err != nil {
-			return distgear.Member{}, err
+			return cluster.Member{}, err
 		}
 		defer func() { _ = n.Leave(t.Context()) }()
 		for m, err := range n.Members(t.Context()) {
 			return m, err
 		}
-		return distgear.Member{}, errors.New("no member")
+		return cluster.Member{}, errors.New("no member")
 	}
 	m, err := name(distgear.Config{})
 	if err != nil || m.Name != "from-file" || m.Labels["zone"] != "file" {
@@ -302,7 +304,7 @@ func TestWrap(t *testing.T) {
 
 func TestRuns(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		var ids []distgear.RunID
+		var ids []record.RunID
 		for range 3 {
 			f := w.raise(func(context.Context, *distgear.Run) (string, error) { return "", nil })
 			if _, err := w.wait(f); err != nil {
@@ -310,7 +312,7 @@ func TestRuns(t *testing.T) {
 			}
 			ids = append(ids, f.ID())
 		}
-		var got []distgear.RunID
+		var got []record.RunID
 		for r, err := range w.Here().Runs(t.Context()) {
 			if err != nil {
 				t.Fatal(err)
@@ -324,7 +326,7 @@ func TestRuns(t *testing.T) {
 		for _, err := range []error{
 			func() error { _, err := w.Here().FindRun(t.Context(), "nobody's"); return err }(),
 			w.Here().CancelRun(t.Context(), "nobody's"),
-			w.Here().ResolveUndo(t.Context(), "nobody's", "a", distgear.Retry, ""),
+			w.Here().ResolveUndo(t.Context(), "nobody's", "a", record.Retry, ""),
 		} {
 			if !errors.Is(err, distgear.ErrNoRun) {
 				t.Errorf("got %v", err)
@@ -342,8 +344,8 @@ func TestNodeJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = hub.Leave(ctx) }()
-	seen := make(chan distgear.Member, 1)
-	err = hub.Handle(&distgear.Event[distgear.Member, string]{Name: distgear.NodeJoin, On: func(ctx context.Context, r *distgear.Run, m distgear.Member) (string, error) {
+	seen := make(chan cluster.Member, 1)
+	err = hub.Handle(&distgear.Event[cluster.Member, string]{Name: distgear.NodeJoin, On: func(ctx context.Context, r *distgear.Run, m cluster.Member) (string, error) {
 		if m.Name == "bad" {
 			return "", errors.New("not you")
 		}
@@ -363,7 +365,7 @@ func TestNodeJoin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := <-seen; m.Name != "good" || m.State != distgear.Joining {
+	if m := <-seen; m.Name != "good" || m.State != cluster.Joining {
 		t.Errorf("asked about %+v", m)
 	}
 	if err := n.Leave(ctx); err != nil {
@@ -390,8 +392,8 @@ func TestNodeJoin_RunsAPlanThere(t *testing.T) {
 	}
 	var elsewhere, there atomic.Int32
 	op := prepare(&elsewhere)
-	err = hub.Handle(op, &distgear.Event[distgear.Member, string]{Name: distgear.NodeJoin,
-		On: func(ctx context.Context, r *distgear.Run, m distgear.Member) (string, error) {
+	err = hub.Handle(op, &distgear.Event[cluster.Member, string]{Name: distgear.NodeJoin,
+		On: func(ctx context.Context, r *distgear.Run, m cluster.Member) (string, error) {
 			if _, err := op.Call(ctx, r.Node(), distgear.On(m.Name), "early"); !errors.Is(err, distgear.ErrNoNode) {
 				t.Errorf("a call outside of the init plan reached the node: %v", err)
 			}
@@ -447,9 +449,9 @@ func TestHubComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	hub = join(distgear.Config{Name: "hub", Serve: addr, TTL: time.Second})
-	missing := map[distgear.NodeName]bool{"a": true, "b": true}
+	missing := map[cluster.NodeName]bool{"a": true, "b": true}
 	for m := range hub.Watch(ctx) { // they rejoin by themselves
-		if m.State == distgear.Alive {
+		if m.State == cluster.Alive {
 			delete(missing, m.Name)
 		}
 		if len(missing) == 0 {
@@ -506,7 +508,7 @@ func TestLeaveHard_StuckUndo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if rec.State == distgear.RunStuck {
+		if rec.State == record.Stuck {
 			break
 		}
 	}

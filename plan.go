@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/wire"
@@ -53,7 +54,7 @@ type step struct {
 	ended  bool // the fields below are set
 	err    error
 	result []byte
-	node   NodeName
+	node   cluster.NodeName
 }
 
 // Step is a command's place in a plan. Its result can be read once Run.Do has
@@ -82,7 +83,7 @@ func (s *Step[Out]) Pivot() *Step[Out] {
 }
 
 // Node is where the step ran last; empty if it never did.
-func (s *Step[Out]) Node() NodeName { return s.s.node }
+func (s *Step[Out]) Node() cluster.NodeName { return s.s.node }
 
 // Result is the step's result, or why there is none.
 func (s *Step[Out]) Result() (Out, error) {

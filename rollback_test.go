@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 // stuck runs a plan a → b, a → c, a → last where last fails and the undo of b fails for good, until that is stuck.
@@ -27,8 +29,8 @@ func (w *world) stuck() *distgear.Future[string] {
 		w.op.Step(&p, w.on(0), "last", b, c).Named("last")
 		return "", r.Do(ctx, &p)
 	})
-	w.until(f.ID(), "stuck, and c undone", func(r distgear.RunRecord) bool {
-		return r.State == distgear.RunStuck && state(r, "b") == "stuck" && state(r, "c") == "undone"
+	w.until(f.ID(), "stuck, and c undone", func(r record.Run) bool {
+		return r.State == record.Stuck && state(r, "b") == "stuck" && state(r, "c") == "undone"
 	})
 	w.never("undo a", "undone b")
 	return f
@@ -36,21 +38,21 @@ func (w *world) stuck() *distgear.Future[string] {
 
 func TestPlan_S10_Stuck(t *testing.T) {
 	for _, c := range []struct {
-		how    distgear.Resolution
+		how    record.Resolution
 		reason string
-		b      distgear.StepState
-		run    distgear.RunState
+		b      record.StepState
+		run    record.RunState
 		whole  bool // PlanError.RolledBack
 	}{
-		{distgear.Retry, "", "undone", distgear.RunRolledBack, true},
-		{distgear.Skip, "it does not matter", "undo skipped", distgear.RunFailed, false},
-		{distgear.MarkDone, "by hand", "marked undone", distgear.RunFailed, false}, // a status never says undone unless the undo said so
+		{record.Retry, "", "undone", record.RolledBack, true},
+		{record.Skip, "it does not matter", "undo skipped", record.Failed, false},
+		{record.MarkDone, "by hand", "marked undone", record.Failed, false}, // a status never says undone unless the undo said so
 	} {
 		t.Run(string(c.how), func(t *testing.T) {
 			both(t, func(t *testing.T, w *world) {
 				f := w.stuck()
 				ctx := t.Context()
-				if err := w.Here().ResolveUndo(ctx, f.ID(), "a", distgear.Retry, ""); !errors.Is(err, distgear.ErrInvalid) {
+				if err := w.Here().ResolveUndo(ctx, f.ID(), "a", record.Retry, ""); !errors.Is(err, distgear.ErrInvalid) {
 					t.Errorf("resolving a step that is not stuck: %v", err)
 				}
 				if c.reason != "" {
@@ -58,12 +60,12 @@ func TestPlan_S10_Stuck(t *testing.T) {
 						t.Errorf("without a reason: %v", err)
 					}
 				}
-				if c.how == distgear.Retry { // in vain, then not
+				if c.how == record.Retry { // in vain, then not
 					if err := w.Here().ResolveUndo(ctx, f.ID(), "b", c.how, ""); err != nil {
 						t.Fatal(err)
 					}
-					w.until(f.ID(), "stuck again", func(r distgear.RunRecord) bool {
-						return r.State == distgear.RunStuck && w.count("undo b") == 2
+					w.until(f.ID(), "stuck again", func(r record.Run) bool {
+						return r.State == record.Stuck && w.count("undo b") == 2
 					})
 					w.undo("b", nil)
 				}
@@ -100,7 +102,7 @@ func TestPlan_S10_UndoRetries(t *testing.T) {
 		w.op.Step(&p, w.on(0), "last", w.op.Step(&p, w.on(0), "a").Named("a"))
 		return "", r.Do(ctx, &p)
 	})
-	w.until(f.ID(), "stuck", func(r distgear.RunRecord) bool { return r.State == distgear.RunStuck })
+	w.until(f.ID(), "stuck", func(r record.Run) bool { return r.State == record.Stuck })
 	if got := w.record(f.ID()).Plans[0].Steps[0].UndoAttempt; tries.Load() != 8 || got != 8 {
 		t.Errorf("%d attempts, %d in the record", tries.Load(), got)
 	}
@@ -111,11 +113,11 @@ func TestPlan_S10_UndoRetries(t *testing.T) {
 		}
 	}
 	w.undo("a", nil)
-	if err := w.Here().ResolveUndo(t.Context(), f.ID(), "a", distgear.Retry, ""); err != nil {
+	if err := w.Here().ResolveUndo(t.Context(), f.ID(), "a", record.Retry, ""); err != nil {
 		t.Fatal(err)
 	}
 	_, _ = w.wait(f)
-	if rec := w.record(f.ID()); rec.State != distgear.RunRolledBack {
+	if rec := w.record(f.ID()); rec.State != record.RolledBack {
 		t.Errorf("the run is %s", rec.State)
 	}
 }
@@ -123,7 +125,7 @@ func TestPlan_S10_UndoRetries(t *testing.T) {
 // Cancelling before the rollback stops dispatch, cancels what runs, and rolls back.
 func TestPlan_S11_Cancel(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("b", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("b", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			<-ctx.Done()
 			return "done all the same", nil // the outcome is what the handler says
 		})
@@ -145,7 +147,7 @@ func TestPlan_S11_Cancel(t *testing.T) {
 		w.order("end b", "undo b", "undone b", "undo a", "undone a")
 		w.never("do c")
 		rec := w.record(f.ID())
-		if rec.State != distgear.RunCancelled || state(rec, "c") != "skipped" {
+		if rec.State != record.Cancelled || state(rec, "c") != "skipped" {
 			t.Errorf("the run is %s, c %s", rec.State, state(rec, "c"))
 		}
 		if err := w.Here().CancelRun(t.Context(), f.ID()); err != nil {
@@ -187,7 +189,7 @@ func TestPlan_S11_CancelInRollback(t *testing.T) {
 // A deadline counts forward time only.
 func TestPlan_S11_Deadline(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("b", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("b", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			<-ctx.Done()
 			return "", context.Cause(ctx)
 		})
@@ -210,7 +212,7 @@ func TestPlan_S11_Deadline(t *testing.T) {
 			t.Errorf("got %v from %v", err, planned)
 		}
 		w.order("end b", "undone b", "undone a")
-		if rec := w.record(f.ID()); rec.State != distgear.RunRolledBack {
+		if rec := w.record(f.ID()); rec.State != record.RolledBack {
 			t.Errorf("the run is %s", rec.State)
 		}
 	})
@@ -219,10 +221,10 @@ func TestPlan_S11_Deadline(t *testing.T) {
 // A handler that outlives its timeout and the time its report may take: the outcome is unknown, and what it says later is adopted.
 func TestPlan_S12_Late(t *testing.T) {
 	t.Parallel()
-	w := cluster(t, nil)
+	w := nodes(t, nil)
 	release := make(chan struct{})
 	var d did
-	w.do("slow", func(context.Context, distgear.NodeName) (string, error) { <-release; return "late", nil })
+	w.do("slow", func(context.Context, cluster.NodeName) (string, error) { <-release; return "late", nil })
 	w.undo("slow", func(_ context.Context, got did) error { d = got; return nil })
 	var forward, back error
 	run := func(rollback bool, err *error) *distgear.Future[string] {
@@ -241,7 +243,7 @@ func TestPlan_S12_Late(t *testing.T) {
 	if _, err := w.wait(f); !errors.Is(err, distgear.ErrUnknown) || !errors.Is(forward, distgear.ErrUnknown) {
 		t.Errorf("without rollback: %v from %v", err, forward)
 	}
-	w.until(b.ID(), "unknown", func(r distgear.RunRecord) bool { return state(r, "slow") == "unknown" })
+	w.until(b.ID(), "unknown", func(r record.Run) bool { return state(r, "slow") == "unknown" })
 	w.never("undo slow") // it may be running still (S9)
 	close(release)
 	_, _ = w.wait(b)
@@ -250,17 +252,17 @@ func TestPlan_S12_Late(t *testing.T) {
 		t.Errorf("undone with %+v", d)
 	}
 	geartest.Eventually(t, patience, "the late result is in the record", func() bool { return state(w.record(f.ID()), "slow") == "ok" })
-	if rec := w.record(b.ID()); rec.State != distgear.RunRolledBack {
+	if rec := w.record(b.ID()); rec.State != record.RolledBack {
 		t.Errorf("the run is %s", rec.State)
 	}
 }
 
 // A node that takes nothing new still undoes.
 func TestPlan_S13_UndoWhileDraining(t *testing.T) {
-	w := cluster(t, nil)
+	w := nodes(t, nil)
 	fail, hold := make(chan struct{}), make(chan struct{})
-	w.do("b", func(context.Context, distgear.NodeName) (string, error) { <-fail; return "", errBoom })
-	w.do("hold", func(context.Context, distgear.NodeName) (string, error) { <-hold; return "", nil })
+	w.do("b", func(context.Context, cluster.NodeName) (string, error) { <-fail; return "", errBoom })
+	w.do("hold", func(context.Context, cluster.NodeName) (string, error) { <-hold; return "", nil })
 	w.driveHere()
 	held := make(chan error, 1)
 	go func() {
@@ -296,19 +298,19 @@ func TestPlan_S13_UndoWhileDraining(t *testing.T) {
 
 // A named node that is gone is waited for.
 func TestPlan_S14_ComesBack(t *testing.T) {
-	w := cluster(t, nil)
+	w := nodes(t, nil)
 	back := w.Name(0)
 	if err := w.Node(back).Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.Await(back, distgear.Left)
+	w.Await(back, cluster.Left)
 	w.driveHere()
 	f := w.raise(func(ctx context.Context, r *distgear.Run) (string, error) {
 		p := plan{Name: "p", Rollback: true}
 		w.op.Step(&p, distgear.On(back), "a").Named("a")
 		return "", r.Do(ctx, &p)
 	})
-	w.until(f.ID(), "waiting for the node", func(r distgear.RunRecord) bool { return state(r, "a") == "running" })
+	w.until(f.ID(), "waiting for the node", func(r record.Run) bool { return state(r, "a") == "running" })
 	w.Start(back)
 	if _, err := w.wait(f); err != nil || w.count("do a") != 1 {
 		t.Errorf("got %v, %q", err, w.journal())
@@ -318,11 +320,11 @@ func TestPlan_S14_ComesBack(t *testing.T) {
 // One that does not come back: it never ran.
 func TestPlan_S14_DoesNotComeBack(t *testing.T) {
 	t.Parallel()
-	w := cluster(t, nil)
+	w := nodes(t, nil)
 	if err := w.Node(w.Name(0)).Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.Await(w.Name(0), distgear.Left)
+	w.Await(w.Name(0), cluster.Left)
 	w.driveHere()
 	rec, err := w.run(func(p *plan) {
 		a := w.op.Step(p, w.on(1), "a").Named("a")
@@ -331,7 +333,7 @@ func TestPlan_S14_DoesNotComeBack(t *testing.T) {
 	if !errors.Is(err, distgear.ErrNoNode) || distgear.OutcomeOf(errors.Unwrap(err)) != distgear.NeverRan {
 		t.Errorf("got %v", err)
 	}
-	if state(rec, "b") != "never ran" || rec.State != distgear.RunRolledBack {
+	if state(rec, "b") != "never ran" || rec.State != record.RolledBack {
 		t.Errorf("b is %s, the run %s", state(rec, "b"), rec.State)
 	}
 	w.order("undone a")
@@ -344,7 +346,7 @@ func TestPlan_S14_DoesNotComeBack(t *testing.T) {
 func TestPlan_S15_Pivot(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		var tries atomic.Int32
-		w.do("c", func(context.Context, distgear.NodeName) (string, error) {
+		w.do("c", func(context.Context, cluster.NodeName) (string, error) {
 			if tries.Add(1) < 4 {
 				return "", errBoom
 			}
@@ -355,7 +357,7 @@ func TestPlan_S15_Pivot(t *testing.T) {
 			b := w.op.Step(p, w.on(1), "b", a).Pivot()
 			w.op.Step(p, w.on(2), "c", b)
 		})
-		if err != nil || tries.Load() != 4 || rec.State != distgear.RunOK {
+		if err != nil || tries.Load() != 4 || rec.State != record.OK {
 			t.Errorf("%v after %d attempts, the run is %s", err, tries.Load(), rec.State)
 		}
 		w.never("undo a", "undo b", "undo c")
@@ -375,8 +377,8 @@ func TestPlan_S15_Pivot(t *testing.T) {
 }
 
 // nested runs a plan a → inner(x → y) → last on three nodes.
-func (w *world) nested(t *testing.T) (*distgear.Future[string], chan distgear.RunID) {
-	ids := make(chan distgear.RunID, 1)
+func (w *world) nested(t *testing.T) (*distgear.Future[string], chan record.RunID) {
+	ids := make(chan record.RunID, 1)
 	w.plan("nested", func(ctx context.Context, r *distgear.Run) (string, error) {
 		ids <- r.ID()
 		p := plan{Name: "q", Rollback: true}
@@ -413,7 +415,7 @@ func TestPlan_S16_NestedRollback(t *testing.T) {
 		if want := f.ID() + "/p/in/do"; id != want {
 			t.Errorf("the nested run is %q, want %q", id, want)
 		}
-		if rec := w.record(id); rec.State != distgear.RunRolledBack || rec.Event != "inner" {
+		if rec := w.record(id); rec.State != record.RolledBack || rec.Event != "inner" {
 			t.Errorf("the nested run of %s is %s", rec.Event, rec.State)
 		}
 	})
@@ -432,7 +434,7 @@ func TestPlan_S16_NestedOK(t *testing.T) {
 // Cancelling goes leaves first.
 func TestPlan_S16_NestedCancel(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("y", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("y", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			<-ctx.Done()
 			return "", context.Cause(ctx)
 		})
@@ -448,7 +450,7 @@ func TestPlan_S16_NestedCancel(t *testing.T) {
 		if n := w.count("undo x"); n != 1 {
 			t.Errorf("x was undone %d times", n)
 		}
-		if rec := w.record(<-ids); rec.State != distgear.RunCancelled && rec.State != distgear.RunRolledBack {
+		if rec := w.record(<-ids); rec.State != record.Cancelled && rec.State != record.RolledBack {
 			t.Errorf("the nested run is %s", rec.State)
 		}
 	})

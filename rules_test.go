@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 var errBoom = errors.New("boom")
@@ -66,7 +68,7 @@ func TestPlan_S01_Once(t *testing.T) {
 func TestPlan_S02_Parallel(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		for _, pair := range [][2]string{{"a", "b"}, {"b", "a"}} {
-			w.do(pair[0], func(context.Context, distgear.NodeName) (string, error) {
+			w.do(pair[0], func(context.Context, cluster.NodeName) (string, error) {
 				w.saw("do " + pair[1]) // each waits until the other has begun
 				return pair[0], nil
 			})
@@ -89,7 +91,7 @@ func TestPlan_S02_Parallel(t *testing.T) {
 		if got, err := c.Result(); got != "did ab" || err != nil || c.Node() != w.Name(2) {
 			t.Errorf("got %q, %v from %s", got, err, c.Node())
 		}
-		if rec.State != distgear.RunOK {
+		if rec.State != record.OK {
 			t.Errorf("the run is %s", rec.State)
 		}
 	})
@@ -98,7 +100,7 @@ func TestPlan_S02_Parallel(t *testing.T) {
 // A run timeout: the context ends, the handler reports, the outcome is known.
 func TestPlan_S03_RunTimeout(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			<-ctx.Done()
 			return "", context.Cause(ctx)
 		})
@@ -109,7 +111,7 @@ func TestPlan_S03_RunTimeout(t *testing.T) {
 		if !errors.Is(err, distgear.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v", err)
 		}
-		if d.Outcome != distgear.FailedDirty || rec.State != distgear.RunRolledBack {
+		if d.Outcome != distgear.FailedDirty || rec.State != record.RolledBack {
 			t.Errorf("undone as %v, the run is %s", d.Outcome, rec.State)
 		}
 		_, err = brief.Call(t.Context(), w.Here(), w.on(1), "a")
@@ -141,7 +143,7 @@ func TestPlan_S04_Retry(t *testing.T) {
 				var mu sync.Mutex
 				var keys []string
 				var times []time.Time
-				w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+				w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 					mu.Lock()
 					defer mu.Unlock()
 					keys, times = append(keys, distgear.KeyOf(ctx)), append(times, time.Now())
@@ -176,7 +178,7 @@ func TestPlan_S04_Retry(t *testing.T) {
 func TestPlan_S04_OneLiveAttempt(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		var live, tries atomic.Int32
-		w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			if live.Add(1) > 1 {
 				t.Error("two attempts at once")
 			}
@@ -199,7 +201,7 @@ func TestPlan_S04_OneLiveAttempt(t *testing.T) {
 func TestPlan_S05_NoRollback(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		w.fails("a", errBoom)
-		w.do("c", func(context.Context, distgear.NodeName) (string, error) { w.saw("end a"); return "", nil })
+		w.do("c", func(context.Context, cluster.NodeName) (string, error) { w.saw("end a"); return "", nil })
 		rec, err := w.runPlan(&plan{Name: "p"}, func(p *plan) {
 			a := w.op.Step(p, w.on(0), "a").Named("a")
 			b := w.op.Step(p, w.on(1), "b", a).Named("b")
@@ -213,12 +215,12 @@ func TestPlan_S05_NoRollback(t *testing.T) {
 		}
 		w.order("end a", "end c", "do d", "end d")
 		w.never("do b", "do e", "undo a", "undo c")
-		for step, want := range map[string]distgear.StepState{"a": "failed", "b": "skipped", "c": "ok", "d": "ok", "e": "skipped"} {
+		for step, want := range map[string]record.StepState{"a": "failed", "b": "skipped", "c": "ok", "d": "ok", "e": "skipped"} {
 			if got := state(rec, step); got != want {
 				t.Errorf("step %s is %s, want %s", step, got, want)
 			}
 		}
-		if rec.State != distgear.RunFailed {
+		if rec.State != record.Failed {
 			t.Errorf("the run is %s", rec.State)
 		}
 	})
@@ -227,16 +229,16 @@ func TestPlan_S05_NoRollback(t *testing.T) {
 // With it no new step starts, what runs is awaited, then undo begins.
 func TestPlan_S05_Rollback(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
-		w.do("a", func(context.Context, distgear.NodeName) (string, error) { w.saw("do b"); return "", errBoom })
+		w.do("a", func(context.Context, cluster.NodeName) (string, error) { w.saw("do b"); return "", errBoom })
 		release := make(chan struct{})
-		w.do("b", func(context.Context, distgear.NodeName) (string, error) { <-release; return "fine", nil })
+		w.do("b", func(context.Context, cluster.NodeName) (string, error) { <-release; return "fine", nil })
 		p := &plan{Name: "p", Rollback: true}
 		a := w.op.Step(p, w.on(0), "a").Named("a")
 		b := w.op.Step(p, w.on(1), "b").Named("b")
 		c := w.op.Step(p, w.on(2), "c", b).Named("c")
 		var err error
 		f := w.raise(func(ctx context.Context, r *distgear.Run) (string, error) { err = r.Do(ctx, p); return "", err })
-		w.until(f.ID(), "waiting for b", func(r distgear.RunRecord) bool { return state(r, "a") == "failed" })
+		w.until(f.ID(), "waiting for b", func(r record.Run) bool { return state(r, "a") == "failed" })
 		w.never("undo a")
 		close(release)
 		_, _ = w.wait(f)
@@ -256,7 +258,7 @@ func TestPlan_S05_Rollback(t *testing.T) {
 		if _, err := c.Result(); err == nil {
 			t.Error("c has a result")
 		}
-		if rec := w.record(f.ID()); rec.State != distgear.RunRolledBack {
+		if rec := w.record(f.ID()); rec.State != record.RolledBack {
 			t.Errorf("the run is %s", rec.State)
 		}
 	})
@@ -266,7 +268,7 @@ func TestPlan_S05_Rollback(t *testing.T) {
 func TestPlan_S06_WhatIsUndone(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		gate := func(err error) doFunc {
-			return func(context.Context, distgear.NodeName) (string, error) {
+			return func(context.Context, cluster.NodeName) (string, error) {
 				for _, s := range []string{"ok", "clean", "dirty", "naked"} {
 					w.saw("do " + s) // so that none of them is skipped
 				}
@@ -290,7 +292,7 @@ func TestPlan_S06_WhatIsUndone(t *testing.T) {
 		w.order("undo ok", "undone ok")
 		w.order("undo dirty", "undone dirty")
 		w.never("undo clean", "undo skipped", "undo naked")
-		for step, want := range map[string]distgear.StepState{"ok": "undone", "clean": "failed", "dirty": "undone", "naked": "failed", "skipped": "skipped"} {
+		for step, want := range map[string]record.StepState{"ok": "undone", "clean": "failed", "dirty": "undone", "naked": "failed", "skipped": "skipped"} {
 			if got := state(rec, step); got != want {
 				t.Errorf("step %s is %s, want %s", step, got, want)
 			}
@@ -313,13 +315,13 @@ func TestPlan_S07_Did(t *testing.T) {
 		var mu sync.Mutex
 		got := map[string]did{}
 		keys := map[string]string{}
-		w.do("a", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("a", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			keys["a"] = distgear.KeyOf(ctx)
 			return "result", nil
 		})
-		w.do("b", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("b", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			keys["b"] = distgear.KeyOf(ctx)
@@ -386,7 +388,7 @@ func TestPlan_S08_UndoOrder(t *testing.T) {
 func TestPlan_S09_Barrier(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
 		told, release := make(chan struct{}), make(chan struct{})
-		w.do("b", func(ctx context.Context, _ distgear.NodeName) (string, error) {
+		w.do("b", func(ctx context.Context, _ cluster.NodeName) (string, error) {
 			<-ctx.Done()
 			close(told)
 			<-release

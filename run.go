@@ -10,21 +10,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
 )
-
-// RunID names a run, for ever: it is never used again.
-type RunID string
 
 // Run is one execution of an event, as its handler sees it. It is safe for
 // concurrent use.
 type Run struct {
-	id      RunID
+	id      record.RunID
 	n       *Node
 	event   string
 	ctx     *runner.Context
-	joining *NodeName // a node that may be addressed before it is a member
+	joining *cluster.NodeName // a node that may be addressed before it is a member
 
 	mu      sync.Mutex
 	drives  []*drive
@@ -52,7 +51,7 @@ func (r *Run) key() string {
 }
 
 // reach is a node that the run may address before it is a member.
-func (r *Run) reach() NodeName {
+func (r *Run) reach() cluster.NodeName {
 	if r.joining == nil {
 		return ""
 	}
@@ -60,7 +59,7 @@ func (r *Run) reach() NodeName {
 }
 
 // ID is the run's id.
-func (r *Run) ID() RunID { return r.id }
+func (r *Run) ID() record.RunID { return r.id }
 
 // Node is the node that handles the event.
 func (r *Run) Node() *Node { return r.n }
@@ -221,12 +220,12 @@ func (g *registry) unwind(ctx context.Context, key string) error {
 // begin makes the run of a command. A run of the same ID that is known
 // already is the twin; with another input that is a conflict.
 func (g *registry) begin(event string, c *Command) (r, twin *Run, err error) {
-	id := RunID(c.Key)
+	id := record.RunID(c.Key)
 	if id == "" {
 		id = g.newID()
 	}
 	if c.nested && c.Attempt > 1 {
-		id += RunID("#" + strconv.Itoa(c.Attempt))
+		id += record.RunID("#" + strconv.Itoa(c.Attempt))
 	}
 	r = &Run{id: id, n: g.n, event: event, ctx: c.ctx, nested: c.nested, input: c.Input, started: time.Now().UnixNano(), version: 1}
 	g.mu.Lock()

@@ -14,10 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
 )
 
 const (
@@ -44,7 +46,7 @@ type registry struct {
 	last   atomic.Uint64
 
 	mu       sync.Mutex
-	runs     map[RunID]*Run
+	runs     map[record.RunID]*Run
 	finished []*Run // oldest first, from head on
 	sizes    []int
 	head     int
@@ -55,13 +57,13 @@ type registry struct {
 }
 
 func newRegistry(n *Node) *registry {
-	return &registry{n: n, prefix: strconv.FormatUint(uint64(n.id), 36) + "-", runs: map[RunID]*Run{}, nested: map[string]*Run{}}
+	return &registry{n: n, prefix: strconv.FormatUint(uint64(n.id), 36) + "-", runs: map[record.RunID]*Run{}, nested: map[string]*Run{}}
 }
 
 // newID makes an id of the node's life and a number (S19).
-func (g *registry) newID() RunID {
+func (g *registry) newID() record.RunID {
 	var b [40]byte
-	return RunID(strconv.AppendUint(append(b[:0], g.prefix...), g.last.Add(1), 36))
+	return record.RunID(strconv.AppendUint(append(b[:0], g.prefix...), g.last.Add(1), 36))
 }
 
 // keep remembers a finished run, and forgets the oldest.
@@ -107,7 +109,7 @@ func (g *registry) all() []*Run {
 	return rs
 }
 
-func (g *registry) find(id RunID) *Run {
+func (g *registry) find(id record.RunID) *Run {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.runs[id]
@@ -129,10 +131,10 @@ func (r *Run) cancel() {
 
 // runQuery is the input of the kinds about one run.
 type runQuery struct {
-	ID     RunID
+	ID     record.RunID
 	Since  uint64 // kindRun: answer when the version is higher, or after pollTime
 	Step   string
-	How    Resolution
+	How    record.Resolution
 	Reason string
 }
 
@@ -150,11 +152,11 @@ func (g *registry) builtin() map[string]func(context.Context, *Command) ([]byte,
 const maxListed = 1000
 
 func (g *registry) serveRuns(context.Context, *Command) ([]byte, error) {
-	recs := []RunRecord{}
+	recs := []record.Run{}
 	for _, r := range g.all() {
 		recs = append(recs, r.record(false))
 	}
-	slices.SortFunc(recs, func(a, b RunRecord) int { return b.Started.Compare(a.Started) })
+	slices.SortFunc(recs, func(a, b record.Run) int { return b.Started.Compare(a.Started) })
 	return json.Marshal(recs[:min(len(recs), maxListed)])
 }
 
@@ -204,17 +206,7 @@ func (g *registry) serveCancel(_ context.Context, c *Command) ([]byte, error) {
 	return nil, err
 }
 
-// Resolution is what an operator decides about a stuck undo.
-type Resolution string
-
-// The resolutions.
-const (
-	Retry    Resolution = "retry" // try the undo again
-	Skip     Resolution = "skip"  // leave the step as it is; the run is not rolled back then
-	MarkDone Resolution = "done"  // it was undone by hand
-)
-
-var resolutions = map[Resolution]plan.Resolution{Retry: plan.RetryUndo, Skip: plan.SkipUndo, MarkDone: plan.MarkUndone}
+var resolutions = map[record.Resolution]plan.Resolution{record.Retry: plan.RetryUndo, record.Skip: plan.SkipUndo, record.MarkDone: plan.MarkUndone}
 
 func (g *registry) serveResolve(ctx context.Context, c *Command) ([]byte, error) {
 	q, r, err := g.query(c)
@@ -222,7 +214,7 @@ func (g *registry) serveResolve(ctx context.Context, c *Command) ([]byte, error)
 		return nil, err
 	}
 	how, ok := resolutions[q.How]
-	if !ok || q.How != Retry && q.Reason == "" {
+	if !ok || q.How != record.Retry && q.Reason == "" {
 		return nil, Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", ErrInvalid))
 	}
 	r.mu.Lock()
@@ -262,7 +254,7 @@ func (n *Node) askAll(ctx context.Context, kind string, in []byte) iter.Seq2[pla
 		places := []place{{n.name, n.id}}
 		for _, m := range n.view() {
 			if id := link.ID(m.Life); id != n.id && (m.State == members.Alive || m.State == members.Suspect) {
-				places = append(places, place{NodeName(m.Name), id})
+				places = append(places, place{cluster.NodeName(m.Name), id})
 			}
 		}
 		answers := make(chan answer, len(places)) // a late one finds room
@@ -285,20 +277,20 @@ func (n *Node) askAll(ctx context.Context, kind string, in []byte) iter.Seq2[pla
 
 // Runs yields the runs that the live nodes remember, newest first, without
 // their plans. A node that does not answer within 5 s is passed over.
-func (n *Node) Runs(ctx context.Context) iter.Seq2[RunRecord, error] {
-	return func(yield func(RunRecord, error) bool) {
-		var all []RunRecord
+func (n *Node) Runs(ctx context.Context) iter.Seq2[record.Run, error] {
+	return func(yield func(record.Run, error) bool) {
+		var all []record.Run
 		for _, rep := range n.askAll(ctx, kindRuns, nil) {
-			var recs []RunRecord
+			var recs []record.Run
 			if rep.Outcome == wire.OK && json.Unmarshal(rep.Payload, &recs) == nil {
 				all = append(all, recs...)
 			}
 		}
 		if ctx.Err() != nil {
-			yield(RunRecord{}, context.Cause(ctx))
+			yield(record.Run{}, context.Cause(ctx))
 			return
 		}
-		slices.SortFunc(all, func(a, b RunRecord) int {
+		slices.SortFunc(all, func(a, b record.Run) int {
 			return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
 		})
 		for _, r := range all {
@@ -354,8 +346,8 @@ func (n *Node) askRunOnce(ctx context.Context, kind string, q runQuery) (at plac
 
 // FindRun is the record of a run, or ErrNoRun when no live node remembers it:
 // nodes remember the last 1000, and those of up to 32 MiB.
-func (n *Node) FindRun(ctx context.Context, id RunID) (RunRecord, error) {
-	var rec RunRecord
+func (n *Node) FindRun(ctx context.Context, id record.RunID) (record.Run, error) {
+	var rec record.Run
 	_, out, err := n.askRun(ctx, kindRun, runQuery{ID: id})
 	if err == nil {
 		err = json.Unmarshal(out, &rec)
@@ -365,12 +357,12 @@ func (n *Node) FindRun(ctx context.Context, id RunID) (RunRecord, error) {
 
 // WatchRun yields the record of a run now and after changes, the last time
 // when it has ended. Changes in quick succession are yielded as one.
-func (n *Node) WatchRun(ctx context.Context, id RunID) iter.Seq2[RunRecord, error] {
-	return func(yield func(RunRecord, error) bool) {
+func (n *Node) WatchRun(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
+	return func(yield func(record.Run, error) bool) {
 		at, out, err := n.askRun(ctx, kindRun, runQuery{ID: id})
 		var seen uint64
 		for {
-			var rec RunRecord
+			var rec record.Run
 			if err == nil {
 				err = json.Unmarshal(out, &rec)
 			}
@@ -401,14 +393,14 @@ func (n *Node) WatchRun(ctx context.Context, id RunID) iter.Seq2[RunRecord, erro
 // CancelRun cancels a run: nothing more of it starts, what runs is cancelled,
 // and plans with Rollback are undone. It returns when the run was told, not
 // when it has ended. To cancel a run that has ended, or rolls back, does nothing.
-func (n *Node) CancelRun(ctx context.Context, id RunID) error {
+func (n *Node) CancelRun(ctx context.Context, id record.RunID) error {
 	_, _, err := n.askRun(ctx, kindCancel, runQuery{ID: id})
 	return err
 }
 
 // ResolveUndo decides about the stuck undo of a step. Skip and MarkDone need a
 // reason; it is logged where the run is.
-func (n *Node) ResolveUndo(ctx context.Context, id RunID, step string, how Resolution, reason string) error {
+func (n *Node) ResolveUndo(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
 	_, _, err := n.askRun(ctx, kindResolve, runQuery{ID: id, Step: step, How: how, Reason: reason})
 	return err
 }

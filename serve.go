@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
@@ -22,7 +23,7 @@ type Command struct {
 	Key     string // idempotency key, the same for all attempts; empty for a plain Call
 	Undo    bool   // the inverse is meant
 	Attempt int    // counted from 1
-	From    NodeName
+	From    cluster.NodeName
 	Input   []byte // encoded; see Decode
 
 	node   *Node
@@ -65,7 +66,7 @@ func (n *Node) load() members.Load {
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
 	if isBuiltin(in.Kind) { // leaving does not wait for who watches
-		in.Reply(n.serveBuiltin(&in.Context, &in.Command, NodeName(in.FromName())))
+		in.Reply(n.serveBuiltin(&in.Context, &in.Command, cluster.NodeName(in.FromName())))
 		return
 	}
 	// What it did for others may be done elsewhere by now. A node that is still
@@ -76,13 +77,13 @@ func (n *Node) serveLink(in *link.Inbound) {
 		return
 	}
 	n.active.Add(1)
-	in.Reply(n.serve(&in.Context, &in.Command, NodeName(in.FromName()), now))
+	in.Reply(n.serve(&in.Context, &in.Command, cluster.NodeName(in.FromName()), now))
 	n.finished() // not before the report is on its way: leaving waits for this
 }
 
 // serve runs one command on the calling goroutine. Its frame, and those below,
 // are small on purpose: a handler that waits keeps them.
-func (n *Node) serve(ctx *runner.Context, w *wire.Command, from NodeName, now time.Time) wire.Report {
+func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName, now time.Time) wire.Report {
 	o := n.offers.Load().m[w.Kind]
 	if flags, err := n.refusal(ctx, o, w, now); err != nil {
 		return neverRan(err, flags)
@@ -112,7 +113,7 @@ func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.
 	return 0, nil
 }
 
-func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from NodeName) *Command {
+func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from cluster.NodeName) *Command {
 	c := commands.Get().(*Command)
 	*c = Command{
 		Kind: w.Kind, Key: w.Key, Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
@@ -182,7 +183,7 @@ func recycle(c *Command) {
 func isBuiltin(kind string) bool { return kind == "" || kind[0] == '_' }
 
 // serveBuiltin serves what nodes ask each other for.
-func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from NodeName) wire.Report {
+func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from cluster.NodeName) wire.Report {
 	f := n.builtin[w.Kind]
 	if f == nil {
 		return neverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)

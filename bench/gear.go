@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 const (
-	callerName = distgear.NodeName("caller")
-	workerName = distgear.NodeName("worker")
+	callerName = cluster.NodeName("caller")
+	workerName = cluster.NodeName("worker")
 )
 
 // gear is what a process of the DistGear side knows: its actions and events, and what they counted.
@@ -95,7 +96,7 @@ func sum(a, b *distgear.Step[int64]) (int64, error) {
 	return x + y, err
 }
 
-func gearConfig(name distgear.NodeName) distgear.Config {
+func gearConfig(name cluster.NodeName) distgear.Config {
 	return distgear.Config{Name: name, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))}
 }
 
@@ -103,7 +104,7 @@ func gearRole(sp spec) (*role, error) {
 	ctx := context.Background()
 	rl := &role{answers: map[string]func(string) (reply, error){}}
 	g := newGear(sp)
-	cfg := gearConfig(distgear.NodeName(sp.Role))
+	cfg := gearConfig(cluster.NodeName(sp.Role))
 	cfg.Hub = sp.URL
 	if sp.Role == "hub" || sp.Host || sp.Row == "one-way" {
 		cfg.Hub, cfg.Serve = "", "127.0.0.1:0"

@@ -6,21 +6,22 @@ import (
 	"iter"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // backend is what a gateway needs of a node. It exists so that handlers can be
 // tested against failures that a node does not produce on demand.
 type backend interface {
 	raise(ctx context.Context, event string, in json.RawMessage, o raiseOptions) (pending, error)
-	runs(ctx context.Context) iter.Seq2[distgear.RunRecord, error]
-	find(ctx context.Context, id distgear.RunID) (distgear.RunRecord, error)
-	watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error]
-	cancel(ctx context.Context, id distgear.RunID) error
-	resolve(ctx context.Context, id distgear.RunID, step string, how distgear.Resolution, reason string) error
-	members(ctx context.Context) iter.Seq2[distgear.Member, error]
-	watchMembers(ctx context.Context) iter.Seq2[distgear.Member, error]
-	name() distgear.NodeName
+	runs(ctx context.Context) iter.Seq2[record.Run, error]
+	find(ctx context.Context, id record.RunID) (record.Run, error)
+	watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error]
+	cancel(ctx context.Context, id record.RunID) error
+	resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error
+	members(ctx context.Context) iter.Seq2[cluster.Member, error]
+	watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error]
+	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done
 }
@@ -32,7 +33,7 @@ type raiseOptions struct {
 
 // pending is a raised event whose result is to come; a Future.
 type pending interface {
-	ID() distgear.RunID
+	ID() record.RunID
 	Done() <-chan struct{}
 	Wait(ctx context.Context) (json.RawMessage, error) // returns at once after Done
 }

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 // Causes that end the wait for a result; the run goes on.
@@ -145,10 +146,10 @@ func await(ctx context.Context, f pending, wait time.Duration) (json.RawMessage,
 }
 
 // accepted answers 202 with where to look.
-func (h *handler) accepted(w http.ResponseWriter, r *http.Request, id distgear.RunID) {
+func (h *handler) accepted(w http.ResponseWriter, r *http.Request, id record.RunID) {
 	w.Header().Set("Distgear-Run", string(id))
 	w.Header().Set("Location", "/v1/runs/"+url.PathEscape(string(id)))
-	h.json(w, r, http.StatusAccepted, map[string]distgear.RunID{"run": id})
+	h.json(w, r, http.StatusAccepted, map[string]record.RunID{"run": id})
 }
 
 // legacy serves POST /, the original's way: always 200, success or fail.

@@ -13,17 +13,19 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // fake is a backend of which a test says what it does. The zero value knows no
 // event, run or member.
 type fake struct {
 	onRaise   func(event string, in json.RawMessage, o raiseOptions) (pending, error)
-	onWatch   func(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error]
-	onMembers func(ctx context.Context) iter.Seq2[distgear.Member, error]
-	onRun     func(verb string, id distgear.RunID, args ...string) error // cancel and resolve
-	mu        sync.Mutex                                                 // guards what follows, and onWatch, where a test changes them meanwhile
-	records   []distgear.RunRecord
+	onWatch   func(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error]
+	onMembers func(ctx context.Context) iter.Seq2[cluster.Member, error]
+	onRun     func(verb string, id record.RunID, args ...string) error // cancel and resolve
+	mu        sync.Mutex                                               // guards what follows, and onWatch, where a test changes them meanwhile
+	records   []record.Run
 	listErr   error
 	gone      chan struct{}
 	why       error
@@ -39,20 +41,20 @@ func (f *fake) raise(ctx context.Context, event string, in json.RawMessage, o ra
 	return f.onRaise(event, in, o)
 }
 
-func (f *fake) runs(context.Context) iter.Seq2[distgear.RunRecord, error] {
-	return func(yield func(distgear.RunRecord, error) bool) {
+func (f *fake) runs(context.Context) iter.Seq2[record.Run, error] {
+	return func(yield func(record.Run, error) bool) {
 		for _, r := range f.records {
 			if !yield(r, nil) {
 				return
 			}
 		}
 		if f.listErr != nil {
-			yield(distgear.RunRecord{}, f.listErr)
+			yield(record.Run{}, f.listErr)
 		}
 	}
 }
 
-func (f *fake) find(_ context.Context, id distgear.RunID) (distgear.RunRecord, error) {
+func (f *fake) find(_ context.Context, id record.RunID) (record.Run, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, r := range f.records {
@@ -61,61 +63,61 @@ func (f *fake) find(_ context.Context, id distgear.RunID) (distgear.RunRecord, e
 		}
 	}
 	if f.listErr != nil {
-		return distgear.RunRecord{}, f.listErr
+		return record.Run{}, f.listErr
 	}
-	return distgear.RunRecord{}, distgear.ErrNoRun
+	return record.Run{}, distgear.ErrNoRun
 }
 
-func (f *fake) watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
+func (f *fake) watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
 	f.mu.Lock()
 	on := f.onWatch
 	f.mu.Unlock()
 	if on != nil {
 		return on(ctx, id)
 	}
-	return func(yield func(distgear.RunRecord, error) bool) { yield(f.find(ctx, id)) }
+	return func(yield func(record.Run, error) bool) { yield(f.find(ctx, id)) }
 }
 
-func (f *fake) cancel(_ context.Context, id distgear.RunID) error {
+func (f *fake) cancel(_ context.Context, id record.RunID) error {
 	if f.onRun == nil {
 		return distgear.ErrNoRun
 	}
 	return f.onRun("cancel", id)
 }
 
-func (f *fake) resolve(_ context.Context, id distgear.RunID, step string, how distgear.Resolution, reason string) error {
+func (f *fake) resolve(_ context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
 	if f.onRun == nil {
 		return distgear.ErrNoRun
 	}
-	words := map[distgear.Resolution]string{distgear.Retry: "retry", distgear.Skip: "skip", distgear.MarkDone: "done"}
+	words := map[record.Resolution]string{record.Retry: "retry", record.Skip: "skip", record.MarkDone: "done"}
 	return f.onRun("undo", id, step, words[how], reason)
 }
 
-func (f *fake) members(ctx context.Context) iter.Seq2[distgear.Member, error] {
+func (f *fake) members(ctx context.Context) iter.Seq2[cluster.Member, error] {
 	return f.watchMembers(ctx)
 }
 
-func (f *fake) watchMembers(ctx context.Context) iter.Seq2[distgear.Member, error] {
+func (f *fake) watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error] {
 	if f.onMembers == nil {
-		return func(func(distgear.Member, error) bool) {}
+		return func(func(cluster.Member, error) bool) {}
 	}
 	return f.onMembers(ctx)
 }
 
-func (f *fake) name() distgear.NodeName { return "node-1" }
-func (f *fake) done() <-chan struct{}   { return f.gone }
-func (f *fake) err() error              { return f.why }
+func (f *fake) name() cluster.NodeName { return "node-1" }
+func (f *fake) done() <-chan struct{}  { return f.gone }
+func (f *fake) err() error             { return f.why }
 
 // future is a pending that a test resolves.
 type future struct {
-	id   distgear.RunID
+	id   record.RunID
 	over chan struct{}
 	once sync.Once
 	out  json.RawMessage
 	err  error
 }
 
-func newFuture(id distgear.RunID) *future { return &future{id: id, over: make(chan struct{})} }
+func newFuture(id record.RunID) *future { return &future{id: id, over: make(chan struct{})} }
 
 func (f *future) resolve(out string, err error) *future {
 	f.once.Do(func() {
@@ -125,7 +127,7 @@ func (f *future) resolve(out string, err error) *future {
 	return f
 }
 
-func (f *future) ID() distgear.RunID    { return f.id }
+func (f *future) ID() record.RunID      { return f.id }
 func (f *future) Done() <-chan struct{} { return f.over }
 
 func (f *future) Wait(ctx context.Context) (json.RawMessage, error) {
@@ -139,7 +141,7 @@ func (f *future) Wait(ctx context.Context) (json.RawMessage, error) {
 
 // echo answers every event with its input.
 func echo(event string, in json.RawMessage, _ raiseOptions) (pending, error) {
-	return newFuture(distgear.RunID("run-"+event)).resolve(string(in), nil), nil
+	return newFuture(record.RunID("run-"+event)).resolve(string(in), nil), nil
 }
 
 // failing answers every event with err.
@@ -204,22 +206,22 @@ func serve(b *fake, cfg Config) *handler { return newHandler(b, cfg, nil) }
 
 var (
 	t0   = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	run1 = distgear.RunRecord{ID: "run-1", Event: "deploy", Node: "node-1", State: "running", Version: 3, Started: t0,
+	run1 = record.Run{ID: "run-1", Event: "deploy", Node: "node-1", State: "running", Version: 3, Started: t0,
 		Input: json.RawMessage(`{"name":"data"}`),
-		Plans: []distgear.PlanRecord{{Name: "plan-1", Rollback: true, Steps: []distgear.StepRecord{
+		Plans: []record.Plan{{Name: "plan-1", Rollback: true, Steps: []record.Step{
 			{Name: "mount", Kind: "mount", Target: "node-1", State: "ok", Node: "node-1", Attempt: 1, Started: t0, Ended: t0},
 			{Name: "start", Kind: "start", Target: "any", After: []string{"mount"}, State: "running", Node: "node-2", Attempt: 2, UndoAttempt: 1, Started: t0, Error: "once"},
 		}}}}
-	run2 = distgear.RunRecord{ID: "run-2", Event: "stop", Node: "node-2", State: "ok", Version: 9, Started: t0, Ended: t0, Result: json.RawMessage("7")}
-	run3 = distgear.RunRecord{ID: "run-3", Event: "deploy", Node: "node-2", State: "rolled back", Version: 4, Started: t0, Ended: t0, Error: "no room"}
+	run2 = record.Run{ID: "run-2", Event: "stop", Node: "node-2", State: "ok", Version: 9, Started: t0, Ended: t0, Result: json.RawMessage("7")}
+	run3 = record.Run{ID: "run-3", Event: "deploy", Node: "node-2", State: "rolled back", Version: 4, Started: t0, Ended: t0, Error: "no room"}
 
-	node1 = distgear.Member{Name: "node-1", Incarnation: 1, State: distgear.Alive, Since: t0, Labels: map[string]string{"zone": "a"}, Kinds: []string{"deploy"}, Version: "v1",
-		Load: distgear.Load{CPU: 0.25, Memory: 1 << 20, MemoryTotal: 1 << 30, InFlight: 2, Kinds: map[string]int{"deploy": 2}}}
+	node1 = cluster.Member{Name: "node-1", Incarnation: 1, State: cluster.Alive, Since: t0, Labels: map[string]string{"zone": "a"}, Kinds: []string{"deploy"}, Version: "v1",
+		Load: cluster.Load{CPU: 0.25, Memory: 1 << 20, MemoryTotal: 1 << 30, InFlight: 2, Kinds: map[string]int{"deploy": 2}}}
 )
 
-func members(ms ...distgear.Member) func(context.Context) iter.Seq2[distgear.Member, error] {
-	return func(context.Context) iter.Seq2[distgear.Member, error] {
-		return func(yield func(distgear.Member, error) bool) {
+func members(ms ...cluster.Member) func(context.Context) iter.Seq2[cluster.Member, error] {
+	return func(context.Context) iter.Seq2[cluster.Member, error] {
+		return func(yield func(cluster.Member, error) bool) {
 			for _, m := range ms {
 				if !yield(m, nil) {
 					return

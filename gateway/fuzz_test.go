@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 // FuzzGateway: no method, path, query, header or body makes a panic or a 5xx of
@@ -27,8 +28,8 @@ func FuzzGateway(f *testing.F) {
 		f.Add(seed[0], seed[1], seed[2], seed[3], []byte(seed[4]))
 	}
 	h := serve(&fake{
-		records: []distgear.RunRecord{run1, run2, run3}, onMembers: members(node1), onWatch: sequence(nil, run2),
-		onRun: func(string, distgear.RunID, ...string) error { return nil },
+		records: []record.Run{run1, run2, run3}, onMembers: members(node1), onWatch: sequence(nil, run2),
+		onRun: func(string, record.RunID, ...string) error { return nil },
 		onRaise: func(e string, in json.RawMessage, o raiseOptions) (pending, error) {
 			if !json.Valid(in) {
 				panic("raised with what is no JSON")

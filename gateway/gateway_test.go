@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 func TestToken(t *testing.T) {
@@ -130,7 +130,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestMembers(t *testing.T) {
-	h := serve(&fake{onMembers: members(node1, distgear.Member{Name: "node-2", State: distgear.Lost, Since: t0})}, Config{})
+	h := serve(&fake{onMembers: members(node1, cluster.Member{Name: "node-2", State: cluster.Lost, Since: t0})}, Config{})
 	list := do(t, h, "GET", "/v1/members", "").json(t)["members"].([]any)
 	if len(list) != 2 || list[0].(object)["name"] != "node-1" || list[1].(object)["name"] != "node-2" {
 		t.Error(list)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // New returns the gateway of n as a handler, for a server of the caller's own.
@@ -34,28 +36,28 @@ func (b node) raise(ctx context.Context, event string, in json.RawMessage, o rai
 	return f, nil
 }
 
-func (b node) runs(ctx context.Context) iter.Seq2[distgear.RunRecord, error] { return b.n.Runs(ctx) }
+func (b node) runs(ctx context.Context) iter.Seq2[record.Run, error] { return b.n.Runs(ctx) }
 
-func (b node) find(ctx context.Context, id distgear.RunID) (distgear.RunRecord, error) {
+func (b node) find(ctx context.Context, id record.RunID) (record.Run, error) {
 	return b.n.FindRun(ctx, id)
 }
 
-func (b node) watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
+func (b node) watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
 	return b.n.WatchRun(ctx, id)
 }
 
-func (b node) cancel(ctx context.Context, id distgear.RunID) error { return b.n.CancelRun(ctx, id) }
+func (b node) cancel(ctx context.Context, id record.RunID) error { return b.n.CancelRun(ctx, id) }
 
-func (b node) resolve(ctx context.Context, id distgear.RunID, step string, how distgear.Resolution, reason string) error {
+func (b node) resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
 	return b.n.ResolveUndo(ctx, id, step, how, reason)
 }
 
-func (b node) members(ctx context.Context) iter.Seq2[distgear.Member, error] { return b.n.Members(ctx) }
+func (b node) members(ctx context.Context) iter.Seq2[cluster.Member, error] { return b.n.Members(ctx) }
 
-func (b node) watchMembers(ctx context.Context) iter.Seq2[distgear.Member, error] {
+func (b node) watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error] {
 	return b.n.Watch(ctx)
 }
 
-func (b node) name() distgear.NodeName { return b.n.Name() }
-func (b node) done() <-chan struct{}   { return b.n.Done() }
-func (b node) err() error              { return b.n.Err() }
+func (b node) name() cluster.NodeName { return b.n.Name() }
+func (b node) done() <-chan struct{}  { return b.n.Done() }
+func (b node) err() error             { return b.n.Err() }

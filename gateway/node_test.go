@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 type volume struct {
@@ -167,11 +168,11 @@ func TestNode_Failures(t *testing.T) {
 
 // gate is an event that tells when it began and ends when it is let.
 type gate struct {
-	began chan distgear.RunID
+	began chan record.RunID
 	let   chan struct{}
 }
 
-func newGate() *gate { return &gate{make(chan distgear.RunID), make(chan struct{})} }
+func newGate() *gate { return &gate{make(chan record.RunID), make(chan struct{})} }
 
 func (g *gate) event(name string) *distgear.Event[int, int] {
 	return event(name, func(ctx context.Context, r *distgear.Run, in int) (int, error) {

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 type object = map[string]any
@@ -256,8 +257,8 @@ func TestOpenAPI_References(t *testing.T) {
 // TestOpenAPI_Fields: the documented fields are those of the Go types.
 func TestOpenAPI_Fields(t *testing.T) {
 	for name, v := range map[string]any{
-		"RunRecord": distgear.RunRecord{}, "PlanRecord": distgear.PlanRecord{}, "StepRecord": distgear.StepRecord{},
-		"Member": distgear.Member{}, "Load": distgear.Load{}, "Problem": problem{}, "LegacyAnswer": legacyAnswer{},
+		"RunRecord": record.Run{}, "PlanRecord": record.Plan{}, "StepRecord": record.Step{},
+		"Member": cluster.Member{}, "Load": cluster.Load{}, "Problem": problem{}, "LegacyAnswer": legacyAnswer{},
 	} {
 		var fields, listed []string
 		for f := range reflect.TypeOf(v).Fields() {

@@ -8,18 +8,20 @@ import (
 	"strings"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // problem is an RFC 9457 problem document.
 type problem struct {
-	Type    string            `json:"type"`
-	Title   string            `json:"title"`
-	Status  int               `json:"status"`
-	Detail  string            `json:"detail,omitempty"`
-	Outcome string            `json:"outcome,omitempty"` // "never ran", "failed", "unknown"
-	Clean   bool              `json:"clean,omitempty"`   // failed, and nothing was changed
-	Node    distgear.NodeName `json:"node,omitempty"`
-	Run     distgear.RunID    `json:"run,omitempty"`
+	Type    string           `json:"type"`
+	Title   string           `json:"title"`
+	Status  int              `json:"status"`
+	Detail  string           `json:"detail,omitempty"`
+	Outcome string           `json:"outcome,omitempty"` // "never ran", "failed", "unknown"
+	Clean   bool             `json:"clean,omitempty"`   // failed, and nothing was changed
+	Node    cluster.NodeName `json:"node,omitempty"`
+	Run     record.RunID     `json:"run,omitempty"`
 
 	slug string // the last part of Type
 }
@@ -90,7 +92,7 @@ func outcomeText(o distgear.Outcome) string {
 // problemOf says what err, of a raise or (with its run) of its future, is to a
 // client. What ran is told from what did not first: the handler of an event may
 // itself have met any of the sentinels.
-func problemOf(err error, run distgear.RunID) *problem {
+func problemOf(err error, run record.RunID) *problem {
 	o := distgear.OutcomeOf(err)
 	p := &problem{Detail: err.Error(), Run: run}
 	remote, reported := errors.AsType[*distgear.RemoteError](err)
@@ -131,7 +133,7 @@ func problemOf(err error, run distgear.RunID) *problem {
 }
 
 // problemOfRun is problemOf for requests about a run rather than an event.
-func problemOfRun(err error, run distgear.RunID) *problem {
+func problemOfRun(err error, run record.RunID) *problem {
 	p := &problem{Detail: err.Error(), Run: run, Outcome: outcomeText(distgear.OutcomeOf(err))}
 	switch is := func(target error) bool { return errors.Is(err, target) }; {
 	case is(distgear.ErrNoRun):

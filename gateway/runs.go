@@ -9,6 +9,8 @@ import (
 	"strconv"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 const (
@@ -32,14 +34,14 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	for _, s := range q["state"] {
-		if !slices.Contains(runStates(), distgear.RunState(s)) {
+		if !slices.Contains(runStates(), record.RunState(s)) {
 			h.problem(w, r, badRequest(fmt.Sprintf("state=%s is not among %q", s, runStates())))
 			return
 		}
 	}
 	list := struct {
-		Runs []distgear.RunRecord `json:"runs"`
-	}{[]distgear.RunRecord{}}
+		Runs []record.Run `json:"runs"`
+	}{[]record.Run{}}
 	for rec, err := range h.b.runs(r.Context()) {
 		if err != nil {
 			h.problem(w, r, problemOfRun(err, ""))
@@ -58,10 +60,10 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 }
 
 // runStates lists the states in which a run may be asked for.
-func runStates() []distgear.RunState {
-	return []distgear.RunState{
-		distgear.RunRunning, distgear.RunCancelling, distgear.RunRollingBack, distgear.RunStuck,
-		distgear.RunOK, distgear.RunFailed, distgear.RunRolledBack, distgear.RunCancelled,
+func runStates() []record.RunState {
+	return []record.RunState{
+		record.Running, record.Cancelling, record.RollingBack, record.Stuck,
+		record.OK, record.Failed, record.RolledBack, record.Cancelled,
 	}
 }
 
@@ -76,7 +78,7 @@ func (h *handler) findRun(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	id := distgear.RunID(r.PathValue("id"))
+	id := record.RunID(r.PathValue("id"))
 	rec, err := h.find(r.Context(), id)
 	if err != nil {
 		h.problem(w, r, problemOfRun(err, id))
@@ -95,7 +97,7 @@ func (h *handler) cancelRun(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	id := distgear.RunID(r.PathValue("id"))
+	id := record.RunID(r.PathValue("id"))
 	err := h.b.cancel(r.Context(), id)
 	if errors.Is(err, distgear.ErrNoRun) && h.wait.get(id) != nil {
 		p := refusal(http.StatusConflict, "conflict", "the run has not begun, so nobody can be told")
@@ -117,7 +119,7 @@ func (h *handler) resolveUndo(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	id := distgear.RunID(r.PathValue("id"))
+	id := record.RunID(r.PathValue("id"))
 	if err := h.b.resolve(r.Context(), id, r.PathValue("step"), how, reason); err != nil {
 		h.problem(w, r, problemOfRun(err, id))
 		return
@@ -125,7 +127,7 @@ func (h *handler) resolveUndo(w http.ResponseWriter, r *http.Request) {
 	h.accepted(w, r, id)
 }
 
-func (h *handler) undoDecision(w http.ResponseWriter, r *http.Request) (how distgear.Resolution, reason string, p *problem) {
+func (h *handler) undoDecision(w http.ResponseWriter, r *http.Request) (how record.Resolution, reason string, p *problem) {
 	if _, p := query(r); p != nil {
 		return how, "", p
 	}
@@ -152,11 +154,11 @@ func (h *handler) undoDecision(w http.ResponseWriter, r *http.Request) (how dist
 	}
 	switch word {
 	case "retry":
-		return distgear.Retry, reason, nil
+		return record.Retry, reason, nil
 	case "skip":
-		how = distgear.Skip
+		how = record.Skip
 	case "done":
-		how = distgear.MarkDone
+		how = record.MarkDone
 	default:
 		return how, "", badRequest(fmt.Sprintf(`how is %q, and not "retry", "skip" or "done"`, word))
 	}
@@ -178,8 +180,8 @@ func (h *handler) listMembers(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	list := struct {
-		Members []distgear.Member `json:"members"`
-	}{[]distgear.Member{}}
+		Members []cluster.Member `json:"members"`
+	}{[]cluster.Member{}}
 	for m, err := range h.b.members(r.Context()) {
 		if err != nil {
 			h.problem(w, r, problemOfRun(err, ""))
@@ -208,8 +210,8 @@ func (h *handler) health(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 	default:
 		h.json(w, r, http.StatusOK, struct {
-			Status string            `json:"status"`
-			Node   distgear.NodeName `json:"node"`
+			Status string           `json:"status"`
+			Node   cluster.NodeName `json:"node"`
 		}{"ok", h.b.name()})
 	}
 }

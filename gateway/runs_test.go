@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 func TestListRuns(t *testing.T) {
-	h := serve(&fake{records: []distgear.RunRecord{run1, run2, run3}}, Config{})
+	h := serve(&fake{records: []record.Run{run1, run2, run3}}, Config{})
 	for q, want := range map[string]string{
 		"": "run-1 run-2 run-3", "?limit=2": "run-1 run-2", "?event=deploy": "run-1 run-3", "?event=deploy&event=stop": "run-1 run-2 run-3", "?event=": "",
 		"?state=ok": "run-2", "?state=rolled%20back": "run-3", "?state=ok&state=running": "run-1 run-2", "?event=deploy&state=ok": "", "?event=deploy&limit=1": "run-1",
@@ -38,12 +40,12 @@ func TestListRuns(t *testing.T) {
 		do(t, h, "GET", "/v1/runs?"+q, "").problem(t, 400, "bad-request", "never ran")
 	}
 	// A list that could not be completed is no list.
-	h = serve(&fake{records: []distgear.RunRecord{run1}, listErr: distgear.ErrUnknown}, Config{})
+	h = serve(&fake{records: []record.Run{run1}, listErr: distgear.ErrUnknown}, Config{})
 	do(t, h, "GET", "/v1/runs", "").problem(t, 504, "outcome-unknown", "unknown")
 }
 
 func TestFindRun(t *testing.T) {
-	h := serve(&fake{records: []distgear.RunRecord{run1, run2}}, Config{})
+	h := serve(&fake{records: []record.Run{run1, run2}}, Config{})
 	m := do(t, h, "GET", "/v1/runs/run-1", "").json(t)
 	steps := m["plans"].([]any)[0].(object)["steps"].([]any)
 	if m["state"] != "running" || len(steps) != 2 || steps[1].(object)["node"] != "node-2" || m["input"].(object)["name"] != "data" {
@@ -60,7 +62,7 @@ func TestFindRun(t *testing.T) {
 func TestRunVerbs(t *testing.T) {
 	var got []string
 	var err error
-	h := serve(&fake{onRun: func(verb string, id distgear.RunID, args ...string) error {
+	h := serve(&fake{onRun: func(verb string, id record.RunID, args ...string) error {
 		got = append([]string{verb, string(id)}, args...)
 		return err
 	}}, Config{})
@@ -107,26 +109,26 @@ func TestRunVerbs(t *testing.T) {
 }
 
 // sequence is a watch that yields rs and then err, if there is one.
-func sequence(err error, rs ...distgear.RunRecord) func(context.Context, distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
-	return func(context.Context, distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
-		return func(yield func(distgear.RunRecord, error) bool) {
+func sequence(err error, rs ...record.Run) func(context.Context, record.RunID) iter.Seq2[record.Run, error] {
+	return func(context.Context, record.RunID) iter.Seq2[record.Run, error] {
+		return func(yield func(record.Run, error) bool) {
 			for _, r := range rs {
 				if !yield(r, nil) {
 					return
 				}
 			}
 			if err != nil {
-				yield(distgear.RunRecord{}, err)
+				yield(record.Run{}, err)
 			}
 		}
 	}
 }
 
-func versions(state string, vs ...uint64) (rs []distgear.RunRecord) {
+func versions(state string, vs ...uint64) (rs []record.Run) {
 	for i, v := range vs {
 		r := run1
 		if r.Version = v; i == len(vs)-1 {
-			r.State = distgear.RunState(state)
+			r.State = record.RunState(state)
 		}
 		rs = append(rs, r)
 	}
@@ -184,7 +186,7 @@ func sketch(t *testing.T, body string) string {
 func TestStream(t *testing.T) {
 	for _, c := range []struct {
 		name, last, want string
-		watch            func(context.Context, distgear.RunID) iter.Seq2[distgear.RunRecord, error]
+		watch            func(context.Context, record.RunID) iter.Seq2[record.Run, error]
 	}{
 		{"all", "", "3:run 4:run 7:run end:end", sequence(nil, versions("ok", 3, 4, 7)...)},
 		{"over already", "", "7:run end:end", sequence(nil, versions("failed", 7)...)},
@@ -214,8 +216,8 @@ func TestStream(t *testing.T) {
 // TestStream_Heartbeat: a stream that has nothing to say says so.
 func TestStream_Heartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := serve(&fake{onWatch: func(ctx context.Context, _ distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
-			return func(yield func(distgear.RunRecord, error) bool) {
+		h := serve(&fake{onWatch: func(ctx context.Context, _ record.RunID) iter.Seq2[record.Run, error] {
+			return func(yield func(record.Run, error) bool) {
 				for i, r := range versions("ok", 1, 2, 3) {
 					time.Sleep(time.Duration(i) * 35 * time.Second)
 					if !yield(r, nil) {
@@ -237,11 +239,11 @@ func TestStream_Ends(t *testing.T) {
 	watching := make(chan struct{}, 4) // one for each stream below
 	silent := func(ctx context.Context) { watching <- struct{}{}; <-ctx.Done() }
 	b := &fake{
-		onWatch: func(ctx context.Context, _ distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
-			return func(func(distgear.RunRecord, error) bool) { silent(ctx) }
+		onWatch: func(ctx context.Context, _ record.RunID) iter.Seq2[record.Run, error] {
+			return func(func(record.Run, error) bool) { silent(ctx) }
 		},
-		onMembers: func(ctx context.Context) iter.Seq2[distgear.Member, error] {
-			return func(yield func(distgear.Member, error) bool) {
+		onMembers: func(ctx context.Context) iter.Seq2[cluster.Member, error] {
+			return func(yield func(cluster.Member, error) bool) {
 				if yield(node1, nil) {
 					silent(ctx)
 				}

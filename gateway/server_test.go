@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 func TestListen_LoopbackOrToken(t *testing.T) {
@@ -112,8 +112,8 @@ func TestServer_Stop(t *testing.T) {
 		raised := make(chan struct{}, 2) // one for each raise
 		b := &fake{
 			onRaise: func(string, json.RawMessage, raiseOptions) (pending, error) { raised <- struct{}{}; return f, nil },
-			onWatch: func(ctx context.Context, _ distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
-				return func(yield func(distgear.RunRecord, error) bool) {
+			onWatch: func(ctx context.Context, _ record.RunID) iter.Seq2[record.Run, error] {
+				return func(yield func(record.Run, error) bool) {
 					if yield(run1, nil) {
 						<-ctx.Done()
 					}
@@ -268,7 +268,7 @@ func TestServer_TenThousand(t *testing.T) {
 	var in sync.WaitGroup // until all are in flight
 	in.Add(n)
 	b := &fake{onRaise: func(_ string, v json.RawMessage, _ raiseOptions) (pending, error) {
-		f := newFuture("run-" + distgear.RunID(v))
+		f := newFuture("run-" + record.RunID(v))
 		in.Done()
 		go func() {
 			in.Wait()

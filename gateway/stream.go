@@ -9,7 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // wantsStream says whether the client accepts server-sent events.
@@ -38,7 +39,7 @@ func (h *handler) watchRun(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	id := distgear.RunID(r.PathValue("id"))
+	id := record.RunID(r.PathValue("id"))
 	last := r.Header.Get("Last-Event-ID")
 	if last == ended {
 		w.WriteHeader(http.StatusNoContent)
@@ -47,8 +48,8 @@ func (h *handler) watchRun(w http.ResponseWriter, r *http.Request) {
 	seen, err := strconv.ParseUint(last, 10, 64)
 	resumed := err == nil
 	s := stream{h: h, w: w, r: r, run: id}
-	var state distgear.RunState
-	pump(&s, h.watch, func(rec distgear.RunRecord) {
+	var state record.RunState
+	pump(&s, h.watch, func(rec record.Run) {
 		state = rec.State
 		if !resumed || rec.Version > seen {
 			s.event("run", strconv.FormatUint(rec.Version, 10), rec)
@@ -58,8 +59,8 @@ func (h *handler) watchRun(w http.ResponseWriter, r *http.Request) {
 	})
 	if s.whole() {
 		s.event("end", ended, struct {
-			ID    distgear.RunID    `json:"id"`
-			State distgear.RunState `json:"state"`
+			ID    record.RunID    `json:"id"`
+			State record.RunState `json:"state"`
 		}{id, state})
 	}
 }
@@ -67,10 +68,10 @@ func (h *handler) watchRun(w http.ResponseWriter, r *http.Request) {
 // watchMembers is GET /v1/members as a stream.
 func (h *handler) watchMembers(w http.ResponseWriter, r *http.Request) {
 	s := stream{h: h, w: w, r: r}
-	watch := func(ctx context.Context, _ distgear.RunID) iter.Seq2[distgear.Member, error] {
+	watch := func(ctx context.Context, _ record.RunID) iter.Seq2[cluster.Member, error] {
 		return h.b.watchMembers(ctx)
 	}
-	pump(&s, watch, func(m distgear.Member) { s.event("member", "", m) })
+	pump(&s, watch, func(m cluster.Member) { s.event("member", "", m) })
 }
 
 // stream writes server-sent events. One goroutine uses it.
@@ -78,15 +79,15 @@ type stream struct {
 	h      *handler
 	w      http.ResponseWriter
 	r      *http.Request
-	run    distgear.RunID // what is watched, if it is a run
-	opened bool           // the status is written: problems become events
-	cut    bool           // ended before what it tells of did
+	run    record.RunID // what is watched, if it is a run
+	opened bool         // the status is written: problems become events
+	cut    bool         // ended before what it tells of did
 }
 
 // pump has each called with what watch yields, and keeps the stream alive
 // between. It returns when watch ended, failed, the client went away or the
 // gateway stops, and the goroutine it started is gone then.
-func pump[T any](s *stream, watch func(context.Context, distgear.RunID) iter.Seq2[T, error], each func(T)) {
+func pump[T any](s *stream, watch func(context.Context, record.RunID) iter.Seq2[T, error], each func(T)) {
 	type item struct {
 		v   T
 		err error

@@ -9,10 +9,11 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 // stateWaiting is the state of a run that was accepted and has not begun.
-const stateWaiting distgear.RunState = "waiting"
+const stateWaiting record.RunState = "waiting"
 
 // waitlist holds the accepted runs whose ids clients know: those answered with
 // 202, and those that came with an id. A run is known to the node that handles
@@ -21,7 +22,7 @@ const stateWaiting distgear.RunState = "waiting"
 // tell. The zero value is empty.
 type waitlist struct {
 	mu    sync.Mutex // guards what follows
-	byID  map[distgear.RunID]*accepted
+	byID  map[record.RunID]*accepted
 	order []*accepted // oldest first
 	due   int         // entries at which the next sweep is due
 }
@@ -42,7 +43,7 @@ func (l *waitlist) add(f pending, event string) {
 		return // raised again under its id
 	}
 	if l.byID == nil {
-		l.byID = map[distgear.RunID]*accepted{}
+		l.byID = map[record.RunID]*accepted{}
 	}
 	a := &accepted{f: f, event: event, since: time.Now()}
 	l.byID[f.ID()] = a
@@ -75,7 +76,7 @@ func (l *waitlist) sweep() {
 	slices.Reverse(l.order)
 }
 
-func (l *waitlist) get(id distgear.RunID) *accepted {
+func (l *waitlist) get(id record.RunID) *accepted {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.byID[id]
@@ -93,29 +94,29 @@ func (a *accepted) over() bool {
 func (a *accepted) outcome() ([]byte, error) { return a.f.Wait(context.Background()) }
 
 // record is what can be said of a run that no node remembers.
-func (a *accepted) record() distgear.RunRecord {
-	rec := distgear.RunRecord{ID: a.f.ID(), Event: a.event, State: stateWaiting, Started: a.since}
+func (a *accepted) record() record.Run {
+	rec := record.Run{ID: a.f.ID(), Event: a.event, State: stateWaiting, Started: a.since}
 	if !a.over() {
 		return rec
 	}
 	out, err := a.outcome()
 	rec.Version = 1
 	if err != nil {
-		rec.State, rec.Error, rec.Node = distgear.RunFailed, err.Error(), problemOf(err, rec.ID).Node
+		rec.State, rec.Error, rec.Node = record.Failed, err.Error(), problemOf(err, rec.ID).Node
 	} else {
-		rec.State, rec.Result = distgear.RunOK, out
+		rec.State, rec.Result = record.OK, out
 	}
 	return rec
 }
 
 // find is the backend's find, completed by the wait list.
-func (h *handler) find(ctx context.Context, id distgear.RunID) (distgear.RunRecord, error) {
+func (h *handler) find(ctx context.Context, id record.RunID) (record.Run, error) {
 	rec, _, err := h.look(ctx, id)
 	return rec, err
 }
 
 // look also tells whether the record is the wait list's.
-func (h *handler) look(ctx context.Context, id distgear.RunID) (rec distgear.RunRecord, listed bool, err error) {
+func (h *handler) look(ctx context.Context, id record.RunID) (rec record.Run, listed bool, err error) {
 	a := h.wait.get(id)
 	over := a != nil && a.over()
 	rec, err = h.b.find(ctx, id)
@@ -129,12 +130,12 @@ func (h *handler) look(ctx context.Context, id distgear.RunID) (rec distgear.Run
 }
 
 // watch is the backend's watch, completed by the wait list.
-func (h *handler) watch(ctx context.Context, id distgear.RunID) iter.Seq2[distgear.RunRecord, error] {
+func (h *handler) watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
 	a := h.wait.get(id)
 	if a == nil {
 		return h.b.watch(ctx, id)
 	}
-	return func(yield func(distgear.RunRecord, error) bool) {
+	return func(yield func(record.Run, error) bool) {
 		told := false
 		for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 			rec, listed, err := h.look(ctx, id)

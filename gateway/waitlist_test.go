@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/record"
 )
 
 // accepts is a backend that accepts every event for f.
@@ -35,7 +36,7 @@ func TestAccepted(t *testing.T) {
 		if m := do(t, h, "GET", "/v1/runs/run-1", "").json(t); m["state"] != "waiting" || m["event"] != "deploy" || m["version"] != 0.0 {
 			t.Error(m)
 		}
-		h.b.(*fake).onRun = func(string, distgear.RunID, ...string) error { return distgear.ErrNoRun }
+		h.b.(*fake).onRun = func(string, record.RunID, ...string) error { return distgear.ErrNoRun }
 		do(t, h, "POST", "/v1/runs/run-1/cancel", "").problem(t, 409, "conflict", "never ran")
 		do(t, h, "POST", "/v1/runs/run-2/cancel", "").problem(t, 404, "unknown-run", "never ran")
 		f.resolve("7", c.err)
@@ -106,13 +107,13 @@ func TestAccepted_Bounded(t *testing.T) {
 	l.add(open, "e")
 	l.add(newFuture("open").resolve("", errors.New("raised again")), "e")
 	for i := range 10_000 {
-		l.add(newFuture(distgear.RunID(fmt.Sprint("ok-", i))).resolve("1", nil), "e")
+		l.add(newFuture(record.RunID(fmt.Sprint("ok-", i))).resolve("1", nil), "e")
 	}
 	if len(l.byID) > 64 || len(l.order) != len(l.byID) {
 		t.Errorf("%d and %d entries", len(l.byID), len(l.order))
 	}
 	for i := range 10_000 {
-		l.add(newFuture(distgear.RunID(fmt.Sprint("failed-", i))).resolve("", errors.New("no")), "e")
+		l.add(newFuture(record.RunID(fmt.Sprint("failed-", i))).resolve("", errors.New("no")), "e")
 	}
 	if len(l.byID) > 2*maxFailed+64 || len(l.order) != len(l.byID) {
 		t.Errorf("%d and %d entries", len(l.byID), len(l.order))

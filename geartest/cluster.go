@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // Handlers makes what one node handles. A handler that must know its node, to raise events or to keep its own state, gets it here.
@@ -40,13 +41,13 @@ type Cluster struct {
 	nodes   Nodes
 	log     *testLog
 	here    *distgear.Node
-	names   []distgear.NodeName
-	proxies map[distgear.NodeName]*Proxy
+	names   []cluster.NodeName
+	proxies map[cluster.NodeName]*Proxy
 
 	mu        sync.Mutex
-	local     map[distgear.NodeName]*distgear.Node
-	processes map[distgear.NodeName]*Process
-	kinds     map[distgear.NodeName][]string // what each handles
+	local     map[cluster.NodeName]*distgear.Node
+	processes map[cluster.NodeName]*Process
+	kinds     map[cluster.NodeName][]string // what each handles
 }
 
 // fastTTL is the time-to-live of a test's sessions: short enough to wait for, long enough for a machine that is busy with other tests.
@@ -59,7 +60,7 @@ func StartCluster(t testing.TB, nodes Nodes) *Cluster {
 	c := newCluster(t, nodes)
 	c.here = c.join(distgear.Config{Name: "hub", Serve: "127.0.0.1:0"}, nil)
 	for i := range nodes.Count {
-		name := distgear.NodeName(fmt.Sprintf("node-%d", i+1))
+		name := cluster.NodeName(fmt.Sprintf("node-%d", i+1))
 		c.names = append(c.names, name)
 		if nodes.Proxied {
 			c.proxies[name] = NewProxy(t, hostPort(t, c.here.HubURL()))
@@ -77,7 +78,7 @@ func Alone(t testing.TB, nodes Nodes) *Cluster {
 	t.Helper()
 	c := newCluster(t, nodes)
 	c.here = c.join(distgear.Config{Name: "node-1"}, nodes.Handlers)
-	c.names = []distgear.NodeName{c.here.Name()}
+	c.names = []cluster.NodeName{c.here.Name()}
 	return c
 }
 
@@ -99,8 +100,8 @@ func Placements(t *testing.T, nodes Nodes, body func(t *testing.T, c *Cluster)) 
 
 func newCluster(t testing.TB, nodes Nodes) *Cluster {
 	c := &Cluster{
-		t: t, nodes: nodes, log: &testLog{to: t.Output()}, proxies: map[distgear.NodeName]*Proxy{},
-		local: map[distgear.NodeName]*distgear.Node{}, processes: map[distgear.NodeName]*Process{}, kinds: map[distgear.NodeName][]string{},
+		t: t, nodes: nodes, log: &testLog{to: t.Output()}, proxies: map[cluster.NodeName]*Proxy{},
+		local: map[cluster.NodeName]*distgear.Node{}, processes: map[cluster.NodeName]*Process{}, kinds: map[cluster.NodeName][]string{},
 	}
 	t.Cleanup(c.log.end) // after the nodes' own clean-ups, which come later and so run earlier
 	return c
@@ -173,7 +174,7 @@ func handle(n *distgear.Node, handlers Handlers) ([]string, error) {
 
 // Start starts a node of that name, in this process or as one, and returns when it has joined. StartCluster has done it for all; it is for one that was killed
 // or left, and comes back.
-func (c *Cluster) Start(name distgear.NodeName) {
+func (c *Cluster) Start(name cluster.NodeName) {
 	c.t.Helper()
 	hub := c.here.HubURL()
 	if p := c.proxies[name]; p != nil {
@@ -204,7 +205,7 @@ func (c *Cluster) Start(name distgear.NodeName) {
 }
 
 // end asks a process to leave, unless the test has ended it already: killed, it could not say that it had a fault.
-func (c *Cluster) end(name distgear.NodeName, p *Process) {
+func (c *Cluster) end(name cluster.NodeName, p *Process) {
 	if c.proxies[name] != nil {
 		c.proxies[name].Heal()
 	}
@@ -226,10 +227,10 @@ func (c *Cluster) end(name distgear.NodeName, p *Process) {
 func (c *Cluster) Here() *distgear.Node { return c.here }
 
 // Name returns the name of the i-th node that has the handlers, counted from 0; after the last comes the first, so that a body for three nodes also runs on one.
-func (c *Cluster) Name(i int) distgear.NodeName { return c.names[i%len(c.names)] }
+func (c *Cluster) Name(i int) cluster.NodeName { return c.names[i%len(c.names)] }
 
 // Node returns a node that is in this process. The test fails if it is not.
-func (c *Cluster) Node(name distgear.NodeName) *distgear.Node {
+func (c *Cluster) Node(name cluster.NodeName) *distgear.Node {
 	c.t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -240,7 +241,7 @@ func (c *Cluster) Node(name distgear.NodeName) *distgear.Node {
 }
 
 // Process returns a node that is a process, to kill or pause it. The test fails if it is not.
-func (c *Cluster) Process(name distgear.NodeName) *Process {
+func (c *Cluster) Process(name cluster.NodeName) *Process {
 	c.t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -251,19 +252,19 @@ func (c *Cluster) Process(name distgear.NodeName) *Process {
 }
 
 // Cut separates a node from the hub, and so from all other nodes. The cluster must be Proxied.
-func (c *Cluster) Cut(name distgear.NodeName) {
+func (c *Cluster) Cut(name cluster.NodeName) {
 	c.t.Helper()
 	c.Proxy(name).Cut()
 }
 
 // Heal ends Cut.
-func (c *Cluster) Heal(name distgear.NodeName) {
+func (c *Cluster) Heal(name cluster.NodeName) {
 	c.t.Helper()
 	c.Proxy(name).Heal()
 }
 
 // Proxy returns what stands between a node and the hub. The test fails if nothing does.
-func (c *Cluster) Proxy(name distgear.NodeName) *Proxy {
+func (c *Cluster) Proxy(name cluster.NodeName) *Proxy {
 	c.t.Helper()
 	if c.proxies[name] == nil {
 		c.t.Fatalf("node %s has no proxy: Nodes.Proxied", name)
@@ -272,11 +273,11 @@ func (c *Cluster) Proxy(name distgear.NodeName) *Proxy {
 }
 
 // Await waits until the test's own node sees a node in one of these states. The test fails after 30 s.
-func (c *Cluster) Await(name distgear.NodeName, states ...distgear.MemberState) {
+func (c *Cluster) Await(name cluster.NodeName, states ...cluster.State) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	var last distgear.MemberState
+	var last cluster.State
 	for m, err := range c.here.Watch(ctx) {
 		if err != nil {
 			c.t.Fatalf("watching for %s: %v", name, err)
@@ -341,7 +342,7 @@ func (c *Cluster) Settle() {
 const settlePrefix = "settle "
 
 // A roster is who must be known, and as what.
-type roster map[distgear.NodeName]entry
+type roster map[cluster.NodeName]entry
 
 type entry struct {
 	Kinds       []string
@@ -360,7 +361,7 @@ func settle(ctx context.Context, n *distgear.Node, want roster) error {
 			continue
 		}
 		missing[m.Name] = w
-		if m.State == distgear.Alive && m.Incarnation >= w.Incarnation &&
+		if m.State == cluster.Alive && m.Incarnation >= w.Incarnation &&
 			!slices.ContainsFunc(w.Kinds, func(k string) bool { return !slices.Contains(m.Kinds, k) }) {
 			delete(missing, m.Name)
 		}

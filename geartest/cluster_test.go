@@ -9,12 +9,13 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // whereami answers with the name of the node it runs on; relay asks the nodes it is given, in a plan.
 var (
 	whereami = &distgear.Action[string, string]{Name: "whereami"}
-	relay    = &distgear.Event[[]distgear.NodeName, []string]{Name: "relay"}
+	relay    = &distgear.Event[[]cluster.NodeName, []string]{Name: "relay"}
 )
 
 // handlers are what each node of these tests handles.
@@ -23,8 +24,8 @@ func handlers(n *distgear.Node) []distgear.Handler {
 	where.Do = func(_ context.Context, say string) (string, error) {
 		return fmt.Sprintf("%s at %s", say, n.Name()), nil
 	}
-	over := &distgear.Event[[]distgear.NodeName, []string]{Name: relay.Name}
-	over.On = func(ctx context.Context, r *distgear.Run, to []distgear.NodeName) ([]string, error) {
+	over := &distgear.Event[[]cluster.NodeName, []string]{Name: relay.Name}
+	over.On = func(ctx context.Context, r *distgear.Run, to []cluster.NodeName) ([]string, error) {
 		var p distgear.Plan
 		var steps []*distgear.Step[string]
 		for _, name := range to {
@@ -51,7 +52,7 @@ func TestPlacements(t *testing.T) {
 	bodies := map[string]bool{}
 	Placements(t, Nodes{Handlers: handlers, Role: "node"}, func(t *testing.T, c *Cluster) {
 		bodies[t.Name()] = true
-		f, err := relay.Raise(t.Context(), c.Here(), []distgear.NodeName{c.Name(0), c.Name(1), c.Name(2)})
+		f, err := relay.Raise(t.Context(), c.Here(), []cluster.NodeName{c.Name(0), c.Name(1), c.Name(2)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,12 +76,12 @@ func TestClusterCut(t *testing.T) {
 	Leaks(t)
 	c := StartCluster(t, Nodes{Count: 2, Handlers: handlers, Proxied: true})
 	c.Cut("node-1")
-	c.Await("node-1", distgear.Lost)
+	c.Await("node-1", cluster.Lost)
 	if got, err := whereami.Call(t.Context(), c.Here(), distgear.On("node-2"), "hello"); got != "hello at node-2" || err != nil {
 		t.Errorf("the node that is not cut off answers %q, %v", got, err)
 	}
 	c.Heal("node-1")
-	c.Await("node-1", distgear.Alive)
+	c.Await("node-1", cluster.Alive)
 	c.Settle()
 	// Its lease counts from when it asked for it, which may have been before the cut ended: until the next beat it may refuse, and say that nothing ran.
 	Eventually(t, 0, "the node that came back answers", func() bool {
@@ -103,7 +104,7 @@ func TestClusterLeave(t *testing.T) {
 	if err := c.Node("node-1").Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c.Await("node-1", distgear.Left)
+	c.Await("node-1", cluster.Left)
 	c.Start("node-1")
 	c.Settle()
 	if got, err := whereami.Call(t.Context(), c.Here(), distgear.Any("zone=node-1"), "hello"); got != "hello at node-1" || err != nil {
@@ -117,16 +118,16 @@ func TestClusterKill(t *testing.T) {
 		cfg.Token, cfg.Cluster, cfg.Labels = "a secret", "test", map[string]string{"zone": string(cfg.Name), "ssd": "yes"}
 	}})
 	c.Process("node-1").Kill()
-	c.Await("node-1", distgear.Lost, distgear.Left)
+	c.Await("node-1", cluster.Lost, cluster.Left)
 	c.Start("node-1")
 	c.Settle()
 	if got, err := whereami.Call(t.Context(), c.Here(), distgear.Any("zone=node-1", "ssd=yes"), "hello"); got != "hello at node-1" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
 	c.Process("node-2").Pause()
-	c.Await("node-2", distgear.Lost)
+	c.Await("node-2", cluster.Lost)
 	c.Process("node-2").Resume()
-	c.Await("node-2", distgear.Alive)
+	c.Await("node-2", cluster.Alive)
 	c.Cut("node-2") // and whoever forgets to heal it has a cluster that leaves nevertheless
 }
 

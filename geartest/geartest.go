@@ -7,7 +7,7 @@
 //		c := geartest.StartCluster(t, geartest.Nodes{Count: 3, Handlers: handlers, Role: "shop"})
 //		f, err := Order.Raise(t.Context(), c.Here(), order)
 //		c.Process("node-2").Kill()
-//		c.Await("node-2", distgear.Lost)
+//		c.Await("node-2", cluster.Lost)
 //		receipt, err := f.Wait(t.Context())
 //	}
 //

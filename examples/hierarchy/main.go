@@ -34,11 +34,12 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 var (
-	sites   = []distgear.NodeName{"site-a", "site-b"}
-	workers = []distgear.NodeName{"worker-1", "worker-2"}
+	sites   = []cluster.NodeName{"site-a", "site-b"}
+	workers = []cluster.NodeName{"worker-1", "worker-2"}
 )
 
 func main() {
@@ -85,14 +86,14 @@ func demo(ctx context.Context, out io.Writer) (err error) {
 
 // file is what the action put writes: the name says what happened, the path where.
 type file struct {
-	Site, Worker  distgear.NodeName
+	Site, Worker  cluster.NodeName
 	Version, Name string
 }
 
 func (f file) String() string { return fmt.Sprintf("%s/%s/%s/%s", f.Site, f.Worker, f.Version, f.Name) }
 
 // files are a site's files of a release: the app at each worker, then at the first that it is active.
-func files(site distgear.NodeName, version string) (apps []file, active file) {
+func files(site cluster.NodeName, version string) (apps []file, active file) {
 	for _, w := range workers {
 		apps = append(apps, file{site, w, version, "app"})
 	}
@@ -105,8 +106,8 @@ type hierarchy struct {
 	out io.Writer
 
 	main  *distgear.Node
-	sites map[distgear.NodeName]*distgear.Node // by its name in main: the site's node in its own cluster
-	nodes []*distgear.Node                     // all, in the order in which they joined
+	sites map[cluster.NodeName]*distgear.Node // by its name in main: the site's node in its own cluster
+	nodes []*distgear.Node                    // all, in the order in which they joined
 
 	put        *distgear.Action[file, string]    // at the workers
 	siteDeploy *distgear.Event[string, int]      // at the sites
@@ -119,7 +120,7 @@ type hierarchy struct {
 }
 
 func newHierarchy(dir string, out io.Writer) *hierarchy {
-	h := &hierarchy{dir: dir, out: out, sites: map[distgear.NodeName]*distgear.Node{}}
+	h := &hierarchy{dir: dir, out: out, sites: map[cluster.NodeName]*distgear.Node{}}
 	h.put = &distgear.Action[file, string]{Name: "put", Do: h.doPut, Undo: func(_ context.Context, d distgear.Did[file, string]) error {
 		h.say("undo %s", d.In)
 		if err := os.Remove(h.path(d.In)); !errors.Is(err, fs.ErrNotExist) {
@@ -205,14 +206,14 @@ func (h *hierarchy) join(ctx context.Context) (err error) {
 		return err
 	}
 	for _, site := range sites {
-		cluster := string(site)
-		own, err := h.node(ctx, distgear.Config{Cluster: cluster, Name: site, Serve: "127.0.0.1:0"})
+		name := string(site)
+		own, err := h.node(ctx, distgear.Config{Cluster: name, Name: site, Serve: "127.0.0.1:0"})
 		if err != nil {
 			return err
 		}
 		h.sites[site] = own
 		for _, w := range workers {
-			if _, err := h.node(ctx, distgear.Config{Cluster: cluster, Name: w, Hub: own.HubURL()}, h.put); err != nil {
+			if _, err := h.node(ctx, distgear.Config{Cluster: name, Name: w, Hub: own.HubURL()}, h.put); err != nil {
 				return err
 			}
 		}

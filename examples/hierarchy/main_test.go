@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 func TestMain(m *testing.M) {
@@ -55,7 +56,7 @@ func (h *hierarchy) raise(t *testing.T, version string) *distgear.Future[string]
 }
 
 // wait waits for the end of a run and returns main's record of it.
-func (h *hierarchy) wait(t *testing.T, f *distgear.Future[string]) (distgear.RunRecord, error) {
+func (h *hierarchy) wait(t *testing.T, f *distgear.Future[string]) (record.Run, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("the rollout does not end"))
 	defer cancel()
@@ -67,7 +68,7 @@ func (h *hierarchy) wait(t *testing.T, f *distgear.Future[string]) (distgear.Run
 	return rec, err
 }
 
-func states(rec distgear.RunRecord) string {
+func states(rec record.Run) string {
 	var ss []string
 	for _, s := range rec.Plans[0].Steps {
 		ss = append(ss, s.Name+" "+string(s.State))
@@ -85,7 +86,7 @@ func verify(t *testing.T, errs ...error) {
 // TestRollback: the last step fails when the sites' runs have ended; they are rolled back in reverse order, and the release before stays.
 func TestRollback(t *testing.T) {
 	h := start(t, nil)
-	if rec, err := h.wait(t, h.raise(t, "v1")); err != nil || rec.State != distgear.RunOK {
+	if rec, err := h.wait(t, h.raise(t, "v1")); err != nil || rec.State != record.OK {
 		t.Fatalf("v1: %s %v", rec.State, err)
 	}
 	rec, err := h.wait(t, h.raise(t, "v2-rc"))
@@ -93,7 +94,7 @@ func TestRollback(t *testing.T) {
 	if !errors.As(err, &remote) || remote.Outcome != distgear.FailedClean || !strings.Contains(err.Error(), "v2-rc is no release (rolled back)") {
 		t.Errorf("v2-rc: %v", err)
 	}
-	if got, want := states(rec), "site-a undone, site-b undone, announce failed"; rec.State != distgear.RunRolledBack || got != want {
+	if got, want := states(rec), "site-a undone, site-b undone, announce failed"; rec.State != record.RolledBack || got != want {
 		t.Errorf("%s: %s, want %s", rec.State, got, want)
 	}
 	verify(t, h.check("v1", true), h.check("v2-rc", false), h.ordered("v2-rc"))
@@ -101,7 +102,7 @@ func TestRollback(t *testing.T) {
 		apps, active := files(site, "v2-rc")
 		verify(t, h.sequence("do "+active.String(), "end "+string(site)+" v2-rc", "undo "+active.String(), "undo "+apps[0].String(), "end rollout v2-rc"))
 	}
-	if rec, err := h.wait(t, h.raise(t, "v3")); err != nil || rec.State != distgear.RunOK { // and the sites go on
+	if rec, err := h.wait(t, h.raise(t, "v3")); err != nil || rec.State != record.OK { // and the sites go on
 		t.Fatalf("v3: %s %v", rec.State, err)
 	}
 	verify(t, h.check("v3", true))
@@ -128,7 +129,7 @@ func TestInnerFailure(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "disk on fire") {
 		t.Errorf("%v", err)
 	}
-	if got, want := states(rec), "site-a failed, site-b undone, announce skipped"; rec.State != distgear.RunRolledBack || got != want {
+	if got, want := states(rec), "site-a failed, site-b undone, announce skipped"; rec.State != record.RolledBack || got != want {
 		t.Errorf("%s: %s, want %s", rec.State, got, want)
 	}
 	verify(t, h.check("v1", false), h.ordered("v1"), h.reverse("v1"))
@@ -187,7 +188,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, distgear.ErrCancelled) {
 		t.Errorf("%v", err)
 	}
-	if rec.State != distgear.RunCancelled || !strings.Contains(states(rec), "site-b undone, announce skipped") {
+	if rec.State != record.Cancelled || !strings.Contains(states(rec), "site-b undone, announce skipped") {
 		t.Errorf("%s: %s", rec.State, states(rec))
 	}
 	_, active := files("site-a", "v1")

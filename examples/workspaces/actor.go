@@ -12,25 +12,26 @@ import (
 	"sync"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // Worker is a worker process of a workspace.
 type Worker struct {
-	Index int               `json:"index"`
-	Node  distgear.NodeName `json:"node"`
-	Addr  string            `json:"addr"`
-	PID   int               `json:"pid"`
+	Index int              `json:"index"`
+	Node  cluster.NodeName `json:"node"`
+	Addr  string           `json:"addr"`
+	PID   int              `json:"pid"`
 }
 
 // Workspace is what the storage node knows of a workspace.
 type Workspace struct {
-	Name    string            `json:"name"`
-	Want    int               `json:"want"` // workers when started
-	Dir     string            `json:"dir"`
-	Running bool              `json:"running"`
-	Proxy   string            `json:"proxy,omitempty"` // its address
-	ProxyOn distgear.NodeName `json:"proxy_on,omitempty"`
-	Workers []Worker          `json:"workers,omitempty"`
+	Name    string           `json:"name"`
+	Want    int              `json:"want"` // workers when started
+	Dir     string           `json:"dir"`
+	Running bool             `json:"running"`
+	Proxy   string           `json:"proxy,omitempty"` // its address
+	ProxyOn cluster.NodeName `json:"proxy_on,omitempty"`
+	Workers []Worker         `json:"workers,omitempty"`
 }
 
 func (w Workspace) addrs() []string {
@@ -44,7 +45,7 @@ func (w Workspace) addrs() []string {
 // Inputs of the actions. Owner is the storage node.
 type (
 	startIn struct {
-		Owner  distgear.NodeName
+		Owner  cluster.NodeName
 		Name   string
 		Index  int
 		Secret string
@@ -54,7 +55,7 @@ type (
 		Index int
 	}
 	routeIn struct {
-		Owner        distgear.NodeName
+		Owner        cluster.NodeName
 		Name, Secret string
 		To           []string
 	}
@@ -87,7 +88,7 @@ type actor struct {
 	mu       sync.Mutex
 	children map[string]*child
 	proxies  map[string]*proxy
-	owner    distgear.NodeName // for whom it holds them
+	owner    cluster.NodeName // for whom it holds them
 	busy     map[string]chan struct{}
 }
 
@@ -165,7 +166,7 @@ func (a *actor) watch(ctx context.Context) {
 		a.mu.Lock()
 		mine := m.Name == a.owner || m.Name == a.n.Name()
 		a.mu.Unlock()
-		if mine && (m.State == distgear.Lost || m.State == distgear.Left) {
+		if mine && (m.State == cluster.Lost || m.State == cluster.Left) {
 			a.stopAll()
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // Inputs of the events.
@@ -169,13 +170,13 @@ func deps(steps []*distgear.Step[Worker]) []distgear.Dep {
 }
 
 // live tells which nodes can be asked to stop something: the processes of all others are gone with them.
-func (a *actor) live(ctx context.Context) (map[distgear.NodeName]bool, error) {
-	live := map[distgear.NodeName]bool{}
+func (a *actor) live(ctx context.Context) (map[cluster.NodeName]bool, error) {
+	live := map[cluster.NodeName]bool{}
 	for m, err := range a.n.Members(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		live[m.Name] = m.State == distgear.Alive || m.State == distgear.Suspect
+		live[m.Name] = m.State == cluster.Alive || m.State == cluster.Suspect
 	}
 	return live, nil
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
 )
 
@@ -19,11 +20,11 @@ func (w *place) process(name, label, die string) *geartest.Process {
 }
 
 // lost waits until the hub has given a node up.
-func (w *place) lost(name distgear.NodeName) {
+func (w *place) lost(name cluster.NodeName) {
 	w.t.Helper()
 	geartest.Eventually(w.t, 0, string(name)+" is lost", func() bool {
 		for m := range w.n.Members(w.t.Context()) {
-			if m.Name == name && m.State == distgear.Lost {
+			if m.Name == name && m.State == cluster.Lost {
 				return true
 			}
 		}
@@ -61,12 +62,12 @@ func TestKillWorkerNode(t *testing.T) {
 }
 
 // eventuallyHandles waits until the storage node knows that a node is alive and handles a kind.
-func (w *place) eventuallyHandles(name distgear.NodeName, kind string) {
+func (w *place) eventuallyHandles(name cluster.NodeName, kind string) {
 	w.t.Helper()
 	geartest.Eventually(w.t, 0, string(name)+" handles "+kind, func() bool {
 		for m := range w.n.Members(w.t.Context()) {
 			for _, k := range m.Kinds {
-				if m.Name == name && m.State == distgear.Alive && k == kind {
+				if m.Name == name && m.State == cluster.Alive && k == kind {
 					return true
 				}
 			}
@@ -84,7 +85,7 @@ func TestKillInCreate(t *testing.T) {
 			join(t, distgear.Config{Hub: w.n.HubURL(), Name: "proxy"}, "", w.faults, "proxy")
 			for _, name := range []string{"worker-1", "worker-2"} { // whichever gets the first worker dies
 				w.process(name, "worker", die)
-				w.eventuallyHandles(distgear.NodeName(name), "worker.stop")
+				w.eventuallyHandles(cluster.NodeName(name), "worker.stop")
 			}
 			w.settle("route")
 			if _, err := raise(w, "create", CreateIn{w.name, 2}, Workspace{}); !errors.Is(err, distgear.ErrUnknown) {

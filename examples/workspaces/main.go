@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 func main() {
@@ -78,7 +79,7 @@ func runNode(ctx context.Context, args []string) error {
 	if len(l) == 0 {
 		l = labels{"storage": "yes", "worker": "yes", "proxy": "yes"}
 	}
-	n, err := distgear.Join(ctx, distgear.Config{Hub: *hub, Serve: *serve, Name: distgear.NodeName(*name), Labels: l})
+	n, err := distgear.Join(ctx, distgear.Config{Hub: *hub, Serve: *serve, Name: cluster.NodeName(*name), Labels: l})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
 )
 
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // child1 is a node in a process of its own; WORKSPACES_KILL names the point at which it dies.
 func child1(ctx context.Context, args []string) error {
-	n, err := distgear.Join(ctx, distgear.Config{Name: distgear.NodeName(args[0]), Labels: map[string]string{args[1]: "yes"}, Logger: quiet()})
+	n, err := distgear.Join(ctx, distgear.Config{Name: cluster.NodeName(args[0]), Labels: map[string]string{args[1]: "yes"}, Logger: quiet()})
 	if err != nil {
 		return err
 	}
@@ -98,11 +99,11 @@ func alone(t *testing.T) *place {
 	return w
 }
 
-// cluster is a hub with the storage and, over loopback, two worker nodes and a proxy node.
-func cluster(t *testing.T) *place {
+// clustered is a hub with the storage and, over loopback, two worker nodes and a proxy node.
+func clustered(t *testing.T) *place {
 	w := newPlace(t)
 	w.n = join(t, distgear.Config{Serve: "127.0.0.1:0", Name: "storage"}, w.dir, w.faults, "storage")
-	for name, label := range map[distgear.NodeName]string{"worker-1": "worker", "worker-2": "worker", "proxy": "proxy"} {
+	for name, label := range map[cluster.NodeName]string{"worker-1": "worker", "worker-2": "worker", "proxy": "proxy"} {
 		join(t, distgear.Config{Hub: w.n.HubURL(), Name: name}, "", w.faults, label)
 	}
 	w.settle("worker", "worker.stop", "route")

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var placements = map[string]func(*testing.T) *place{"alone": alone, "cluster": cluster}
+var placements = map[string]func(*testing.T) *place{"alone": alone, "cluster": clustered}
 
 func TestLife(t *testing.T) {
 	for name, at := range placements {

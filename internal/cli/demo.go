@@ -10,7 +10,7 @@ import (
 	"github.com/charmbracelet/x/term"
 	"github.com/spf13/cobra"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/cli/demo"
 )
 
@@ -54,7 +54,7 @@ func (a *app) demoWorkerCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "demo-worker", Short: "A worker process of the demo", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := demo.Worker(c.Context(), distgear.NodeName(name), hub, root, a.in, a.out); err != nil {
+			if err := demo.Worker(c.Context(), cluster.NodeName(name), hub, root, a.in, a.out); err != nil {
 				return exit(Failed, "%w", err)
 			}
 			return nil

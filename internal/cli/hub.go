@@ -15,11 +15,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/gateway"
 )
 
 func (a *app) hubCmd() *cobra.Command {
-	var listen, http, cluster, name string
+	var listen, http, of, name string
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use:   "hub",
@@ -31,7 +32,7 @@ func (a *app) hubCmd() *cobra.Command {
 			log := slog.New(slog.NewTextHandler(a.errs, nil))
 			ctx, token := c.Context(), a.tokenOr()
 			n, err := distgear.Join(ctx, distgear.Config{
-				Name: distgear.NodeName(name), Cluster: cluster, Serve: listen, Token: token, TTL: ttl, Logger: log,
+				Name: cluster.NodeName(name), Cluster: of, Serve: listen, Token: token, TTL: ttl, Logger: log,
 			})
 			if err != nil {
 				return exit(NeverRan, "the hub does not start: %w", err)
@@ -64,7 +65,7 @@ func (a *app) hubCmd() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:4222", "where nodes join; beyond loopback a token is needed")
 	f.StringVar(&http, "http", gateway.DefaultAddr, "where the gateway listens; beyond loopback a token is needed")
-	f.StringVar(&cluster, "cluster", "", "name of the cluster (default $DISTGEAR_CLUSTER or \"default\")")
+	f.StringVar(&of, "cluster", "", "name of the cluster (default $DISTGEAR_CLUSTER or \"default\")")
 	f.StringVar(&name, "name", "", "name of the hub's node (default $DISTGEAR_NAME, or after the host)")
 	f.DurationVar(&ttl, "ttl", 0, "silence after which a node counts as lost (default $DISTGEAR_TTL or 3s)")
 	return c
@@ -101,7 +102,7 @@ func (a *app) nodesCmd() *cobra.Command {
 			if err := cl.call(c.Context(), "GET", "/v1/members", nil, &list); err != nil {
 				return err
 			}
-			ms := make([]distgear.Member, len(list.Members))
+			ms := make([]cluster.Member, len(list.Members))
 			for i, raw := range list.Members {
 				if a.json {
 					if err := a.write(string(raw)); err != nil {
@@ -115,7 +116,7 @@ func (a *app) nodesCmd() *cobra.Command {
 			if a.json {
 				return nil
 			}
-			slices.SortFunc(ms, func(x, y distgear.Member) int { return cmp.Compare(x.Name, y.Name) })
+			slices.SortFunc(ms, func(x, y cluster.Member) int { return cmp.Compare(x.Name, y.Name) })
 			rows := [][]string{{"NAME", "STATE", "SINCE", "CPU", "MEMORY", "IN FLIGHT", "LABELS", "HANDLES"}}
 			for _, m := range ms {
 				rows = append(rows, memberRow(m))
@@ -127,7 +128,7 @@ func (a *app) nodesCmd() *cobra.Command {
 	return c
 }
 
-func memberRow(m distgear.Member) []string {
+func memberRow(m cluster.Member) []string {
 	var labels []string
 	for k, v := range m.Labels {
 		labels = append(labels, k+"="+v)
@@ -145,7 +146,7 @@ func memberRow(m distgear.Member) []string {
 
 // watchNodes writes a line per node and per change of one's state.
 func (a *app) watchNodes(ctx context.Context, cl *client) error {
-	for m, err := range follow[distgear.Member](ctx, cl, "/v1/members", "member") {
+	for m, err := range follow[cluster.Member](ctx, cl, "/v1/members", "member") {
 		if ctx.Err() != nil {
 			return nil // interrupted, as it is meant to end
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/cli/show"
+	"github.com/distgear/distgear/record"
 )
 
 func (a *app) raiseCmd() *cobra.Command {
@@ -77,7 +78,7 @@ func (a *app) raise(ctx context.Context, cl *client, r raising) error {
 	if !r.async {
 		wctx, stop := context.WithCancel(ctx)
 		over := make(chan struct{})
-		go func() { a.progress(wctx, cl, distgear.RunID(r.id)); close(over) }()
+		go func() { a.progress(wctx, cl, record.RunID(r.id)); close(over) }()
 		progress = func() { // its last words come before ours
 			late := time.AfterFunc(time.Second, stop)
 			<-over
@@ -112,7 +113,7 @@ func (a *app) raise(ctx context.Context, cl *client, r raising) error {
 
 // progress tells the changes of a run on stderr, from when there is one until
 // it is over.
-func (a *app) progress(ctx context.Context, cl *client, id distgear.RunID) {
+func (a *app) progress(ctx context.Context, cl *client, id record.RunID) {
 	for ctx.Err() == nil {
 		_, err := a.watchRun(ctx, cl, id, func(c show.Change) error {
 			if a.json {
@@ -162,9 +163,9 @@ func (a *app) input(args []string) ([]byte, error) {
 }
 
 // watchRun tells each change of a run and returns its last record.
-func (a *app) watchRun(ctx context.Context, cl *client, id distgear.RunID, tell func(show.Change) error) (distgear.RunRecord, error) {
-	var last distgear.RunRecord
-	for rec, err := range follow[distgear.RunRecord](ctx, cl, "/v1/runs/"+url.PathEscape(string(id))+"/events", "run") {
+func (a *app) watchRun(ctx context.Context, cl *client, id record.RunID, tell func(show.Change) error) (record.Run, error) {
+	var last record.Run
+	for rec, err := range follow[record.Run](ctx, cl, "/v1/runs/"+url.PathEscape(string(id))+"/events", "run") {
 		if err != nil {
 			return last, err
 		}

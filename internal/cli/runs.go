@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/cli/show"
+	"github.com/distgear/distgear/record"
 )
 
 func (a *app) runsCmd() *cobra.Command {
@@ -44,7 +44,7 @@ func (a *app) listRuns(ctx context.Context, q url.Values) error {
 		return err
 	}
 	var list struct {
-		Runs []distgear.RunRecord `json:"runs"`
+		Runs []record.Run `json:"runs"`
 	}
 	if err := cl.call(ctx, "GET", "/v1/runs?"+q.Encode(), nil, &list); err != nil {
 		return err
@@ -69,7 +69,7 @@ func (a *app) listRuns(ctx context.Context, q url.Values) error {
 	return a.table(rows)
 }
 
-func (a *app) writeRecord(r distgear.RunRecord) error {
+func (a *app) writeRecord(r record.Run) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return exit(Unknown, "%w", err)
@@ -87,7 +87,7 @@ func (a *app) runsShowCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var rec distgear.RunRecord
+			var rec record.Run
 			if err := cl.call(c.Context(), "GET", runPath(args[0]), nil, &rec); err != nil {
 				return err
 			}
@@ -118,7 +118,7 @@ func (a *app) runsWatchCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rec, err := a.watchRun(c.Context(), cl, distgear.RunID(args[0]), func(ch show.Change) error {
+			rec, err := a.watchRun(c.Context(), cl, record.RunID(args[0]), func(ch show.Change) error {
 				if !a.json {
 					return a.write(ch.String())
 				}
@@ -131,7 +131,7 @@ func (a *app) runsWatchCmd() *cobra.Command {
 			if err != nil {
 				return interrupted(err, "the run goes on")
 			}
-			if rec.State != distgear.RunOK {
+			if rec.State != record.OK {
 				return exit(Failed, "the run is %s", rec.State)
 			}
 			return nil
@@ -177,11 +177,11 @@ func (a *app) runsUndoCmd() *cobra.Command {
 			"it was undone by hand. skip and done need a --reason.",
 		ValidArgs: []string{"retry", "skip", "done"},
 		RunE: func(c *cobra.Command, args []string) error {
-			how := distgear.Resolution(args[2])
+			how := record.Resolution(args[2])
 			switch {
-			case how != distgear.Retry && how != distgear.Skip && how != distgear.MarkDone:
+			case how != record.Retry && how != record.Skip && how != record.MarkDone:
 				return exit(Usage, "%s is neither retry, skip nor done", how)
-			case how != distgear.Retry && reason == "":
+			case how != record.Retry && reason == "":
 				return exit(Usage, "%s needs a --reason: it is logged where the run is", how)
 			}
 			return a.tell(c.Context(), runPath(args[0])+"/undo/"+url.PathEscape(args[1]), map[string]string{"how": string(how), "reason": reason}, args[0])

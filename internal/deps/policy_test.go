@@ -32,14 +32,16 @@ var policy = []room{
 	{path: "internal/link", may: "internal/wire internal/engine internal/runner internal/codec"},
 	{path: "internal/session", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/machine/... github.com/shirou/gopsutil/v4"},
 	{path: "hub", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},
-	{path: ".", may: "hub internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/... internal/plan " +
+	{path: "cluster", pure: true},
+	{path: "record", pure: true, may: "cluster"},
+	{path: ".", may: "hub cluster record internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/... internal/plan " +
 		"go.yaml.in/yaml/v4 github.com/shirou/gopsutil/v4"},
-	{path: "gateway", may: "."},
-	{path: "geartest", may: ". go.uber.org/goleak"},
-	{path: "internal/cli", may: ". gateway internal/cli/... github.com/spf13/cobra " + screen},
-	{path: "internal/cli/...", may: ". gateway internal/cli/... github.com/spf13/cobra " + screen},
+	{path: "gateway", may: ". cluster record"},
+	{path: "geartest", may: ". cluster go.uber.org/goleak"},
+	{path: "internal/cli", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
+	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "cmd/distgear", may: "internal/cli"},
-	{path: "examples/...", may: ". gateway examples/..."},
+	{path: "examples/...", may: ". cluster record gateway examples/..."},
 	{path: "internal/deps"},
 }
 

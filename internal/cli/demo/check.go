@@ -6,7 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // Check is one rule of the demo and whether it was kept.
@@ -19,7 +20,7 @@ type Check struct {
 // their files. Checks are functions of it alone.
 type facts struct {
 	release string
-	rec     distgear.RunRecord
+	rec     record.Run
 	journal []entry
 	files   map[string]string // content by node/name
 }
@@ -36,30 +37,30 @@ func want(ok bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-func (f *facts) steps() []distgear.StepRecord {
-	var all []distgear.StepRecord
+func (f *facts) steps() []record.Step {
+	var all []record.Step
 	for _, p := range f.rec.Plans {
 		all = append(all, p.Steps...)
 	}
 	return all
 }
 
-func (f *facts) step(name string) distgear.StepRecord {
+func (f *facts) step(name string) record.Step {
 	for _, s := range f.steps() {
 		if s.Name == name {
 			return s
 		}
 	}
-	return distgear.StepRecord{Name: name, State: "missing"}
+	return record.Step{Name: name, State: "missing"}
 }
 
 // runState: the run ended as it had to.
-func (f *facts) runState(state distgear.RunState) string {
+func (f *facts) runState(state record.RunState) string {
 	return want(f.rec.State == state, "the run is %q, not %q: %s", f.rec.State, state, f.rec.Error)
 }
 
 // stepStates: so did its steps; of none given, all.
-func (f *facts) stepStates(state distgear.StepState, names ...string) string {
+func (f *facts) stepStates(state record.StepState, names ...string) string {
 	var bad []string
 	n := 0
 	for _, s := range f.steps() {
@@ -124,8 +125,8 @@ func (f *facts) backward() string {
 
 // undoOrder is the undone steps, the first undone first.
 func (f *facts) undoOrder() string {
-	steps := slices.DeleteFunc(f.steps(), func(s distgear.StepRecord) bool { return s.State != "undone" })
-	slices.SortFunc(steps, func(a, b distgear.StepRecord) int { return a.Ended.Compare(b.Ended) })
+	steps := slices.DeleteFunc(f.steps(), func(s record.Step) bool { return s.State != "undone" })
+	slices.SortFunc(steps, func(a, b record.Step) int { return a.Ended.Compare(b.Ended) })
 	var names []string
 	for _, s := range steps {
 		names = append(names, s.Name)
@@ -214,7 +215,7 @@ func checkDeploy(f *facts, result string) []Check {
 		}
 	}
 	return []Check{
-		check("the run and all its steps are ok", f.runState(distgear.RunOK), f.stepStates("ok")),
+		check("the run and all its steps are ok", f.runState(record.OK), f.stepStates("ok")),
 		check("one fetch on each of the three nodes, all at once", on, f.atOnce(fetches()...)),
 		check("join waited for all three, start for join", f.forward()),
 		check("checksums flowed from step to step into the result, and fit the files on disk", f.flowed(result)),
@@ -231,7 +232,7 @@ func checkRollback(f *facts, before map[string]string) []Check {
 		}
 	}
 	return []Check{
-		check("the last step failed, and the run says why", f.runState(distgear.RunRolledBack), want(strings.Contains(f.rec.Error, "port 8080 is taken"), "its error is %q", f.rec.Error)),
+		check("the last step failed, and the run says why", f.runState(record.RolledBack), want(strings.Contains(f.rec.Error, "port 8080 is taken"), "its error is %q", f.rec.Error)),
 		check("every step is undone, also the one that failed half-way", f.stepStates("undone"), want(s.UndoAttempt > 0, "start was never undone")),
 		check("undone in reverse order, by the record and by the workers' journal", f.backward(), f.backwardReally()),
 		check("none of its files is left, and the first deploy's are untouched", f.noFiles(), others),
@@ -239,12 +240,12 @@ func checkRollback(f *facts, before map[string]string) []Check {
 }
 
 // checkMoved is what must be true of the idempotent step whose node was killed.
-func checkMoved(f *facts, victim distgear.NodeName) []Check {
+func checkMoved(f *facts, victim cluster.NodeName) []Check {
 	s := f.step("index")
 	first := f.first("index", "do")
 	return []Check{
 		check(fmt.Sprintf("index, which is idempotent and may run on any node, moved off %s: attempt 2 is ok", victim),
-			f.runState(distgear.RunOK), f.stepStates("ok"), want(s.Attempt == 2, "it is attempt %d", s.Attempt),
+			f.runState(record.OK), f.stepStates("ok"), want(s.Attempt == 2, "it is attempt %d", s.Attempt),
 			want(s.Node != victim && s.Node != "", "it ran on %q", s.Node),
 			want(first >= 0 && f.journal[max(first, 0)].Node == victim, "the first attempt was not on %s", victim)),
 		check("it has the whole file now", want(f.last("index", "done") > first, "no worker has finished it"),
@@ -253,7 +254,7 @@ func checkMoved(f *facts, victim distgear.NodeName) []Check {
 }
 
 // checkUnknown is what must be true of the step that is not, on the same node.
-func checkUnknown(f *facts, victim distgear.NodeName, atDeath map[string]string) []Check {
+func checkUnknown(f *facts, victim cluster.NodeName, atDeath map[string]string) []Check {
 	mess := string(victim) + "/" + f.release + ".migrate"
 	outcome := ""
 	if i := f.first("migrate", "undo"); i >= 0 {
@@ -261,7 +262,7 @@ func checkUnknown(f *facts, victim distgear.NodeName, atDeath map[string]string)
 	}
 	return []Check{
 		check("migrate, which is not, did not run twice: nobody knows how far it came, so the run is rolled back",
-			f.runState(distgear.RunRolledBack), want(f.first("migrate", "do") == f.last("migrate", "do"), "it ran twice"),
+			f.runState(record.RolledBack), want(f.first("migrate", "do") == f.last("migrate", "do"), "it ran twice"),
 			want(f.first("migrate", "done") < 0, "it finished"), want(f.step("migrate").Attempt == 1, "it is attempt %d", f.step("migrate").Attempt)),
 		check(fmt.Sprintf("its undo waited for %s, was told that the outcome is unknown, and came before the undo of reserve", victim),
 			f.stepStates("undone", "migrate", "reserve"), want(outcome == "unknown", "it was told %q", outcome), f.backward(), f.backwardReally()),
@@ -270,11 +271,11 @@ func checkUnknown(f *facts, victim distgear.NodeName, atDeath map[string]string)
 }
 
 // checkReturn is what must be true of the node that was killed.
-func checkReturn(before, lost, after distgear.Member) []Check {
+func checkReturn(before, lost, after cluster.Member) []Check {
 	return []Check{
 		check(fmt.Sprintf("%s was lost, and came back as a new incarnation", after.Name),
-			want(lost.State == distgear.Lost && lost.Incarnation == before.Incarnation, "it was %s", lost.State),
-			want(after.State == distgear.Alive, "it is %s", after.State),
+			want(lost.State == cluster.Lost && lost.Incarnation == before.Incarnation, "it was %s", lost.State),
+			want(after.State == cluster.Alive, "it is %s", after.State),
 			want(after.Incarnation > before.Incarnation, "incarnation %d after %d", after.Incarnation, before.Incarnation)),
 	}
 }

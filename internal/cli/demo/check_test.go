@@ -5,14 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 func at(ms int) time.Time { return time.UnixMilli(int64(1000 + ms)) }
 
 // worked is what a deploy that worked leaves.
 func worked() (*facts, string) {
-	f := &facts{release: "v1", files: map[string]string{}, rec: distgear.RunRecord{State: distgear.RunOK, Plans: []distgear.PlanRecord{{}}}}
+	f := &facts{release: "v1", files: map[string]string{}, rec: record.Run{State: record.OK, Plans: []record.Plan{{}}}}
 	add := func(name, node string, from, to int, after ...string) string {
 		text := name
 		for _, a := range after {
@@ -21,7 +22,7 @@ func worked() (*facts, string) {
 		}
 		f.files[node+"/v1."+name] = text
 		p := &f.rec.Plans[0]
-		p.Steps = append(p.Steps, distgear.StepRecord{Name: name, Node: distgear.NodeName(node), State: "ok", Attempt: 1, After: after, Started: at(from), Ended: at(to)})
+		p.Steps = append(p.Steps, record.Step{Name: name, Node: cluster.NodeName(node), State: "ok", Attempt: 1, After: after, Started: at(from), Ended: at(to)})
 		return sum([]byte(text))
 	}
 	add("fetch-w1", "w1", 0, 10)
@@ -34,7 +35,7 @@ func worked() (*facts, string) {
 // rolledBack is what one that failed leaves.
 func rolledBack() *facts {
 	f, _ := worked()
-	f.rec.State, f.rec.Error, f.files = distgear.RunRolledBack, "start: port 8080 is taken", map[string]string{}
+	f.rec.State, f.rec.Error, f.files = record.RolledBack, "start: port 8080 is taken", map[string]string{}
 	for i := range f.rec.Plans[0].Steps {
 		s := &f.rec.Plans[0].Steps[i]
 		s.State, s.UndoAttempt, s.Ended = "undone", 1, at(90-10*i)
@@ -50,7 +51,7 @@ func rolledBack() *facts {
 func moved() *facts {
 	return &facts{release: "v3", files: map[string]string{"shared/v3.index": "index on w2"},
 		journal: []entry{{Step: "v3.index", What: "do", Node: "w1"}, {Step: "v3.index", What: "do", Node: "w2"}, {Step: "v3.index", What: "done", Node: "w2"}},
-		rec: distgear.RunRecord{State: distgear.RunOK, Plans: []distgear.PlanRecord{{Steps: []distgear.StepRecord{
+		rec: record.Run{State: record.OK, Plans: []record.Plan{{Steps: []record.Step{
 			{Name: "index", State: "ok", Node: "w2", Attempt: 2}}}}}}
 }
 
@@ -58,7 +59,7 @@ func unknown() *facts {
 	return &facts{release: "v4", files: map[string]string{},
 		journal: []entry{{Step: "v4.migrate", What: "do"}, {Step: "v4.migrate", What: "undo", Outcome: "unknown"}, {Step: "v4.migrate", What: "undone"},
 			{Step: "v4.reserve", What: "undo"}, {Step: "v4.reserve", What: "undone"}},
-		rec: distgear.RunRecord{State: distgear.RunRolledBack, Plans: []distgear.PlanRecord{{Steps: []distgear.StepRecord{
+		rec: record.Run{State: record.RolledBack, Plans: []record.Plan{{Steps: []record.Step{
 			{Name: "reserve", State: "undone", Attempt: 1, Ended: at(20)}, {Name: "migrate", State: "undone", Attempt: 1, After: []string{"reserve"}, Ended: at(10)}}}}}}
 }
 
@@ -91,7 +92,7 @@ func TestChecks(t *testing.T) {
 		doctor(f)
 		return wrong(checkUnknown(f, "w1", map[string]string{"w1/v4.migrate": "partial"}))
 	}
-	step := func(f *facts, i int) *distgear.StepRecord { return &f.rec.Plans[0].Steps[i] }
+	step := func(f *facts, i int) *record.Step { return &f.rec.Plans[0].Steps[i] }
 	for _, c := range []struct {
 		name   string
 		phase  func(func(*facts)) string
@@ -99,7 +100,7 @@ func TestChecks(t *testing.T) {
 		want   string // empty: all is well
 	}{
 		{"deploy", deploy, func(*facts) {}, ""},
-		{"deploy failed", deploy, func(f *facts) { f.rec.State = distgear.RunFailed }, `the run is "failed"`},
+		{"deploy failed", deploy, func(f *facts) { f.rec.State = record.Failed }, `the run is "failed"`},
 		{"no record", deploy, func(f *facts) { f.rec.Plans = nil }, "0 steps"},
 		{"one after another", deploy, func(f *facts) { step(f, 2).Started = at(11) }, "one after another"},
 		{"too early", deploy, func(f *facts) { step(f, 3).Started = at(13) }, "join began before fetch-w3 ended"},
@@ -116,7 +117,7 @@ func TestChecks(t *testing.T) {
 		{"unknown", migrate, func(*facts) {}, ""},
 		{"ran twice", migrate, func(f *facts) { f.journal = append(f.journal, entry{Step: "v4.migrate", What: "do"}) }, "it ran twice"},
 		{"told a lie", migrate, func(f *facts) { f.journal[1].Outcome = "ok" }, `it was told "ok"`},
-		{"ran on", migrate, func(f *facts) { f.rec.State = distgear.RunOK }, `the run is "ok"`},
+		{"ran on", migrate, func(f *facts) { f.rec.State = record.OK }, `the run is "ok"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := c.phase(c.doctor); c.want == "" && got != "" || !strings.Contains(got, c.want) {
@@ -124,7 +125,7 @@ func TestChecks(t *testing.T) {
 			}
 		})
 	}
-	if got := wrong(checkReturn(distgear.Member{Incarnation: 2}, distgear.Member{State: distgear.Lost, Incarnation: 2}, distgear.Member{State: distgear.Alive, Incarnation: 2})); !strings.Contains(got, "incarnation 2 after 2") {
+	if got := wrong(checkReturn(cluster.Member{Incarnation: 2}, cluster.Member{State: cluster.Lost, Incarnation: 2}, cluster.Member{State: cluster.Alive, Incarnation: 2})); !strings.Contains(got, "incarnation 2 after 2") {
 		t.Errorf("the checks say %q of the same incarnation", got)
 	}
 }

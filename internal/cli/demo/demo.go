@@ -31,6 +31,8 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // Mode is how the demo shows itself.
@@ -55,12 +57,12 @@ type Options struct {
 var ErrChecks = errors.New("the demo did not end as the rules say")
 
 const (
-	cluster = "demo"
-	ttl     = time.Second // short, so that a death is seen soon
-	limit   = time.Minute // of the whole demo
+	clusterName = "demo"
+	ttl         = time.Second // short, so that a death is seen soon
+	limit       = time.Minute // of the whole demo
 )
 
-var workers = [...]distgear.NodeName{"w1", "w2", "w3"}
+var workers = [...]cluster.NodeName{"w1", "w2", "w3"}
 
 func fetches() []string {
 	var names []string
@@ -145,7 +147,7 @@ func (d *demo) run(ctx context.Context, o Options) error {
 	token := rand.Text()
 	var err error
 	d.node, err = distgear.Join(ctx, distgear.Config{
-		Cluster: cluster, Name: "hub", Serve: "127.0.0.1:0", Token: token, TTL: ttl, Labels: map[string]string{}, Logger: slog.New(slog.DiscardHandler),
+		Cluster: clusterName, Name: "hub", Serve: "127.0.0.1:0", Token: token, TTL: ttl, Labels: map[string]string{}, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return fmt.Errorf("starting a hub: %w", err)
@@ -167,7 +169,7 @@ func (d *demo) run(ctx context.Context, o Options) error {
 	rctx, cancel := context.WithCancel(ctx)
 	defer func() { cancel(); <-d.roster.over }()
 	go d.roster.follow(rctx, d.node)
-	d.fleet = &fleet{exe: o.Exe, hub: d.node.HubURL(), root: d.root, token: token, procs: map[distgear.NodeName]*process{}}
+	d.fleet = &fleet{exe: o.Exe, hub: d.node.HubURL(), root: d.root, token: token, procs: map[cluster.NodeName]*process{}}
 	defer func() { d.fleet.close(ctx.Err() == nil) }() // before the hub, which they leave
 
 	d.screen.heading(0, "A hub and three workers", "The hub is in this process; w1, w2 and w3 are processes of their own.")
@@ -190,7 +192,7 @@ func (d *demo) run(ctx context.Context, o Options) error {
 }
 
 // ready: the hub's view has the node and what it handles.
-func ready(m distgear.Member) bool { return m.State == distgear.Alive && len(m.Kinds) > 0 }
+func ready(m cluster.Member) bool { return m.State == cluster.Alive && len(m.Kinds) > 0 }
 
 func (d *demo) check(cs []Check) {
 	for _, c := range cs {
@@ -203,7 +205,7 @@ func (d *demo) check(cs []Check) {
 }
 
 // facts reads what the run left.
-func (d *demo) facts(release string, rec distgear.RunRecord) (*facts, error) {
+func (d *demo) facts(release string, rec record.Run) (*facts, error) {
 	f := &facts{release: release, rec: rec}
 	var err, e error
 	f.journal, err = readJournal(d.root)
@@ -213,8 +215,8 @@ func (d *demo) facts(release string, rec distgear.RunRecord) (*facts, error) {
 
 // show shows the run as it goes, calls each with its records, and returns the
 // last.
-func (d *demo) show(ctx context.Context, id distgear.RunID, each func(distgear.RunRecord)) (distgear.RunRecord, error) {
-	var last distgear.RunRecord
+func (d *demo) show(ctx context.Context, id record.RunID, each func(record.Run)) (record.Run, error) {
+	var last record.Run
 	for began := time.Now(); time.Since(began) < time.Second; {
 		if _, err := d.node.FindRun(ctx, id); !errors.Is(err, distgear.ErrNoRun) {
 			break
@@ -240,10 +242,10 @@ func (d *demo) show(ctx context.Context, id distgear.RunID, each func(distgear.R
 }
 
 // raised is show for an event that has just been raised.
-func raised[T any](ctx context.Context, d *demo, f *distgear.Future[T], err error) (distgear.RunRecord, T, error) {
+func raised[T any](ctx context.Context, d *demo, f *distgear.Future[T], err error) (record.Run, T, error) {
 	var zero T
 	if err != nil {
-		return distgear.RunRecord{}, zero, err
+		return record.Run{}, zero, err
 	}
 	rec, err := d.show(ctx, f.ID(), nil)
 	if err != nil {
@@ -296,13 +298,13 @@ func (d *demo) dies(ctx context.Context) error {
 		return err
 	}
 	type end struct {
-		rec distgear.RunRecord
+		rec record.Run
 		err error
 	}
-	on := make(chan distgear.NodeName, 1)
+	on := make(chan cluster.NodeName, 1)
 	indexed, migrated := make(chan end, 1), make(chan end, 1)
 	go func() {
-		rec, err := d.show(ctx, index.ID(), func(rec distgear.RunRecord) {
+		rec, err := d.show(ctx, index.ID(), func(rec record.Run) {
 			f := facts{rec: rec}
 			if s := f.step("index"); s.State == "running" && s.Node != "" {
 				select {
@@ -313,7 +315,7 @@ func (d *demo) dies(ctx context.Context) error {
 		})
 		indexed <- end{rec, err}
 	}()
-	var victim distgear.NodeName
+	var victim cluster.NodeName
 	select {
 	case victim = <-on:
 	case e := <-indexed:
@@ -346,7 +348,7 @@ func (d *demo) dies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lost, err := d.roster.wait(ctx, victim, func(m distgear.Member) bool { return m.State == distgear.Lost || m.Incarnation > before.Incarnation })
+	lost, err := d.roster.wait(ctx, victim, func(m cluster.Member) bool { return m.State == cluster.Lost || m.Incarnation > before.Incarnation })
 	if err != nil {
 		return err
 	}
@@ -358,7 +360,7 @@ func (d *demo) dies(ctx context.Context) error {
 	if err := d.fleet.start(ctx, victim); err != nil {
 		return err
 	}
-	after, err := d.roster.wait(ctx, victim, func(m distgear.Member) bool { return ready(m) && m.Incarnation > before.Incarnation })
+	after, err := d.roster.wait(ctx, victim, func(m cluster.Member) bool { return ready(m) && m.Incarnation > before.Incarnation })
 	if err != nil {
 		return err
 	}
@@ -419,12 +421,12 @@ type roster struct {
 	say  screen
 
 	mu      sync.Mutex
-	members map[distgear.NodeName]distgear.Member
+	members map[cluster.NodeName]cluster.Member
 	changed chan struct{} // closed and replaced at every change
 }
 
 func newRoster(s screen) *roster {
-	return &roster{say: s, over: make(chan struct{}), members: map[distgear.NodeName]distgear.Member{}, changed: make(chan struct{})}
+	return &roster{say: s, over: make(chan struct{}), members: map[cluster.NodeName]cluster.Member{}, changed: make(chan struct{})}
 }
 
 func (r *roster) follow(ctx context.Context, n *distgear.Node) {
@@ -446,7 +448,7 @@ func (r *roster) follow(ctx context.Context, n *distgear.Node) {
 }
 
 // wait waits until a member is as it should be.
-func (r *roster) wait(ctx context.Context, name distgear.NodeName, is func(distgear.Member) bool) (distgear.Member, error) {
+func (r *roster) wait(ctx context.Context, name cluster.NodeName, is func(cluster.Member) bool) (cluster.Member, error) {
 	for {
 		r.mu.Lock()
 		m, changed := r.members[name], r.changed

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // deployment is the input of deploy.
@@ -16,9 +17,9 @@ type deployment struct {
 
 // migration is the input of migrate.
 type migration struct {
-	Release string            `json:"release"`
-	Reserve distgear.NodeName `json:"reserve"`
-	Migrate distgear.NodeName `json:"migrate"`
+	Release string           `json:"release"`
+	Reserve cluster.NodeName `json:"reserve"`
+	Migrate cluster.NodeName `json:"migrate"`
 }
 
 // events makes the events, which this process handles.

@@ -8,8 +8,9 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"charm.land/lipgloss/v2"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/cli/show"
+	"github.com/distgear/distgear/record"
 )
 
 // liveScreen draws the runs that are under way at the bottom of a terminal;
@@ -31,7 +32,7 @@ func newLive(in io.Reader, out io.Writer, interrupt func()) *liveScreen {
 }
 
 type (
-	recordMsg distgear.RunRecord
+	recordMsg record.Run
 	tickMsg   time.Time
 )
 
@@ -40,16 +41,16 @@ type (
 func (l *liveScreen) say(text string) { l.program.Println(text) }
 
 // update draws a run, or prints one that ended.
-func (l *liveScreen) update(rec distgear.RunRecord) {
+func (l *liveScreen) update(rec record.Run) {
 	l.program.Send(recordMsg(rec))
 	if rec.State.Final() {
 		l.say("\n" + show.Tree(rec, time.Now(), show.Paint) + "\n")
 	}
 }
 
-func (l *liveScreen) member(m distgear.Member) { l.say(memberText(m, show.Paint)) }
-func (l *liveScreen) note(text string)         { l.say("● " + text) }
-func (l *liveScreen) check(c Check)            { l.say(checkText(c, show.Paint)) }
+func (l *liveScreen) member(m cluster.Member) { l.say(memberText(m, show.Paint)) }
+func (l *liveScreen) note(text string)        { l.say("● " + text) }
+func (l *liveScreen) check(c Check)           { l.say(checkText(c, show.Paint)) }
 
 func (l *liveScreen) heading(phase int, title, what string) {
 	l.say(headingText(phase, title, what, show.Paint))
@@ -64,7 +65,7 @@ func (l *liveScreen) close(s Summary) {
 // live is the model: what is under way.
 type live struct {
 	interrupt func()
-	runs      []distgear.RunRecord
+	runs      []record.Run
 	now       time.Time
 }
 
@@ -89,13 +90,13 @@ func (l *live) Update(m tea.Msg) (tea.Model, tea.Cmd) {
 			l.interrupt()
 		}
 	case recordMsg:
-		l.record(distgear.RunRecord(m))
+		l.record(record.Run(m))
 	}
 	return l, nil
 }
 
 // record takes the news of a run in; one that ended is not drawn any more.
-func (l *live) record(rec distgear.RunRecord) {
+func (l *live) record(rec record.Run) {
 	at := len(l.runs)
 	for i, r := range l.runs {
 		if r.ID == rec.ID {

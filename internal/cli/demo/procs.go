@@ -14,13 +14,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // fleet is the worker processes. One goroutine uses it.
 type fleet struct {
 	exe, hub, root, token string
-	procs                 map[distgear.NodeName]*process
+	procs                 map[cluster.NodeName]*process
 }
 
 type process struct {
@@ -32,7 +32,7 @@ type process struct {
 
 // start starts the worker of that name and returns when it says that it is a
 // member.
-func (f *fleet) start(ctx context.Context, name distgear.NodeName) error {
+func (f *fleet) start(ctx context.Context, name cluster.NodeName) error {
 	p := &process{gone: make(chan struct{})}
 	p.cmd = exec.Command(f.exe, //nolint:noctx // it ends with the demo, not with this call
 		"demo-worker", "--name", string(name), "--hub", f.hub, "--root", f.root)
@@ -84,7 +84,7 @@ func (f *fleet) start(ctx context.Context, name distgear.NodeName) error {
 }
 
 // kill ends a worker as kill -9 does.
-func (f *fleet) kill(name distgear.NodeName) error {
+func (f *fleet) kill(name cluster.NodeName) error {
 	p := f.procs[name]
 	if p == nil {
 		return fmt.Errorf("no worker %s", name)

@@ -7,15 +7,16 @@ import (
 	"sync"
 	"time"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/cli/show"
+	"github.com/distgear/distgear/record"
 )
 
 // screen is where a demo shows itself. It is safe for concurrent use.
 type screen interface {
 	heading(phase int, title, what string)
-	update(rec distgear.RunRecord) // the last one of a run is final
-	member(m distgear.Member)
+	update(rec record.Run) // the last one of a run is final
+	member(m cluster.Member)
 	note(text string)
 	check(c Check)
 	close(s Summary)
@@ -24,11 +25,11 @@ type screen interface {
 func newScreen(o Options, interrupt func()) screen {
 	switch o.Mode {
 	case JSON:
-		return &jsonScreen{out: json.NewEncoder(o.Out), seen: map[distgear.RunID]distgear.RunRecord{}}
+		return &jsonScreen{out: json.NewEncoder(o.Out), seen: map[record.RunID]record.Run{}}
 	case Live:
 		return newLive(o.In, o.Out, interrupt)
 	default:
-		return &plainScreen{out: o.Out, seen: map[distgear.RunID]distgear.RunRecord{}}
+		return &plainScreen{out: o.Out, seen: map[record.RunID]record.Run{}}
 	}
 }
 
@@ -36,7 +37,7 @@ func newScreen(o Options, interrupt func()) screen {
 type plainScreen struct {
 	mu   sync.Mutex
 	out  io.Writer
-	seen map[distgear.RunID]distgear.RunRecord
+	seen map[record.RunID]record.Run
 }
 
 func (p *plainScreen) printf(format string, args ...any) {
@@ -56,7 +57,7 @@ func headingText(phase int, title, what string, ink show.Ink) string {
 	return "\n" + ink("━━ "+title, "heading") + "\n" + ink(what, "dim")
 }
 
-func (p *plainScreen) update(rec distgear.RunRecord) {
+func (p *plainScreen) update(rec record.Run) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range show.Changes(p.seen[rec.ID], rec) {
@@ -68,13 +69,13 @@ func (p *plainScreen) update(rec distgear.RunRecord) {
 	}
 }
 
-func (p *plainScreen) member(m distgear.Member) {
+func (p *plainScreen) member(m cluster.Member) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.printf("%s\n", memberText(m, show.Plain))
 }
 
-func memberText(m distgear.Member, ink show.Ink) string {
+func memberText(m cluster.Member, ink show.Ink) string {
 	return fmt.Sprintf("● %s is %s (incarnation %d)", m.Name, ink(m.State.String(), m.State.String()), m.Incarnation)
 }
 
@@ -119,20 +120,20 @@ type jsonScreen struct {
 	mu    sync.Mutex
 	out   *json.Encoder
 	phase int
-	seen  map[distgear.RunID]distgear.RunRecord
+	seen  map[record.RunID]record.Run
 }
 
 // line is what --json writes: type says which of the others are there.
 type line struct {
-	Type    string           `json:"type"` // phase, change, member, note, check, summary
-	Phase   int              `json:"phase"`
-	Title   string           `json:"title,omitempty"`
-	Text    string           `json:"text,omitempty"`
-	OK      *bool            `json:"ok,omitempty"`
-	Change  *show.Change     `json:"change,omitempty"`
-	Member  *distgear.Member `json:"member,omitempty"`
-	Check   *Check           `json:"check,omitempty"`
-	Summary *Summary         `json:"summary,omitempty"`
+	Type    string          `json:"type"` // phase, change, member, note, check, summary
+	Phase   int             `json:"phase"`
+	Title   string          `json:"title,omitempty"`
+	Text    string          `json:"text,omitempty"`
+	OK      *bool           `json:"ok,omitempty"`
+	Change  *show.Change    `json:"change,omitempty"`
+	Member  *cluster.Member `json:"member,omitempty"`
+	Check   *Check          `json:"check,omitempty"`
+	Summary *Summary        `json:"summary,omitempty"`
 }
 
 func (j *jsonScreen) write(l line) {
@@ -147,7 +148,7 @@ func (j *jsonScreen) heading(phase int, title, what string) {
 	j.write(line{Type: "phase", Title: title, Text: what})
 }
 
-func (j *jsonScreen) update(rec distgear.RunRecord) {
+func (j *jsonScreen) update(rec record.Run) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, c := range show.Changes(j.seen[rec.ID], rec) {
@@ -156,7 +157,7 @@ func (j *jsonScreen) update(rec distgear.RunRecord) {
 	j.seen[rec.ID] = rec
 }
 
-func (j *jsonScreen) member(m distgear.Member) {
+func (j *jsonScreen) member(m cluster.Member) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.write(line{Type: "member", Member: &m})

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
 )
 
 // Work is the input of every action of the demo.
@@ -31,16 +32,16 @@ func (w Work) name() string { return w.Release + "." + w.Step }
 
 // Made is their result.
 type Made struct {
-	Path string            `json:"path"`
-	Sum  string            `json:"sum"`
-	Node distgear.NodeName `json:"node"`
+	Path string           `json:"path"`
+	Sum  string           `json:"sum"`
+	Node cluster.NodeName `json:"node"`
 }
 
 // kit is the actions of the demo. In a worker they act; in the demo's own
 // process they are the handles that plans are made with.
 type kit struct {
 	root   string // the demo's folder
-	name   distgear.NodeName
+	name   cluster.NodeName
 	folder string // below nodes, where it writes
 
 	Fetch, Join, Start *distgear.Action[Work, Made] // deploy
@@ -48,7 +49,7 @@ type kit struct {
 	Index              *distgear.Action[Work, Made] // index
 }
 
-func newKit(root string, name distgear.NodeName) *kit {
+func newKit(root string, name cluster.NodeName) *kit {
 	k := &kit{root: root, name: name, folder: string(name)}
 	write := func(kind string) *distgear.Action[Work, Made] {
 		return &distgear.Action[Work, Made]{Name: kind, Do: k.do, Undo: k.undo}
@@ -137,10 +138,10 @@ func (k *kit) note(e entry) error {
 
 // entry is a line of the journal.
 type entry struct {
-	Step    string            `json:"step"`
-	What    string            `json:"what"`              // do, done, undo, undone
-	Outcome string            `json:"outcome,omitempty"` // undo: what it was told
-	Node    distgear.NodeName `json:"node"`
+	Step    string           `json:"step"`
+	What    string           `json:"what"`              // do, done, undo, undone
+	Outcome string           `json:"outcome,omitempty"` // undo: what it was told
+	Node    cluster.NodeName `json:"node"`
 }
 
 // readJournal is the lines so far.
@@ -174,7 +175,7 @@ func readFiles(root string) (map[string]string, error) {
 
 // Worker is a worker process: the node name of the hub, until stdin ends or ctx
 // does. Its work is under root; it says "ready" on out when it is a member.
-func Worker(ctx context.Context, name distgear.NodeName, hub, root string, in io.Reader, out io.Writer) error {
+func Worker(ctx context.Context, name cluster.NodeName, hub, root string, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { // ends with the process, or when the demo closes its end
@@ -182,7 +183,7 @@ func Worker(ctx context.Context, name distgear.NodeName, hub, root string, in io
 		cancel()
 	}()
 	n, err := distgear.Join(ctx, distgear.Config{
-		Cluster: cluster, Name: name, Hub: hub, Token: os.Getenv("DISTGEAR_TOKEN"),
+		Cluster: clusterName, Name: name, Hub: hub, Token: os.Getenv("DISTGEAR_TOKEN"),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {

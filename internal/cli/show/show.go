@@ -19,7 +19,8 @@ import (
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/tree"
 
-	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/record"
 )
 
 // Ink colours a text as its state is coloured; Plain leaves it alone.
@@ -75,7 +76,7 @@ func Sign(state string, now time.Time) string {
 
 // Tree draws a run: a line for the run, and its plans' steps below. now is what
 // the time of steps under way is counted to.
-func Tree(rec distgear.RunRecord, now time.Time, ink Ink) string {
+func Tree(rec record.Run, now time.Time, ink Ink) string {
 	state := string(rec.State)
 	t := tree.Root(fmt.Sprintf("%s %s  %s  on %s%s", ink(Sign(state, now), state), ink(rec.Event, "heading"), ink(state, state), rec.Node,
 		spent(rec.Started, rec.Ended, now)))
@@ -94,7 +95,7 @@ func Tree(rec distgear.RunRecord, now time.Time, ink Ink) string {
 	return t.String()
 }
 
-func planName(p distgear.PlanRecord, i int) string {
+func planName(p record.Plan, i int) string {
 	if p.Name == "" {
 		return fmt.Sprintf("plan %d", i+1)
 	}
@@ -103,7 +104,7 @@ func planName(p distgear.PlanRecord, i int) string {
 
 const indent = 4 // cells that a level of the tree takes
 
-func addSteps(into *tree.Tree, p distgear.PlanRecord, now time.Time, ink Ink) {
+func addSteps(into *tree.Tree, p record.Plan, now time.Time, ink Ink) {
 	depth := make([]int, len(p.Steps))
 	parent := make([]int, len(p.Steps))
 	wide, index := 0, map[string]int{}
@@ -144,7 +145,7 @@ func child(t *tree.Tree) any {
 }
 
 // StepLine is a step in a line: name in wide cells, state, node, time, attempt.
-func StepLine(s distgear.StepRecord, wide int, now time.Time, ink Ink) string {
+func StepLine(s record.Step, wide int, now time.Time, ink Ink) string {
 	state := string(s.State)
 	line := fmt.Sprintf("%s%s  %s %s", s.Name, strings.Repeat(" ", max(0, wide-lipgloss.Width(s.Name))), ink(Sign(state, now), state), ink(fmt.Sprintf("%-8s", state), state))
 	node := string(s.Node)
@@ -188,16 +189,16 @@ func spent(from, to, now time.Time) string {
 // Change is what is new in a record: about a step, or about the run (Step is
 // empty).
 type Change struct {
-	Run     distgear.RunID    `json:"run"`
-	Event   string            `json:"event"`
-	Plan    string            `json:"plan,omitempty"`
-	Step    string            `json:"step,omitempty"`
-	State   string            `json:"state"`
-	Node    distgear.NodeName `json:"node,omitempty"`
-	Attempt int               `json:"attempt,omitempty"`
-	Took    time.Duration     `json:"-"`
-	Millis  int64             `json:"ms,omitempty"`
-	Error   string            `json:"error,omitempty"`
+	Run     record.RunID     `json:"run"`
+	Event   string           `json:"event"`
+	Plan    string           `json:"plan,omitempty"`
+	Step    string           `json:"step,omitempty"`
+	State   string           `json:"state"`
+	Node    cluster.NodeName `json:"node,omitempty"`
+	Attempt int              `json:"attempt,omitempty"`
+	Took    time.Duration    `json:"-"`
+	Millis  int64            `json:"ms,omitempty"`
+	Error   string           `json:"error,omitempty"`
 }
 
 // String is the change in a line.
@@ -235,7 +236,7 @@ func Short(message string) string {
 
 // Changes is what is new in a record since before, the zero record for all. The
 // run's own change comes last if the run has ended, else first.
-func Changes(before, rec distgear.RunRecord) []Change {
+func Changes(before, rec record.Run) []Change {
 	var cs []Change
 	run := Change{Run: rec.ID, Event: rec.Event, State: string(rec.State), Node: rec.Node}
 	if rec.State.Final() {
@@ -245,7 +246,7 @@ func Changes(before, rec distgear.RunRecord) []Change {
 	} else if before.State != rec.State {
 		cs = append(cs, run)
 	}
-	old := map[[2]string]distgear.StepRecord{}
+	old := map[[2]string]record.Step{}
 	for i, p := range before.Plans {
 		for _, s := range p.Steps {
 			old[[2]string{planName(p, i), s.Name}] = s

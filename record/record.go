@@ -1,0 +1,104 @@
+// Package record is what nodes remember of runs: which steps their plans had,
+// what became of each, and what an operator may decide. distgear.Node's Runs,
+// FindRun and WatchRun yield records; the gateway and the command line show them.
+//
+//	r, err := n.FindRun(ctx, "deploy-7")
+//	for _, p := range r.Plans {
+//		for _, s := range p.Steps {
+//			fmt.Println(p.Name, s.Name, s.State, s.Node)
+//		}
+//	}
+//
+// # Guarantees
+//
+// A record is a copy: it does not change. Its JSON is what the HTTP interface
+// answers.
+//
+// # Failures
+//
+// None.
+package record
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+)
+
+// RunID names a run, for ever: it is never used again.
+type RunID string
+
+// Run is what the node that ran an event remembers of the run. Times are that
+// node's.
+type Run struct {
+	ID      RunID            `json:"id"`
+	Event   string           `json:"event"`
+	Node    cluster.NodeName `json:"node"`
+	State   RunState         `json:"state"`
+	Version uint64           `json:"version"` // grows with each change
+	Started time.Time        `json:"started"`
+	Ended   time.Time        `json:"ended,omitzero"`
+	Input   json.RawMessage  `json:"input,omitempty"`
+	Result  json.RawMessage  `json:"result,omitempty"`
+	Error   string           `json:"error,omitempty"`
+	Plans   []Plan           `json:"plans,omitempty"`
+}
+
+// Plan is one plan of a run.
+type Plan struct {
+	Name     string `json:"name"`
+	Rollback bool   `json:"rollback"`
+	Steps    []Step `json:"steps"`
+}
+
+// Step is one step of a plan.
+type Step struct {
+	Name        string           `json:"name"`
+	Kind        string           `json:"kind"`
+	Target      string           `json:"target"`
+	After       []string         `json:"after,omitempty"`
+	State       StepState        `json:"state"`
+	Node        cluster.NodeName `json:"node,omitempty"`    // where it ran last
+	Attempt     int              `json:"attempt,omitempty"` // counted from 1
+	UndoAttempt int              `json:"undo_attempt,omitempty"`
+	Late        int              `json:"late,omitempty"` // results of given-up attempts that came later
+	Started     time.Time        `json:"started,omitzero"`
+	Ended       time.Time        `json:"ended,omitzero"`
+	Error       string           `json:"error,omitempty"`
+}
+
+// RunState is the state of a run in words.
+type RunState string
+
+// The states of a run. The last four are final.
+const (
+	Running     RunState = "running"
+	Cancelling  RunState = "cancelling"
+	RollingBack RunState = "rolling back"
+	Stuck       RunState = "stuck" // an undo keeps failing and waits for distgear.Node's ResolveUndo
+	OK          RunState = "ok"
+	Failed      RunState = "failed"
+	RolledBack  RunState = "rolled back" // failed, and all that had to be undone was undone
+	Cancelled   RunState = "cancelled"
+)
+
+// Final tells whether the run has ended.
+func (s RunState) Final() bool {
+	return s == OK || s == Failed || s == RolledBack || s == Cancelled
+}
+
+// StepState is the state of a step in words: "waiting", "running", "retrying",
+// "ok", "failed", "unknown", "never ran", "skipped", "undoing", "undone",
+// "stuck", "undo skipped" or "marked undone".
+type StepState string
+
+// Resolution is what an operator decides about a stuck undo.
+type Resolution string
+
+// The resolutions.
+const (
+	Retry    Resolution = "retry" // try the undo again
+	Skip     Resolution = "skip"  // leave the step as it is; the run is not rolled back then
+	MarkDone Resolution = "done"  // it was undone by hand
+)
