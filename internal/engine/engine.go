@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"strconv"
 	"time"
@@ -41,12 +42,20 @@ type ServerConfig struct {
 	Listen string       // host:port, port 0 chooses one; empty listens nowhere
 	Token  string       // what connections must present; empty means nothing
 	Logger *slog.Logger // nil means slog.Default()
+
+	Tier     Tier     // where logs are kept; zero keeps none, and costs nothing
+	Dir      string   // of the logs, this server's alone; needed by File and Sync
+	MaxStore int64    // bytes of all logs on disk; zero: three quarters of what is free
+	Cluster  *Cluster // nil: a server of its own
 }
 
 // Server is a NATS server in this process.
 type Server struct {
 	s     *server.Server
 	token string
+	tier  Tier
+	lock  *os.File // of the store directory; nil without
+	temp  string   // directory to remove; empty: none
 }
 
 // StartServer starts a server and waits until it accepts connections.
@@ -79,10 +88,17 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 			opts.Port = server.RANDOM_PORT
 		}
 	}
+	self := &Server{token: cfg.Token}
+	if err := self.withStore(opts, &cfg); err != nil {
+		self.release()
+		return nil, err
+	}
 	s, err := server.NewServer(opts)
 	if err != nil {
+		self.release()
 		return nil, fmt.Errorf("embedded NATS server: %w", err)
 	}
+	self.s = s
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -91,7 +107,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	s.Start()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if s.ReadyForConnections(time.Millisecond) {
-			return &Server{s, cfg.Token}, nil
+			return self, nil
 		}
 		select {
 		case err = <-l.fatal:
@@ -103,8 +119,7 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		}
 		break
 	}
-	s.Shutdown()
-	s.WaitForShutdown()
+	self.Close()
 	return nil, fmt.Errorf("NATS server on %q: %w", cfg.Listen, err)
 }
 
@@ -124,6 +139,7 @@ func (s *Server) URL() string {
 func (s *Server) Close() {
 	s.s.Shutdown()
 	s.s.WaitForShutdown()
+	s.release()
 }
 
 // Loopback tells whether a host name or address stays on this machine.

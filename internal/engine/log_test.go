@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startStore starts a server that keeps logs, and a connection in the process.
+func startStore(t testing.TB, cfg ServerConfig) (*Server, *Conn) {
+	t.Helper()
+	s, err := StartServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	c, err := Dial(t.Context(), ConnConfig{Server: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return s, c
+}
+
+func openLog(t testing.TB, c *Conn, cfg LogConfig) *Log {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	cfg.Name, cfg.Subject = "log", "dg.log"
+	l, err := OpenLog(ctx, c, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func appendAll(t testing.TB, l *Log, last uint64, records ...string) error {
+	t.Helper()
+	p, err := l.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	type ack struct {
+		seq uint64
+		err error
+	}
+	acks := make(chan ack, len(records))
+	for i, r := range records {
+		if err := p.Append(last+uint64(i), []byte(r), func(seq uint64, err error) { acks <- ack{seq, err} }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range records {
+		select {
+		case a := <-acks:
+			if a.err != nil {
+				return a.err
+			}
+			if a.seq != last+uint64(i)+1 {
+				return fmt.Errorf("record %d got number %d", i, a.seq)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("no acknowledgement")
+		}
+	}
+	return nil
+}
+
+func readAll(t testing.TB, l *Log, from uint64) (got []string, next uint64, err error) {
+	t.Helper()
+	next, err = l.Read(t.Context(), from, func(seq uint64, data []byte) error {
+		got = append(got, fmt.Sprintf("%d=%s", seq, data))
+		return nil
+	})
+	return got, next, err
+}
+
+func TestLog_AppendReadPurge(t *testing.T) {
+	for _, tier := range []Tier{Memory, File, Sync} {
+		t.Run(tier.String(), func(t *testing.T) {
+			cfg := ServerConfig{Tier: tier, Dir: t.TempDir()}
+			_, c := startStore(t, cfg)
+			l := openLog(t, c, LogConfig{Memory: tier == Memory})
+			if got, next, err := readAll(t, l, 0); err != nil || next != 0 || got != nil {
+				t.Fatal(got, next, err)
+			}
+			if err := appendAll(t, l, 0, "a", "b", "c", "d"); err != nil {
+				t.Fatal(err)
+			}
+			if err := appendAll(t, l, 3, "e"); !errors.Is(err, ErrConflict) {
+				t.Fatalf("append at the wrong place: %v", err)
+			}
+			got, next, err := readAll(t, l, 2)
+			if err != nil || next != 5 || strings.Join(got, " ") != "2=b 3=c 4=d" {
+				t.Fatal(got, next, err)
+			}
+			if err := l.Purge(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := readAll(t, l, 2); !errors.Is(err, ErrTruncated) {
+				t.Fatalf("read of what was purged: %v", err)
+			}
+			got, next, err = readAll(t, l, 0)
+			if err != nil || next != 5 || strings.Join(got, " ") != "3=c 4=d" {
+				t.Fatal(got, next, err)
+			}
+			if last, err := l.Last(t.Context()); err != nil || last != 4 {
+				t.Fatal(last, err)
+			}
+		})
+	}
+}
+
+// A read of many records takes several answers.
+func TestLog_ReadMany(t *testing.T) {
+	_, c := startStore(t, ServerConfig{Tier: Memory})
+	l := openLog(t, c, LogConfig{Memory: true})
+	records := make([]string, 60)
+	for n := uint64(0); n < 3*readBatch; n += uint64(len(records)) {
+		if err := appendAll(t, l, n, records...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := uint64(0)
+	next, err := l.Read(t.Context(), 0, func(seq uint64, _ []byte) error {
+		if n++; seq != n {
+			return fmt.Errorf("record %d came as the %dth", seq, n)
+		}
+		return nil
+	})
+	if err != nil || next != n+1 || n < 3*readBatch {
+		t.Fatal(n, next, err)
+	}
+}
+
+func TestLog_Full(t *testing.T) {
+	_, c := startStore(t, ServerConfig{Tier: Memory})
+	l := openLog(t, c, LogConfig{Memory: true, MaxBytes: 4096})
+	if err := appendAll(t, l, 0, strings.Repeat("x", 3000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := appendAll(t, l, 1, strings.Repeat("x", 3000)); !errors.Is(err, ErrStorage) {
+		t.Fatalf("append to a full log: %v", err)
+	}
+}
+
+// Rule 15: nothing in NATS keeps two servers out of one directory.
+func TestStore_DirectoryIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	s, err := StartServer(ServerConfig{Tier: File, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := StartServer(ServerConfig{Tier: File, Dir: dir}); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Fatalf("second server on one directory: %v", err)
+	}
+	s.Close()
+	if s, err = StartServer(ServerConfig{Tier: File, Dir: dir}); err != nil {
+		t.Fatalf("after the first has stopped: %v", err)
+	}
+	s.Close()
+	if _, err := StartServer(ServerConfig{Tier: Sync}); err == nil {
+		t.Fatal("a tier on disk without a directory")
+	}
+}
+
+func TestLog_RefusesAnotherStream(t *testing.T) {
+	_, c := startStore(t, ServerConfig{Tier: Memory})
+	openLog(t, c, LogConfig{Memory: true})
+	for _, cfg := range []LogConfig{{Name: "log", Subject: "dg.log"}, {Name: "log", Subject: "other", Memory: true}} {
+		if _, err := OpenLog(t.Context(), c, cfg); err == nil {
+			t.Fatalf("%+v was opened", cfg)
+		}
+	}
+}
+
+func TestVersionFloor(t *testing.T) {
+	for v, want := range map[string]bool{"2.15.2": true, "2.15.1": false, "2.16.0-RC.1": true, "3.0.0": true, "2.9.25": false, "dev": true} {
+		if recent(v) != want {
+			t.Errorf("%s: %v", v, !want)
+		}
+	}
+}
