@@ -121,7 +121,8 @@ func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
 // Call runs the action at a target and waits. When ctx ends first the command
 // is cancelled and the error wraps ErrUnknown and the cause. Failures that a
 // node reported are a *RemoteError; OutcomeOf tells what is known. Attempts
-// after the first follow Retries and Idempotent.
+// after the first follow Retries and Idempotent. A member that is gone is
+// waited for as in a plan: 5 s, or until ctx ends; then the call never ran.
 //
 // On the same node, values that nobody could change behind the other's back
 // are handed over as they are; all others are encoded and decoded as on the
@@ -191,18 +192,23 @@ func (a *Action[In, Out]) decode(payload []byte, out *Out, at place) error {
 // policy goes.
 func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, at place, r wire.Report, err error) (out Out, _ error) {
 	policy := plan.Policy{Retries: a.Retries, Idempotent: a.Idempotent}
+	var until time.Time
 	for attempt := 1; ; attempt++ {
-		if ctx.Err() != nil || a.Retries == 0 {
-			return out, err
-		}
-		next, wait := policy.Next(lastOf(err, r, on, attempt), rand.Float64())
-		if next != plan.Again {
-			return out, err
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return out, err
+		if n.waitsFor(ctx, on, a.Name, err, &until) {
+			attempt-- // it never began
+		} else {
+			if ctx.Err() != nil || a.Retries == 0 {
+				return out, err
+			}
+			next, wait := policy.Next(lastOf(err, r, on, attempt), rand.Float64())
+			if next != plan.Again {
+				return out, err
+			}
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return out, err
+			}
 		}
 		r = wire.Report{}
 		if at, err = n.place(on, a.Name, "", at.life); err != nil {

@@ -61,6 +61,7 @@ type Node struct {
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
 	meter   meter
 	runs    *registry
+	bye     farewell
 
 	offers   atomic.Pointer[offers]
 	builtin  map[string]func(context.Context, *Command) ([]byte, error)
@@ -114,6 +115,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	n.runs = newRegistry(n)
 	n.offers.Store(&offers{map[string]*offer{}})
 	n.builtin = n.runs.builtin()
+	n.builtin[kindHeard] = n.bye.serve
 	if err := n.Handle(cfg.Handlers...); err != nil {
 		return nil, err
 	}
@@ -122,6 +124,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	if err := n.connect(ctx); err != nil {
 		n.close()
+		n.rest()
 		return nil, err
 	}
 	return n, nil
@@ -274,7 +277,7 @@ func (n *Node) changed(m members.Member) {
 	if id != n.id {
 		switch m.State {
 		case members.Left:
-			n.end.Leaving(id)
+			n.saidGoodbye(id)
 		case members.Lost:
 			n.end.Over(id)
 		case members.Alive, members.Joining:
@@ -286,6 +289,7 @@ func (n *Node) changed(m members.Member) {
 		w.put(member(&m))
 	}
 	n.mu.Unlock()
+	n.bye.changed("")
 }
 
 // lapsed stops what this node does for others: the hub may count it as lost
@@ -329,7 +333,10 @@ func (n *Node) Leave(ctx context.Context) error {
 	close(n.stop)
 	if s != nil {
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		_ = s.Leave(sctx) // then the hub sees it as lost
+		if s.Leave(sctx) == nil { // else the hub sees it as lost
+			n.bye.wait(sctx, n)
+			n.drained(ctx) // an undo may have come meanwhile (S13)
+		}
 		cancel()
 	}
 	n.runs.cancelAll()
