@@ -33,15 +33,15 @@ type Code uint8
 const (
 	OK      Code = 1 + iota // the operation was done
 	Refused                 // it was not done because of the state: busy, full, empty, compared unequal
+	Stale                   // not the holder, or not any more: nothing was changed
+	Invalid                 // the operation makes no sense: another type under this name, a malformed argument
 	Granted                 // a grant with the token Num
 	Recall                  // give back the grant with the token Num
 	Wake                    // a waiter was notified
-	Stale                   // not the holder, or not any more: nothing was changed
 	Broken                  // a barrier broke
 	Changed                 // an entry changed; what is kept of it must go or be renewed
 	Message                 // a message of a topic
 	Gone                    // the object was destroyed
-	Invalid                 // the operation makes no sense: another type under this name, a malformed argument
 )
 
 // Effect is something to be told.

@@ -1,0 +1,568 @@
+// Package client is a node's side of its session with the ledger: operations
+// on shared objects go out in order, answers and grants come in in order.
+//
+//	c, err := client.Open(ctx, client.Config{Conn: conn, Prefix: "dg.default", Name: "a", TTL: 9 * time.Second})
+//	err = c.Start(&shard.Op{…}, receiver)
+//	c.Close()
+//
+// It needs no other part of the library: whoever brings a connection may use
+// the ledger.
+//
+// # Guarantees
+//
+// Operations of one session are applied in the order in which Start was called,
+// each at most once. Outputs are delivered in the ledger's order, from one
+// goroutine. Both survive lost messages, a new connection and another writer at
+// the hub. The session is lost, and told to be, before the hub may give what it
+// holds to another: it counts from when the last entry that the ledger confirmed
+// was sent, less a margin of an eighth.
+//
+// # Failures
+//
+// After the loss of the session what was not confirmed is unknown: receivers
+// are told so (Lost), and a new session is opened, with nothing held.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// The errors of Start and Open.
+var (
+	ErrClosed     = errors.New("client: closed")
+	ErrLost       = errors.New("client: the session with the ledger is lost")
+	ErrOverloaded = errors.New("client: too many operations are under way")
+	ErrTooLarge   = errors.New("client: operation is larger than a message may be")
+)
+
+const (
+	maxEntry   = 60 << 10 // bytes of operations in one entry, but for one that is larger by itself
+	maxPending = 64 << 20 // bytes of operations that may be unconfirmed
+	resend     = 300 * time.Millisecond
+)
+
+// EntrySubject is where the writer of a cluster's ledger listens.
+func EntrySubject(prefix string) string { return prefix + ".ledger" }
+
+// FrameSubject is where a session listens.
+func FrameSubject(prefix string, s machine.Session) string {
+	return prefix + ".session." + strconv.FormatUint(uint64(s), 16)
+}
+
+// Receiver is told what became of an operation. Its methods are called from
+// one goroutine in the order of the ledger: they must not block.
+type Receiver interface {
+	// Output is called with each answer; true when no more will come. The
+	// bytes of o are only lent.
+	Output(o *shard.Output) (done bool)
+	// Lost is called instead when the session was lost: what became of the
+	// operation is unknown.
+	Lost()
+}
+
+// Config says whose session it is. Conn, Prefix, Name and TTL are needed.
+type Config struct {
+	Conn   *engine.Conn
+	Prefix string
+	Name   string        // of the node, for people
+	TTL    time.Duration // of the session
+	Logger *slog.Logger  // nil means slog.Default()
+}
+
+// Client is a node's session with the ledger. It is safe for concurrent use.
+type Client struct {
+	cfg   Config
+	start time.Time
+
+	dmu sync.Mutex // held while receivers are called; before mu
+
+	mu     sync.Mutex
+	life   *life         // nil after Close
+	opened chan struct{} // closed when there is a session
+
+	kick chan struct{} // 1: there is something to publish
+
+	omu     sync.Mutex
+	objects []*Object // by handle-1; nil: free
+	free    []uint64  // handles
+
+	quit chan struct{}
+	wg   sync.WaitGroup
+}
+
+// life is one session. Its fields are under Client.mu but for what is said.
+type life struct {
+	id   machine.Session
+	stop func() // the subscription
+	open bool
+	lost bool
+
+	number  uint64 // of the last operation
+	applied uint64 // as told
+	wait    map[uint64]Receiver
+	pending []batch // not applied, oldest first; the last may be open to more
+	sent    int     // of pending, how many were published
+	bytes   int
+	got     uint64 // number of the last output taken up
+	acked   uint64 // as told to the ledger
+	epoch   uint64
+	ask     bool  // something was missed
+	asked   int64 // ms after start, when that was told last
+	renew   bool  // say that we are here
+	lease   int64 // ms after start at which it ends
+	spoke   int64 // ms after start, when an entry was sent last
+	stuck   int64 // ms after start, when it last went on with something pending
+}
+
+// batch is the operations first … first+n-1.
+type batch struct {
+	first uint64
+	n     uint64
+	ops   []byte
+}
+
+// Open opens a session and returns when the ledger has it.
+func Open(ctx context.Context, cfg Config) (*Client, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	c := &Client{cfg: cfg, start: time.Now(), kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	if err := c.begin(); err != nil {
+		return nil, err
+	}
+	c.wg.Go(c.flusher)
+	c.wg.Go(c.keeper)
+	if err := c.Ready(ctx); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("open a session with the ledger (is a hub running?): %w", err)
+	}
+	return c, nil
+}
+
+// begin starts a life.
+func (c *Client) begin() error {
+	l := &life{
+		id:   machine.Session(uint64(time.Now().UnixMilli())<<22 | uint64(rand.Uint32()>>10)),
+		wait: map[uint64]Receiver{},
+	}
+	l.lease = c.ms() + c.cfg.TTL.Milliseconds()*7/8 // to be opened by then
+	stop, err := c.cfg.Conn.Subscribe(FrameSubject(c.cfg.Prefix, l.id), func(data []byte) { c.receive(l, data) })
+	if err != nil {
+		return err
+	}
+	l.stop = stop
+	c.mu.Lock()
+	old := c.life
+	if closed := old == nil && c.opened != nil; closed {
+		c.mu.Unlock()
+		stop()
+		return ErrClosed
+	}
+	c.life = l
+	if c.opened == nil {
+		c.opened = make(chan struct{})
+	}
+	c.mu.Unlock()
+	if old != nil {
+		old.stop()
+	}
+	c.wake()
+	return nil
+}
+
+func (c *Client) ms() int64 { return time.Since(c.start).Milliseconds() }
+
+// Ready waits until there is a session.
+func (c *Client) Ready(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		l, opened := c.life, c.opened
+		ready := l != nil && l.open && !l.lost
+		c.mu.Unlock()
+		switch {
+		case ready:
+			return nil
+		case l == nil:
+			return ErrClosed
+		}
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-c.quit:
+			return ErrClosed
+		}
+	}
+}
+
+// Session is the session there is now; false while there is none.
+func (c *Client) Session() (machine.Session, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil || !c.life.open || c.life.lost {
+		return 0, false
+	}
+	return c.life.id, true
+}
+
+// Valid tells whether the session's lease holds now: whoever was away (a
+// stopped process) asks before it acts on what it holds.
+func (c *Client) Valid(of machine.Session) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.life
+	return l != nil && l.id == of && l.open && !l.lost && c.ms() < l.lease
+}
+
+// Start sends operations, one right behind the other. Their Req is set by
+// Start: the answers of the last one go to r; with r nil it has none. Operations
+// for a session that is gone (of is not 0 and not the session of now) are
+// refused with ErrLost. It returns the number of the last one, which is its
+// request. An error means that nothing was done, and r is not called.
+func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+	size := 0
+	for i := range ops {
+		size += shard.OpSize(&ops[i])
+	}
+	if size > c.cfg.Conn.MaxPayload()-512 {
+		return 0, ErrTooLarge
+	}
+	c.mu.Lock()
+	l := c.life
+	switch {
+	case l == nil:
+		c.mu.Unlock()
+		return 0, ErrClosed
+	case !l.open || l.lost || of != 0 && of != l.id:
+		c.mu.Unlock()
+		return 0, ErrLost
+	case l.bytes+size > maxPending:
+		c.mu.Unlock()
+		return 0, ErrOverloaded
+	}
+	for i := range ops {
+		op := &ops[i]
+		l.number++
+		op.Req = 0
+		if r != nil && i == len(ops)-1 {
+			op.Req = l.number
+			l.wait[l.number] = r
+		}
+		l.add(op, c)
+	}
+	number, kick := l.number, l.sent < len(l.pending)
+	c.mu.Unlock()
+	if kick {
+		c.wake()
+	}
+	return number, nil
+}
+
+func (l *life) add(op *shard.Op, c *Client) {
+	n := len(l.pending)
+	if n == l.sent || len(l.pending[n-1].ops)+shard.OpSize(op) > maxEntry {
+		l.pending = append(l.pending, batch{first: l.number})
+		n++
+	}
+	b := &l.pending[n-1]
+	before := len(b.ops)
+	b.ops = shard.AppendOp(b.ops, op)
+	b.n++
+	if l.bytes == 0 {
+		l.stuck = c.ms()
+	}
+	l.bytes += len(b.ops) - before
+}
+
+func (c *Client) wake() {
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
+// flusher publishes what piled up; see package link for why it yields.
+func (c *Client) flusher() {
+	var buf []byte
+	for {
+		select {
+		case <-c.kick:
+		case <-c.quit:
+			return
+		}
+		runtime.Gosched()
+		for {
+			var more bool
+			if buf, more = c.next(buf[:0]); len(buf) > 0 {
+				_ = c.cfg.Conn.Publish(EntrySubject(c.cfg.Prefix), buf) // what is lost is sent again
+			}
+			if !more {
+				break
+			}
+		}
+		c.cfg.Conn.Settle()
+	}
+}
+
+// next makes up the next entry to publish, if there is one, and tells whether
+// there may be more.
+func (c *Client) next(buf []byte) (entry []byte, more bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.life
+	if l == nil || l.lost {
+		return buf, false
+	}
+	now := c.ms()
+	e := shard.Entry{Type: shard.EntryOps, Session: l.id, Stamp: uint64(now), Ack: l.got, First: l.number + 1}
+	switch {
+	case !l.open:
+		if !l.renew && l.spoke != 0 {
+			return buf, false
+		}
+		e.Type, e.TTL, e.Name = shard.EntryOpen, uint64(c.cfg.TTL.Milliseconds()), []byte(c.cfg.Name)
+		l.renew, l.spoke = false, now
+		return shard.AppendEntry(buf, &e), false
+	case l.sent < len(l.pending):
+		b := &l.pending[l.sent]
+		l.sent++
+		e.First = b.first
+		buf = append(shard.AppendEntry(buf, &e), b.ops...)
+	case l.ask:
+		l.ask = false
+		e.Type = shard.EntryAsk
+		buf = shard.AppendEntry(buf, &e)
+	case l.renew:
+		buf = shard.AppendEntry(buf, &e)
+	default:
+		return buf, false
+	}
+	l.renew, l.spoke, l.acked = false, now, l.got
+	return buf, l.sent < len(l.pending) || l.ask
+}
+
+// receive takes up a frame. It runs on the connection's goroutine.
+func (c *Client) receive(l *life, data []byte) {
+	f, err := shard.ParseFrame(data)
+	if err != nil {
+		c.cfg.Logger.Warn("dropped a malformed message of the ledger; does the hub have another version?", "bytes", len(data))
+		return
+	}
+	c.mu.Lock()
+	if l != c.life || l.lost {
+		c.mu.Unlock()
+		return
+	}
+	if f.Type == shard.FrameOver {
+		known := l.open
+		c.mu.Unlock()
+		if known {
+			c.lose(l, "the hub ended it")
+		}
+		return
+	}
+	first := !l.open
+	l.open = true
+	if f.Stamp > 0 {
+		l.lease = max(l.lease, int64(f.Stamp)+c.cfg.TTL.Milliseconds()*7/8)
+	}
+	l.confirm(f.Applied, c.ms())
+	if f.Epoch > l.epoch { // another writer: what the one before took up may be lost
+		if l.epoch != 0 {
+			l.again()
+		}
+		l.epoch = f.Epoch
+	}
+	missed := f.First > l.got+1
+	if now := c.ms(); missed && now-l.asked >= 50 {
+		l.ask, l.asked = true, now
+	}
+	kick := l.ask || l.sent < len(l.pending)
+	opened := c.opened
+	c.mu.Unlock()
+	if first {
+		close(opened)
+	}
+	if !missed {
+		c.outputs(l, &f)
+	}
+	c.mu.Lock()
+	if l.got-l.acked > 1<<10 { // a session that only listens
+		l.renew, kick = true, true
+	}
+	c.mu.Unlock()
+	if kick {
+		c.wake()
+	}
+}
+
+func (c *Client) outputs(l *life, f *shard.Frame) {
+	c.dmu.Lock()
+	defer c.dmu.Unlock()
+	var o shard.Output
+	for n := f.First; f.Next(&o); n++ {
+		c.mu.Lock()
+		if n <= l.got || l.lost || c.life != l {
+			c.mu.Unlock()
+			continue
+		}
+		l.got = n
+		r := l.wait[o.Req]
+		c.mu.Unlock()
+		if o.Req == 0 {
+			c.event(&o)
+			continue
+		}
+		if r != nil && r.Output(&o) {
+			c.mu.Lock()
+			delete(l.wait, o.Req)
+			c.mu.Unlock()
+		}
+	}
+}
+
+// confirm drops what was applied.
+func (l *life) confirm(applied uint64, now int64) {
+	if applied <= l.applied {
+		return
+	}
+	l.applied, l.stuck = applied, now
+	i := 0
+	for i < len(l.pending) && i < l.sent && l.pending[i].first+l.pending[i].n-1 <= applied {
+		l.bytes -= len(l.pending[i].ops)
+		i++
+	}
+	if i > 0 {
+		clear(l.pending[:i])
+		l.pending = l.pending[i:]
+		l.sent -= i
+		if len(l.pending) == 0 {
+			l.pending = nil
+		}
+	}
+}
+
+// again makes the flusher publish everything that is not confirmed.
+func (l *life) again() { l.sent = 0 }
+
+// keeper renews, sends again what was not confirmed, and ends a session whose
+// lease lapsed.
+func (c *Client) keeper() {
+	step := max(min(c.cfg.TTL/20, 100*time.Millisecond), 5*time.Millisecond)
+	t := time.NewTicker(step)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-c.quit:
+			return
+		}
+		c.mu.Lock()
+		l, now := c.life, c.ms()
+		if l == nil {
+			c.mu.Unlock()
+			return
+		}
+		if l.lost {
+			c.mu.Unlock()
+			_ = c.begin() // without a connection: the next time
+			continue
+		}
+		lapsed := now >= l.lease
+		if now-l.spoke >= c.cfg.TTL.Milliseconds()/5 || !l.open && now-l.spoke >= resend.Milliseconds() {
+			l.renew = true
+		}
+		if len(l.pending) > 0 && l.sent == len(l.pending) && now-l.stuck >= resend.Milliseconds() {
+			l.again()
+			l.stuck = now
+		}
+		kick := l.renew || l.sent < len(l.pending)
+		c.mu.Unlock()
+		switch {
+		case lapsed:
+			c.lose(l, "nothing was heard from the hub for too long")
+		case kick:
+			c.wake()
+		}
+	}
+}
+
+// Reconnected says that messages may have been lost.
+func (c *Client) Reconnected() {
+	c.mu.Lock()
+	if l := c.life; l != nil {
+		l.again()
+		l.ask = l.open
+		l.renew = true
+	}
+	c.mu.Unlock()
+	c.wake()
+}
+
+// lose ends a session. The keeper begins another.
+func (c *Client) lose(l *life, why string) {
+	c.dmu.Lock()
+	defer c.dmu.Unlock()
+	c.mu.Lock()
+	if l.lost || c.life != l {
+		c.mu.Unlock()
+		return
+	}
+	l.lost = true
+	wait := l.wait
+	l.wait, l.pending, l.sent, l.bytes = nil, nil, 0, 0
+	had := l.open
+	if had {
+		c.opened = make(chan struct{})
+	}
+	c.mu.Unlock()
+	if had {
+		c.end(l)
+		c.cfg.Logger.Warn("the session with the ledger is lost: "+why, "session", uint64(l.id), "unconfirmed", len(wait))
+		c.lostObjects()
+	}
+	for _, r := range wait {
+		r.Lost()
+	}
+}
+
+// end tells the ledger that a session is over: what it holds is free at once,
+// and not only after its TTL.
+func (c *Client) end(l *life) {
+	_ = c.cfg.Conn.Publish(EntrySubject(c.cfg.Prefix), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: l.id}))
+}
+
+// Close ends the session: what it holds is free. Receivers that wait are told
+// that it is lost.
+func (c *Client) Close() {
+	c.mu.Lock()
+	l := c.life
+	c.life = nil
+	c.mu.Unlock()
+	if l == nil {
+		return
+	}
+	close(c.quit)
+	c.wg.Wait()
+	l.stop()
+	if l.open && !l.lost {
+		c.end(l)
+	}
+	c.dmu.Lock()
+	defer c.dmu.Unlock()
+	for _, r := range l.wait {
+		r.Lost()
+	}
+}

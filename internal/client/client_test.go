@@ -1,0 +1,199 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// desk is a writer without a log: what it applies it releases at once.
+type desk struct {
+	conn  *engine.Conn
+	mu    sync.Mutex
+	shard *shard.Shard
+	drop  func(entry []byte) bool // what shall be lost on the way
+	mute  func(frame []byte) bool
+	stop  func()
+}
+
+const prefix = "dg.test"
+
+func newDesk(t *testing.T) (*desk, *engine.Server) {
+	t.Helper()
+	s, err := engine.StartServer(engine.ServerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	conn, err := engine.Dial(t.Context(), engine.ConnConfig{Server: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	d := &desk{conn: conn}
+	d.shard = shard.New(shard.Config{Send: d.send})
+	d.shard.Lead(1)
+	d.stop, err = conn.Subscribe(client.EntrySubject(prefix), d.apply)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, s
+}
+
+func (d *desk) send(to machine.Session, frame []byte) {
+	if d.mute == nil || !d.mute(frame) {
+		_ = d.conn.Publish(client.FrameSubject(prefix, to), frame)
+	}
+}
+
+func (d *desk) apply(entry []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.drop != nil && d.drop(entry) {
+		return
+	}
+	d.shard.Apply(time.Now().UnixMilli(), entry)
+	if r := d.shard.Cut(); r != nil {
+		r.Release()
+	}
+}
+
+func join(t *testing.T, s *engine.Server, ttl time.Duration) *client.Client {
+	t.Helper()
+	conn, err := engine.Dial(t.Context(), engine.ConnConfig{Server: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	c, err := client.Open(t.Context(), client.Config{Conn: conn, Prefix: prefix, Name: t.Name(), TTL: ttl})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func add(n int64) shard.Op { return shard.Op{Verb: shard.VCounterAdd, A: uint64(n)} }
+
+func TestClient_EachOperationIsAppliedOnceInOrder(t *testing.T) {
+	d, s := newDesk(t)
+	n := 0
+	// Every fifth message is lost.
+	d.drop = func([]byte) bool { n++; return n%5 == 0 }
+	d.mute = func([]byte) bool { n++; return n%5 == 0 }
+	c := join(t, s, 30*time.Second)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	var wg sync.WaitGroup
+	const each = 8
+	for range 8 {
+		wg.Go(func() {
+			for range each {
+				if _, err := o.Do(t.Context(), add(1), false); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	a, err := o.Do(t.Context(), add(0), false)
+	if err != nil || a.Num != 8*each {
+		t.Fatalf("%d, %v", a.Num, err)
+	}
+}
+
+func TestClient_ASilentHubEndsTheSessionAndAnotherBegins(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 400*time.Millisecond)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	if _, err := o.Do(t.Context(), add(1), false); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := c.Session()
+	d.mu.Lock() // the hub takes up nothing
+	_, err := o.Do(t.Context(), add(1), false)
+	d.mu.Unlock()
+	if !errors.Is(err, client.ErrLost) {
+		t.Fatalf("want lost, got %v", err)
+	}
+	a, err := o.Do(t.Context(), add(1), false)
+	if err != nil || a.Num < 2 || a.Num > 3 {
+		t.Fatalf("%+v, %v", a, err)
+	}
+	if now, ok := c.Session(); !ok || now == before {
+		t.Fatalf("session %d after %d", now, before)
+	}
+}
+
+func TestClient_AnotherKindUnderTheNameIsAnError(t *testing.T) {
+	_, s := newDesk(t)
+	c := join(t, s, time.Minute)
+	if _, err := c.Object(shard.KCounter, "n", 0, nil).Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Object(shard.KCounter, "n", 7, nil).Open(t.Context())
+	var k *client.KindError
+	if !errors.As(err, &k) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestClient_ContextEndsAWait(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, time.Minute)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	if _, err := o.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := o.Do(ctx, add(1), false); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func BenchmarkDo(b *testing.B) {
+	s, err := engine.StartServer(engine.ServerConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	conn, _ := engine.Dial(b.Context(), engine.ConnConfig{Server: s})
+	defer conn.Close()
+	d := &desk{conn: conn}
+	d.shard = shard.New(shard.Config{Send: d.send})
+	d.shard.Lead(1)
+	stop, _ := conn.Subscribe(client.EntrySubject(prefix), d.apply)
+	defer stop()
+	conn2, _ := engine.Dial(b.Context(), engine.ConnConfig{Server: s})
+	defer conn2.Close()
+	c, err := client.Open(b.Context(), client.Config{Conn: conn2, Prefix: prefix, Name: "b", TTL: time.Minute})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	b.ReportAllocs()
+	b.SetParallelism(128)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := o.Do(b.Context(), add(1), false); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}

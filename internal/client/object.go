@@ -1,0 +1,276 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// ErrGone is the answer of an object that was destroyed.
+var ErrGone = errors.New("client: the object was destroyed")
+
+// KindError is the answer when a name is that of another kind of object, or of
+// one made with another parameter. Nothing was changed.
+type KindError struct {
+	Name          string
+	Want, Is      shard.Kind
+	Param, Stands uint64
+}
+
+// Error says what the name is.
+func (e *KindError) Error() string {
+	if e.Want == e.Is {
+		return fmt.Sprintf("%s %q exists with another size: %d, not %d", e.Is, e.Name, e.Stands, e.Param)
+	}
+	return fmt.Sprintf("%q is a %s, not a %s", e.Name, e.Is, e.Want)
+}
+
+// Sink is told what concerns an object as a whole. Its methods are called like
+// a Receiver's.
+type Sink interface {
+	Event(o *shard.Output) // something that answers no request
+	Lost()                 // the session was lost: nothing is held any more
+}
+
+// Object is a shared object as one client knows it. It is safe for concurrent
+// use.
+type Object struct {
+	c      *Client
+	kind   shard.Kind
+	name   string
+	param  uint64
+	sink   Sink
+	handle uint64
+
+	sem chan struct{} // 1: who opens it
+
+	mu   sync.Mutex
+	open machine.Session // the session in which it is open
+	gone bool
+}
+
+// Object returns the handle of a name, which is made when there is none. With a
+// nil sink nothing is told. It does no I/O.
+func (c *Client) Object(kind shard.Kind, name string, param uint64, sink Sink) *Object {
+	c.omu.Lock()
+	defer c.omu.Unlock()
+	o := &Object{c: c, kind: kind, name: name, param: param, sink: sink, sem: make(chan struct{}, 1)}
+	if n := len(c.free); n > 0 {
+		o.handle = c.free[n-1]
+		c.free = c.free[:n-1]
+		c.objects[o.handle-1] = o
+		return o
+	}
+	c.objects = append(c.objects, o)
+	o.handle = uint64(len(c.objects))
+	return o
+}
+
+func (c *Client) event(o *shard.Output) {
+	c.omu.Lock()
+	var obj *Object
+	if h := o.Handle; h > 0 && h <= uint64(len(c.objects)) {
+		obj = c.objects[h-1]
+	}
+	c.omu.Unlock()
+	if obj == nil {
+		return
+	}
+	if o.Code == machine.Gone {
+		obj.destroyed()
+	}
+	if obj.sink != nil {
+		obj.sink.Event(o)
+	}
+}
+
+func (c *Client) lostObjects() {
+	c.omu.Lock()
+	all := make([]*Object, 0, len(c.objects))
+	for _, o := range c.objects {
+		if o != nil && o.sink != nil {
+			all = append(all, o)
+		}
+	}
+	c.omu.Unlock()
+	for _, o := range all {
+		o.sink.Lost()
+	}
+}
+
+func (o *Object) destroyed() {
+	o.mu.Lock()
+	o.gone = true
+	o.mu.Unlock()
+}
+
+// Name is the object's name.
+func (o *Object) Name() string { return o.name }
+
+// Open makes sure that the ledger has the object open in the session there is
+// now, and returns that session.
+func (o *Object) Open(ctx context.Context) (machine.Session, error) {
+	for {
+		if err := o.c.Ready(ctx); err != nil {
+			return 0, err
+		}
+		now, ok := o.c.Session()
+		if !ok {
+			continue
+		}
+		o.mu.Lock()
+		gone, open := o.gone, o.open == now
+		o.mu.Unlock()
+		switch {
+		case gone:
+			return 0, ErrGone
+		case open:
+			return now, nil
+		}
+		select {
+		case o.sem <- struct{}{}:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+		err := o.openIn(ctx, now)
+		<-o.sem
+		if err != nil && !errors.Is(err, ErrLost) {
+			return 0, err
+		}
+	}
+}
+
+func (o *Object) openIn(ctx context.Context, now machine.Session) error {
+	o.mu.Lock()
+	done := o.open == now
+	o.mu.Unlock()
+	if done {
+		return nil
+	}
+	a, err := o.c.do(ctx, now, shard.Op{Verb: shard.VOpen, Handle: o.handle, A: uint64(o.kind), B: o.param, Key: []byte(o.name)})
+	if err != nil {
+		return err
+	}
+	if a.Code != machine.OK && !(a.Code == machine.Invalid && a.Num == 0) { // Invalid without a kind: it is open already
+		return &KindError{Name: o.name, Want: o.kind, Is: shard.Kind(a.Num), Param: o.param, Stands: a.Aux}
+	}
+	o.mu.Lock()
+	o.open = now
+	o.mu.Unlock()
+	return nil
+}
+
+// Start sends operations on the object in a session in which it is open; see
+// Client.Start. Their Handle is set here.
+func (o *Object) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+	for i := range ops {
+		if ops[i].Handle == 0 {
+			ops[i].Handle = o.handle
+		}
+	}
+	return o.c.Start(of, r, ops...)
+}
+
+// Handle is the number for the object, for operations on two objects.
+func (o *Object) Handle() uint64 { return o.handle }
+
+// Close forgets the object: the ledger frees what the session holds of it.
+func (o *Object) Close() {
+	o.mu.Lock()
+	open := o.open
+	o.gone = true
+	o.mu.Unlock()
+	if open != 0 {
+		_, _ = o.Start(open, nil, shard.Op{Verb: shard.VClose}) // without the session it is closed already
+	}
+	o.c.omu.Lock()
+	o.c.objects[o.handle-1] = nil
+	o.c.free = append(o.c.free, o.handle)
+	o.c.omu.Unlock()
+}
+
+// Answer is what an operation was answered.
+type Answer struct {
+	Code machine.Code
+	Num  uint64
+	Aux  uint64
+	Key  string
+	Val  []byte
+}
+
+// Do sends one operation and waits for its one answer. ErrLost and the cause
+// of ctx leave unknown whether it was applied; with retry it is sent again in
+// the next session instead: for operations that change nothing.
+func (o *Object) Do(ctx context.Context, op shard.Op, retry bool) (Answer, error) {
+	for {
+		now, err := o.Open(ctx)
+		if err != nil {
+			return Answer{}, err
+		}
+		op.Handle = o.handle
+		a, err := o.c.do(ctx, now, op)
+		if errors.Is(err, errNotSent) || retry && errors.Is(err, ErrLost) {
+			continue
+		}
+		if a.Code == machine.Gone {
+			o.destroyed()
+			return a, ErrGone
+		}
+		return a, err
+	}
+}
+
+// errNotSent is ErrLost of an operation that was not sent.
+var errNotSent = fmt.Errorf("%w before it was used", ErrLost)
+
+// asker waits for one answer.
+type asker struct {
+	a    Answer
+	lost bool
+	done chan struct{} // 1: whoever waits may be gone
+}
+
+var askers = sync.Pool{New: func() any { return &asker{done: make(chan struct{}, 1)} }}
+
+// Output implements Receiver.
+func (w *asker) Output(o *shard.Output) bool {
+	w.a = Answer{Code: o.Code, Num: o.Num, Aux: o.Aux, Key: string(o.Key)}
+	if len(o.Val) > 0 {
+		w.a.Val = append([]byte(nil), o.Val...)
+	}
+	w.done <- struct{}{}
+	return true
+}
+
+// Lost implements Receiver.
+func (w *asker) Lost() {
+	w.lost = true
+	w.done <- struct{}{}
+}
+
+func (c *Client) do(ctx context.Context, of machine.Session, op shard.Op) (Answer, error) {
+	w := askers.Get().(*asker)
+	if _, err := c.Start(of, w, op); err != nil {
+		askers.Put(w)
+		if errors.Is(err, ErrLost) {
+			err = errNotSent
+		}
+		return Answer{}, err
+	}
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return Answer{}, context.Cause(ctx) // w may still be told: it is not used again
+	}
+	a, lost := w.a, w.lost
+	w.a, w.lost = Answer{}, false
+	askers.Put(w)
+	if lost {
+		return a, ErrLost
+	}
+	return a, nil
+}

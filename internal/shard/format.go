@@ -1,0 +1,259 @@
+package shard
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// What travels between a session and the shard, both ways in messages of many
+// parts:
+//
+//	entry = version ops|ask session(8 bytes) stamp ack first op*     to the shard
+//	      | version open session(8 bytes) stamp ttl name
+//	      | version expire session(8 bytes)
+//	op    = verb handle req a b key val
+//	frame = version type epoch stamp applied first output*           to a session
+//	output = code handle req num aux key val
+//
+// Integers are uvarints unless said; key, val and name are a uvarint length and
+// bytes.
+
+// Version is the first byte of every entry and frame.
+const Version = 1
+
+// ErrMalformed is the answer to bytes that are no entry or frame.
+var ErrMalformed = errors.New("shard: malformed message")
+
+// EntryType is the second byte of an entry.
+type EntryType uint8
+
+// The entries.
+const (
+	EntryOps    EntryType = 1 + iota // operations of a session; none: it renews
+	EntryOpen                        // a session begins
+	EntryExpire                      // a session is over: it says so, or the writer judged
+	EntryAsk                         // as EntryOps, of a session that missed something: all it has not acknowledged is told again
+)
+
+// Entry is the head of an entry; the operations follow.
+type Entry struct {
+	Type    EntryType
+	Session machine.Session
+	Stamp   uint64 // of the session's own clock, when it was sent; echoed
+	Ack     uint64 // the last output that the session has taken up
+	First   uint64 // number of the first operation
+	TTL     uint64 // ms; EntryOpen
+	Name    []byte // of the node; EntryOpen
+	ops     []byte
+}
+
+// Op is one operation on an object. Handle 0 means the session itself.
+type Op struct {
+	Verb   Verb
+	Handle uint64 // the session's number for the object; see VOpen
+	Req    uint64 // who waits for the answer; 0: nobody
+	A, B   uint64
+	Key    []byte
+	Val    []byte
+}
+
+// FrameType is the second byte of a frame.
+type FrameType uint8
+
+// The frames.
+const (
+	FrameOutputs FrameType = 1 + iota // what is told to a session, and what was applied
+	FrameOver                         // there is no such session, or it is over
+)
+
+// Frame is the head of a frame; the outputs follow.
+type Frame struct {
+	Type    FrameType
+	Epoch   uint64 // of the writer
+	Stamp   uint64 // the latest one of the session that the log holds
+	Applied uint64 // the last operation applied
+	First   uint64 // number of the first output
+	outputs []byte
+}
+
+// Output is one thing told to a session: the answer to request Req, or with
+// Req 0 something about the object that the session calls Handle.
+type Output struct {
+	Code   machine.Code
+	Handle uint64
+	Req    uint64
+	Num    uint64
+	Aux    uint64
+	Key    []byte
+	Val    []byte
+}
+
+// AppendEntry appends the head of an entry.
+func AppendEntry(b []byte, e *Entry) []byte {
+	b = append(b, Version, byte(e.Type))
+	b = binary.LittleEndian.AppendUint64(b, uint64(e.Session))
+	switch e.Type {
+	case EntryOps, EntryAsk:
+		b = binary.AppendUvarint(b, e.Stamp)
+		b = binary.AppendUvarint(b, e.Ack)
+		b = binary.AppendUvarint(b, e.First)
+	case EntryOpen:
+		b = binary.AppendUvarint(b, e.Stamp)
+		b = binary.AppendUvarint(b, e.TTL)
+		b = appendBytes(b, e.Name)
+	}
+	return b
+}
+
+// AppendOp appends an operation to an entry.
+func AppendOp(b []byte, o *Op) []byte {
+	b = append(b, byte(o.Verb))
+	b = binary.AppendUvarint(b, o.Handle)
+	b = binary.AppendUvarint(b, o.Req)
+	b = binary.AppendUvarint(b, o.A)
+	b = binary.AppendUvarint(b, o.B)
+	b = appendBytes(b, o.Key)
+	return appendBytes(b, o.Val)
+}
+
+// OpSize bounds what AppendOp adds.
+func OpSize(o *Op) int { return 1 + 6*binary.MaxVarintLen64 + len(o.Key) + len(o.Val) }
+
+// ParseEntry parses the head of an entry; Next walks the operations.
+func ParseEntry(b []byte) (e Entry, err error) {
+	if len(b) < 10 || b[0] != Version {
+		return e, ErrMalformed
+	}
+	e.Type = EntryType(b[1])
+	e.Session = machine.Session(binary.LittleEndian.Uint64(b[2:]))
+	r := reader{b: b[10:]}
+	switch e.Type {
+	case EntryOps, EntryAsk:
+		e.Stamp, e.Ack, e.First = r.uvarint(), r.uvarint(), r.uvarint()
+		e.ops = r.b
+	case EntryOpen:
+		e.Stamp, e.TTL, e.Name = r.uvarint(), r.uvarint(), r.bytes()
+	case EntryExpire:
+	default:
+		r.bad = true
+	}
+	if r.bad || e.Session == 0 {
+		return e, ErrMalformed
+	}
+	return e, nil
+}
+
+// Next parses the next operation; false at the end or at a fault.
+func (e *Entry) Next(o *Op) bool {
+	if len(e.ops) == 0 {
+		return false
+	}
+	r := reader{b: e.ops}
+	*o = Op{Verb: Verb(r.byte()), Handle: r.uvarint(), Req: r.uvarint(), A: r.uvarint(), B: r.uvarint()}
+	o.Key, o.Val = r.bytes(), r.bytes()
+	e.ops = r.b
+	return !r.bad
+}
+
+// Empty tells that no operation follows.
+func (e *Entry) Empty() bool { return len(e.ops) == 0 }
+
+// AppendFrame appends the head of a frame.
+func AppendFrame(b []byte, f *Frame) []byte {
+	b = append(b, Version, byte(f.Type))
+	b = binary.AppendUvarint(b, f.Epoch)
+	b = binary.AppendUvarint(b, f.Stamp)
+	b = binary.AppendUvarint(b, f.Applied)
+	return binary.AppendUvarint(b, f.First)
+}
+
+// AppendOutput appends an output to a frame.
+func AppendOutput(b []byte, o *Output) []byte {
+	b = append(b, byte(o.Code))
+	b = binary.AppendUvarint(b, o.Handle)
+	b = binary.AppendUvarint(b, o.Req)
+	b = binary.AppendUvarint(b, o.Num)
+	b = binary.AppendUvarint(b, o.Aux)
+	b = appendBytes(b, o.Key)
+	return appendBytes(b, o.Val)
+}
+
+// ParseFrame parses the head of a frame; Next walks the outputs.
+func ParseFrame(b []byte) (f Frame, err error) {
+	if len(b) < 2 || b[0] != Version {
+		return f, ErrMalformed
+	}
+	f.Type = FrameType(b[1])
+	r := reader{b: b[2:]}
+	f.Epoch, f.Stamp, f.Applied, f.First = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+	f.outputs = r.b
+	if r.bad || f.Type != FrameOutputs && f.Type != FrameOver {
+		return f, ErrMalformed
+	}
+	return f, nil
+}
+
+// Next parses the next output, whose bytes point into the frame; false at the
+// end or at a fault.
+func (f *Frame) Next(o *Output) bool {
+	if len(f.outputs) == 0 {
+		return false
+	}
+	r := reader{b: f.outputs}
+	*o = Output{Code: machine.Code(r.byte()), Handle: r.uvarint(), Req: r.uvarint(), Num: r.uvarint(), Aux: r.uvarint()}
+	o.Key, o.Val = r.bytes(), r.bytes()
+	f.outputs = r.b
+	return !r.bad
+}
+
+func appendBytes[B []byte | string](b []byte, s B) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// reader takes bytes apart; bad is set at the first fault and stays.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) fail() { r.b, r.bad = nil, true }
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail()
+		return 0
+	}
+	c := r.b[0]
+	r.b = r.b[1:]
+	return c
+}
+
+func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 { // the common case
+		v := uint64(r.b[0])
+		r.b = r.b[1:]
+		return v
+	}
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return nil
+	}
+	s := r.b[:n:n]
+	r.b = r.b[n:]
+	return s
+}
+
+func (r *reader) string() string { return string(r.bytes()) }

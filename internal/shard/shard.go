@@ -1,0 +1,442 @@
+// Package shard is the state of one ledger: the sessions of nodes, the shared
+// objects by name, and what is to be told to whom. It is pure: entries in,
+// frames out.
+//
+//	s := shard.New(shard.Config{Send: publish})
+//	s.Apply(now, entry)   // an entry of the log, or of a round that is on its way to it
+//	r := s.Cut()          // at the writer: what the entries since the last Cut tell
+//	r.Release()           // once the round is in the log
+//
+// It implements the State of internal/ledger. A session's operations are
+// numbered and applied in that order, each once; what the session is told is
+// numbered too and kept until it is acknowledged (docs/adr/0004).
+//
+// # Guarantees
+//
+// The state is a function of the entries and their times. Malformed entries
+// change nothing and never panic: whoever sends them learns that its session is
+// over, or that the operation is invalid.
+//
+// # Failures
+//
+// A session that leaves 16 MiB unacknowledged is expired.
+package shard
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// Config says where frames go.
+type Config struct {
+	// Send publishes a frame for a session. It is called by Release only; the
+	// frame is only lent.
+	Send func(to machine.Session, frame []byte)
+}
+
+// Shard is the state. It is not safe for concurrent use.
+type Shard struct {
+	cfg      Config
+	now      int64  // ledger ms
+	token    uint64 // the last one given
+	epoch    uint64 // of this writer; 0: a standby
+	sessions map[machine.Session]*session
+	names    map[string]*object
+	timed    map[*object]struct{} // objects whose due is not 0
+	due      int64                // no object is due before; 0: none is
+
+	dirty []*session // to be told something at the next Cut
+	over  []machine.Session
+	none  machine.Out[machine.None] // scratch
+	vals  machine.Out[[]byte]       // scratch
+}
+
+type session struct {
+	id      machine.Session
+	name    string
+	ttl     uint64 // ms
+	stamp   uint64
+	applied uint64 // number of the last operation
+	out     outbox
+	handles []*object // by handle-1; nil: free
+	opens   map[*object]uint64
+	dirty   bool
+}
+
+// object is a named machine.
+type object struct {
+	name  string
+	kind  Kind
+	param uint64 // what it was created with: size, capacity, parties
+	opens int    // sessions that have a handle
+	gone  bool   // destroyed
+	thing
+}
+
+// thing is a machine seen by the shard; see kinds.go.
+type thing interface {
+	apply(c *call)
+	expire(c *call) // the session c.ses ended
+	destroy(c *call)
+	due() int64
+	tick(c *call)
+	idle() bool
+	AppendBinary(b []byte) []byte
+	Restore(b []byte) error
+}
+
+// call is an operation being applied.
+type call struct {
+	*Shard
+	ses *session
+	obj *object
+	op  Op
+}
+
+func (c *call) who() machine.Who { return machine.Who{Session: c.ses.id, Req: c.op.Req} }
+
+// New returns an empty shard.
+func New(cfg Config) *Shard {
+	s := &Shard{cfg: cfg}
+	s.reset()
+	return s
+}
+
+func (s *Shard) reset() {
+	*s = Shard{cfg: s.cfg, epoch: s.epoch,
+		sessions: map[machine.Session]*session{}, names: map[string]*object{}, timed: map[*object]struct{}{}}
+}
+
+// nextToken grows with every call, and with the ledger's time: so tokens grow
+// also when a log was lost and begun again.
+func (s *Shard) nextToken() uint64 {
+	s.token = max(s.token+1, uint64(s.now)<<8)
+	return s.token
+}
+
+// Apply applies one entry at ledger time now. No entry is a tick.
+func (s *Shard) Apply(now int64, entry []byte) {
+	s.now = max(s.now, now)
+	if s.due != 0 && s.due <= s.now {
+		s.tick()
+	}
+	if len(entry) == 0 {
+		return
+	}
+	e, err := ParseEntry(entry)
+	if err != nil {
+		return // nobody to tell: the head does not parse
+	}
+	ses := s.sessions[e.Session]
+	switch e.Type {
+	case EntryOpen:
+		if ses == nil {
+			ses = &session{id: e.Session, name: string(e.Name), ttl: e.TTL, opens: map[*object]uint64{}}
+			s.sessions[e.Session] = ses
+		}
+		ses.stamp = max(ses.stamp, e.Stamp)
+		s.soil(ses)
+	case EntryExpire:
+		if ses != nil {
+			s.end(ses)
+		}
+	case EntryOps, EntryAsk:
+		if ses == nil {
+			if !slices.Contains(s.over, e.Session) {
+				s.over = append(s.over, e.Session)
+			}
+			return
+		}
+		s.ops(ses, &e)
+	}
+}
+
+func (s *Shard) ops(ses *session, e *Entry) {
+	ses.stamp = max(ses.stamp, e.Stamp)
+	ses.out.ack(min(e.Ack, ses.out.last))
+	if e.Type == EntryAsk {
+		ses.out.sent = 0
+	}
+	s.soil(ses)
+	c := call{Shard: s, ses: ses}
+	for n := e.First; e.Next(&c.op); n++ {
+		if n <= ses.applied {
+			continue // resent, and done already
+		}
+		if n != ses.applied+1 {
+			return // something before it was lost; the session learns what was applied and sends it again
+		}
+		ses.applied = n
+		c.apply()
+	}
+	if ses.out.size > maxOutbox {
+		s.end(ses)
+	}
+}
+
+func (s *Shard) soil(ses *session) {
+	if !ses.dirty {
+		ses.dirty = true
+		s.dirty = append(s.dirty, ses)
+	}
+}
+
+func (c *call) apply() {
+	if c.op.Verb == VOpen {
+		c.open()
+		return
+	}
+	c.obj = c.ses.object(c.op.Handle)
+	switch {
+	case c.obj == nil:
+		c.answer(machine.Invalid, 0, 0)
+	case c.op.Verb == VClose:
+		c.closeHandle()
+	case c.obj.gone:
+		c.answer(machine.Gone, 0, 0)
+	case c.op.Verb == VDestroy:
+		c.destroyObject()
+		c.answer(machine.OK, 0, 0)
+	case c.op.Verb.Kind() != c.obj.kind:
+		c.answer(machine.Invalid, 0, 0)
+	default:
+		c.obj.apply(c)
+		c.told()
+		c.timing(c.obj)
+	}
+}
+
+func (ses *session) object(handle uint64) *object {
+	if handle == 0 || handle > uint64(len(ses.handles)) {
+		return nil
+	}
+	return ses.handles[handle-1]
+}
+
+const maxHandles = 1 << 22 // objects that one session may have open
+
+// open gives the object named Key the number Handle. It creates the object with
+// the kind A and the parameter B. Invalid tells that the name has another kind
+// (Num) or parameter (Aux).
+func (c *call) open() {
+	h, name, kind := c.op.Handle, string(c.op.Key), Kind(c.op.A)
+	if h == 0 || h > maxHandles || h > uint64(len(c.ses.handles))+1024 || c.ses.object(h) != nil || !kind.known() || name == "" {
+		c.answer(machine.Invalid, 0, 0)
+		return
+	}
+	o := c.names[name]
+	if o == nil {
+		o = &object{name: name, kind: kind, param: c.op.B, thing: kinds[kind](c.op.B)}
+		c.names[name] = o
+	} else if o.kind != kind || o.param != c.op.B {
+		c.answer(machine.Invalid, uint64(o.kind), o.param)
+		return
+	}
+	for uint64(len(c.ses.handles)) < h {
+		c.ses.handles = append(c.ses.handles, nil)
+	}
+	c.ses.handles[h-1] = o
+	if _, ok := c.ses.opens[o]; !ok {
+		c.ses.opens[o] = h
+		o.opens++
+	}
+	c.answer(machine.OK, 0, 0)
+}
+
+func (c *call) closeHandle() {
+	o := c.obj
+	if c.ses.opens[o] == c.op.Handle {
+		if !o.gone {
+			o.expire(c)
+			c.told()
+		}
+		delete(c.ses.opens, o)
+		c.shut(o)
+	}
+	c.ses.handles[c.op.Handle-1] = nil
+	c.answer(machine.OK, 0, 0)
+}
+
+// shut notes that a session has given an object up, and drops the object when
+// nobody could notice.
+func (s *Shard) shut(o *object) {
+	o.opens--
+	if o.opens == 0 && !o.gone && o.idle() {
+		delete(s.names, o.name)
+		delete(s.timed, o)
+	}
+}
+
+func (c *call) destroyObject() {
+	c.obj.destroy(c)
+	c.told()
+	c.obj.gone = true
+	delete(c.names, c.obj.name)
+	delete(c.timed, c.obj)
+}
+
+// end ends a session: what it held is free.
+func (s *Shard) end(ses *session) {
+	delete(s.sessions, ses.id)
+	s.over = append(s.over, ses.id)
+	for _, o := range ses.handles {
+		if o == nil || ses.opens[o] == 0 {
+			continue
+		}
+		c := call{Shard: s, ses: ses, obj: o}
+		if !o.gone {
+			o.expire(&c)
+			c.told()
+			s.timing(o)
+		}
+		delete(ses.opens, o)
+		s.shut(o)
+	}
+}
+
+// answer tells the one who asked.
+func (c *call) answer(code machine.Code, num, aux uint64) {
+	if c.op.Req != 0 {
+		c.ses.out.add(&Output{Code: code, Req: c.op.Req, Num: num, Aux: aux})
+	}
+}
+
+// told moves what a machine said into the outboxes.
+func (c *call) told() {
+	for i := range c.none.Effects {
+		e := &c.none.Effects[i]
+		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux}, e.Key)
+	}
+	for i := range c.vals.Effects {
+		e := &c.vals.Effects[i]
+		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux, Val: e.Val}, e.Key)
+	}
+	c.none.Reset()
+	c.vals.Reset()
+}
+
+func (c *call) put(to machine.Who, o *Output, key string) {
+	ses := c.ses
+	if ses == nil || ses.id != to.Session {
+		if ses = c.sessions[to.Session]; ses == nil {
+			return
+		}
+	}
+	if to.Req == 0 {
+		if o.Code < machine.Granted { // the answer to an operation that wants none
+			return
+		}
+		if o.Handle = ses.opens[c.obj]; o.Handle == 0 {
+			return
+		}
+	}
+	o.Req, o.Key = to.Req, []byte(key)
+	ses.out.add(o)
+	c.soil(ses)
+}
+
+// timing notes when an object wants a tick.
+func (s *Shard) timing(o *object) {
+	d := o.due()
+	if d == 0 {
+		if len(s.timed) > 0 {
+			delete(s.timed, o)
+		}
+		return
+	}
+	s.timed[o] = struct{}{}
+	if s.due == 0 || d < s.due {
+		s.due = d
+	}
+}
+
+func (s *Shard) tick() {
+	var ready []*object
+	for o := range s.timed {
+		if o.due() <= s.now {
+			ready = append(ready, o)
+		}
+	}
+	slices.SortFunc(ready, func(a, b *object) int { return strings.Compare(a.name, b.name) })
+	for _, o := range ready {
+		c := call{Shard: s, obj: o}
+		o.tick(&c)
+		c.told()
+	}
+	s.due = 0
+	for o := range s.timed {
+		s.timing(o)
+	}
+}
+
+// Due is the next ledger time, in ms, at which a tick is wanted; 0: none.
+func (s *Shard) Due() int64 { return s.due }
+
+// Lead makes this the writer's state: every session is told again what it has
+// not acknowledged.
+func (s *Shard) Lead(epoch uint64) {
+	s.epoch = epoch
+	for _, ses := range s.sessions {
+		ses.out.sent = 0
+		s.soil(ses)
+	}
+}
+
+// Follow makes this a standby's state.
+func (s *Shard) Follow() { s.epoch = 0 }
+
+// Release is what one round tells. Release publishes it.
+type Release struct {
+	send  func(machine.Session, []byte)
+	epoch uint64
+	parts []part
+	over  []machine.Session
+	buf   []byte
+}
+
+type part struct {
+	to      machine.Session
+	stamp   uint64
+	applied uint64
+	c       chunk
+}
+
+// Cut takes what the entries since the last Cut tell. It is nil when that is
+// nothing.
+func (s *Shard) Cut() *Release {
+	if len(s.dirty) == 0 && len(s.over) == 0 {
+		return nil
+	}
+	r := &Release{send: s.cfg.Send, epoch: s.epoch, over: s.over}
+	s.over = nil
+	r.parts = make([]part, 0, len(s.dirty))
+	for i, ses := range s.dirty {
+		s.dirty[i] = nil
+		ses.dirty = false
+		p := part{to: ses.id, stamp: ses.stamp, applied: ses.applied}
+		chunks := ses.out.unsent()
+		if len(chunks) == 0 {
+			p.c.first = ses.out.last + 1
+			r.parts = append(r.parts, p)
+		}
+		for _, p.c = range chunks {
+			r.parts = append(r.parts, p)
+		}
+	}
+	s.dirty = s.dirty[:0]
+	return r
+}
+
+// Release publishes the frames.
+func (r *Release) Release() {
+	for _, p := range r.parts {
+		r.buf = AppendFrame(r.buf[:0], &Frame{Type: FrameOutputs, Epoch: r.epoch, Stamp: p.stamp, Applied: p.applied, First: p.c.first})
+		r.buf = append(r.buf, p.c.bytes...)
+		r.send(p.to, r.buf)
+	}
+	for _, id := range r.over {
+		r.send(id, AppendFrame(r.buf[:0], &Frame{Type: FrameOver, Epoch: r.epoch}))
+	}
+}
