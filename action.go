@@ -79,7 +79,7 @@ func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error)
 	}
 	var in In
 	if err := codec.Decode(c.Input, &in); err != nil {
-		return nil, Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, a.Name, err)))
+		return nil, unread[In]("action", a.Name, c.Input, err)
 	}
 	out, err := a.Do(ctx, in)
 	if err != nil {

@@ -145,6 +145,7 @@ func (e *PlanError) Unwrap() error { return e.Err }
 type marked struct {
 	error
 	clean, permanent bool
+	unread           bool // its input could not be read: it never ran
 	after            time.Duration
 }
 
@@ -177,7 +178,7 @@ func RetryAfter(err error, d time.Duration) error {
 }
 
 const (
-	flagPermanent = 1 << iota
+	flagPermanent = wire.Permanent << iota
 	flagRefused
 	flagCancelled
 )
@@ -196,7 +197,10 @@ func failure(err error) wire.Report {
 		r.Error.Chain = append(r.Error.Chain, clip(identity(e)))
 	}
 	walkMarks(err, func(m *marked) {
-		if m.clean {
+		switch {
+		case m.unread:
+			r.Outcome = wire.NeverRan
+		case m.clean:
 			r.Outcome = wire.Clean
 		}
 		if m.permanent {

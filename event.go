@@ -99,7 +99,7 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byt
 
 func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
 	if err := codec.Decode(input, in); err != nil {
-		return Permanent(Clean(fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)))
+		return unread[In]("event", e.Name, input, err)
 	}
 	if e.Name == NodeJoin {
 		if m, ok := any(*in).(cluster.Member); ok {

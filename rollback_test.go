@@ -456,6 +456,11 @@ func TestPlan_S16_NestedCancel(t *testing.T) {
 	})
 }
 
+// says tells whether an error's text has all of these.
+func says(err error, parts ...string) bool {
+	return err != nil && !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(err.Error(), p) })
+}
+
 // JSON of the wrong shape, no JSON, unknown events: an error, and all goes on.
 func TestPlan_S17_WrongInput(t *testing.T) {
 	both(t, func(t *testing.T, w *world) {
@@ -468,7 +473,7 @@ func TestPlan_S17_WrongInput(t *testing.T) {
 			_, err = f.Wait(t.Context())
 			return err
 		}
-		if err := raise("run", `{"a": [1, 2]}`); !errors.Is(err, distgear.ErrInvalid) || distgear.OutcomeOf(err) != distgear.FailedClean {
+		if err := raise("run", `{"a": [1, 2]}`); !errors.Is(err, distgear.ErrInvalid) || distgear.OutcomeOf(err) != distgear.NeverRan || !says(err, `event run`, `string`, `{"a": [1, 2]}`) {
 			t.Errorf("wrong shape: %v", err)
 		}
 		if err := raise("run", `{"a":`); !errors.Is(err, distgear.ErrInvalid) {
@@ -479,7 +484,7 @@ func TestPlan_S17_WrongInput(t *testing.T) {
 		}
 		number := &distgear.Action[map[string]int, int]{Name: "op"}
 		for i := range 3 {
-			if _, err := number.Call(t.Context(), w.Here(), w.on(i), map[string]int{"a": 1}); !errors.Is(err, distgear.ErrInvalid) || distgear.OutcomeOf(err) != distgear.FailedClean {
+			if _, err := number.Call(t.Context(), w.Here(), w.on(i), map[string]int{"a": 1}); !errors.Is(err, distgear.ErrInvalid) || distgear.OutcomeOf(err) != distgear.NeverRan || !says(err, `action op`, `string`, `{"a":1}`) {
 				t.Errorf("an input of another type: %v", err)
 			}
 			if _, err := w.op.Call(t.Context(), w.Here(), w.on(i), "fine"); err != nil {

@@ -58,7 +58,7 @@ func TestCluster(t *testing.T) {
 	if a := ask(t, "POST", url+"/v1/events/echo", `{"a":[1]}`); a.status != 200 || a.body != `{"a":[1]}`+"\n" {
 		t.Error(a)
 	}
-	ask(t, "POST", url+"/v1/events/gate", `{}`).problem(t, 400, "wrong-input", "failed")
+	ask(t, "POST", url+"/v1/events/gate", `{}`).problem(t, 400, "wrong-input", "never ran")
 
 	// Accepted is found at once, and told of until it is over.
 	for i := range 20 {

@@ -44,7 +44,7 @@
 // Problems are application/problem+json (RFC 9457); type ends in the word here:
 //
 //	400 bad-request         malformed query or JSON                      never ran
-//	400 wrong-input         JSON that the event does not take            failed (clean)
+//	400 wrong-input         JSON that the event does not take            never ran
 //	401 unauthorized        the token is missing or wrong                never ran
 //	403 forbidden           no token, and not plainly from this machine  never ran
 //	404 not-found           no such path                                 never ran

@@ -297,7 +297,7 @@ func (h *Hub) initEnded(m, handler members.Member, rep wire.Report, err error) {
 	switch {
 	case err == nil && rep.Outcome == wire.OK:
 		h.apply(h.machine.Admit(now, m.Life, m.Incarnation, handler.Life))
-	case err == nil && (rep.Outcome == wire.Clean || rep.Outcome == wire.Dirty):
+	case err == nil && (rep.Outcome == wire.Clean || rep.Outcome == wire.Dirty || useless(rep)):
 		h.apply(h.machine.Refuse(now, m.Life, m.Incarnation, handler.Life, reason(rep)))
 	default:
 		h.log.Warn("the init event could not be run", "node", m.Name, "on", handler.Name, "reason", cause(rep, err))
@@ -307,7 +307,7 @@ func (h *Hub) initEnded(m, handler members.Member, rep wire.Report, err error) {
 
 func (h *Hub) lossEnded(m, handler members.Member, rep wire.Report, err error) {
 	now := time.Now()
-	if err != nil || rep.Outcome == wire.Unknown || rep.Outcome == wire.NeverRan {
+	if err != nil || rep.Outcome == wire.Unknown || rep.Outcome == wire.NeverRan && !useless(rep) {
 		h.log.Warn("a loss could not be told", "node", m.Name, "to", handler.Name, "reason", cause(rep, err))
 		h.apply(h.machine.LossFailed(now, m.Life, m.Incarnation, handler.Life))
 		return
@@ -316,6 +316,12 @@ func (h *Hub) lossEnded(m, handler members.Member, rep wire.Report, err error) {
 		h.log.Warn("the handler of a loss failed", "node", m.Name, "on", handler.Name, "reason", reason(rep))
 	}
 	h.apply(h.machine.LossTold(now, m.Life, m.Incarnation))
+}
+
+// useless tells that asking the handler again would not help: it takes another
+// input than a member, say.
+func useless(rep wire.Report) bool {
+	return rep.Outcome == wire.NeverRan && rep.Error != nil && rep.Error.Flags&wire.Permanent != 0
 }
 
 func reason(rep wire.Report) string {

@@ -90,12 +90,15 @@ type Report struct {
 	Error   *Error // what went wrong otherwise; nil when nothing is known
 }
 
+// Permanent is the flag of an Error that trying again is of no use.
+const Permanent uint8 = 1
+
 // Error is an error that crosses the wire.
 type Error struct {
 	Message string
 	Stack   string   // of a panic; empty otherwise
 	Chain   []string // identities of the errors it wraps, outermost first
-	Flags   uint8    // meaning belongs to the root package
+	Flags   uint8    // Permanent; the meaning of the others belongs to the root package
 	AfterMS uint32   // wish of the handler: retry no earlier than this
 }
 
