@@ -19,7 +19,7 @@ lint:
 soak:
 	@end=$$(($$(date +%s) + $$(echo $(SOAK) | sed 's/h/*3600/;s/m/*60/;s/s//' | { read e; echo $$(($$e)); }))); \
 	round=0; while [ $$(date +%s) -lt $$end ]; do round=$$((round + 1)); echo "── round $$round"; \
-		go test -race -count=1 -shuffle=on ./... || exit 1; done
+		go test -race -count=1 -shuffle=on ./... && go test -race -count=1 -run TestHubGone . -hubgone 12s || exit 1; done
 
 bench:
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
