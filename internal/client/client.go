@@ -1,8 +1,9 @@
 // Package client is a node's side of its session with the ledger: operations
 // on shared objects go out in order, answers and grants come in in order.
 //
-//	c, err := client.Open(ctx, client.Config{Conn: conn, Prefix: "dg.default", Name: "a", TTL: 9 * time.Second})
-//	err = c.Start(&shard.Op{…}, receiver)
+//	c := client.New(client.Config{Conn: conn, Prefix: "dg.default", Name: "a", TTL: 9 * time.Second})
+//	o := c.Object(shard.KCounter, "hits", 0, nil)
+//	answer, err := o.Do(ctx, shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
 //	c.Close()
 //
 // It needs no other part of the library: whoever brings a connection may use
@@ -39,7 +40,7 @@ import (
 	"github.com/distgear/distgear/internal/shard"
 )
 
-// The errors of Start and Open.
+// The errors of Start.
 var (
 	ErrClosed     = errors.New("client: closed")
 	ErrLost       = errors.New("client: the session with the ledger is lost")
@@ -85,12 +86,15 @@ type Config struct {
 type Client struct {
 	cfg   Config
 	start time.Time
+	alone *alone // instead of all below but objects; see Alone
 
 	dmu sync.Mutex // held while receivers are called; before mu
 
-	mu     sync.Mutex
-	life   *life         // nil after Close
-	opened chan struct{} // closed when there is a session
+	mu      sync.Mutex
+	life    *life         // nil before the first
+	opened  chan struct{} // closed when there is a session
+	running bool
+	closed  bool
 
 	kick chan struct{} // 1: there is something to publish
 
@@ -133,25 +137,28 @@ type batch struct {
 	ops   []byte
 }
 
-// Open opens a session and returns when the ledger has it.
-func Open(ctx context.Context, cfg Config) (*Client, error) {
+// New returns a client that opens its session when it is first needed. It does
+// no I/O.
+func New(cfg Config) *Client {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	c := &Client{cfg: cfg, start: time.Now(), kick: make(chan struct{}, 1), quit: make(chan struct{})}
-	if err := c.begin(); err != nil {
-		return nil, err
-	}
-	c.wg.Go(c.flusher)
-	c.wg.Go(c.keeper)
-	if err := c.Ready(ctx); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("open a session with the ledger (is a hub running?): %w", err)
-	}
-	return c, nil
+	return &Client{cfg: cfg, start: time.Now(), opened: make(chan struct{}), kick: make(chan struct{}, 1), quit: make(chan struct{})}
 }
 
-// begin starts a life.
+// run starts the goroutines, once.
+func (c *Client) run() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.running || c.closed {
+		return
+	}
+	c.running = true
+	c.wg.Go(c.flusher)
+	c.wg.Go(c.keeper)
+}
+
+// begin starts a life. An error means that there is no connection.
 func (c *Client) begin() error {
 	l := &life{
 		id:   machine.Session(uint64(time.Now().UnixMilli())<<22 | uint64(rand.Uint32()>>10)),
@@ -164,20 +171,8 @@ func (c *Client) begin() error {
 	}
 	l.stop = stop
 	c.mu.Lock()
-	old := c.life
-	if closed := old == nil && c.opened != nil; closed {
-		c.mu.Unlock()
-		stop()
-		return ErrClosed
-	}
 	c.life = l
-	if c.opened == nil {
-		c.opened = make(chan struct{})
-	}
 	c.mu.Unlock()
-	if old != nil {
-		old.stop()
-	}
 	c.wake()
 	return nil
 }
@@ -186,21 +181,24 @@ func (c *Client) ms() int64 { return time.Since(c.start).Milliseconds() }
 
 // Ready waits until there is a session.
 func (c *Client) Ready(ctx context.Context) error {
+	if c.alone != nil {
+		return nil
+	}
 	for {
 		c.mu.Lock()
-		l, opened := c.life, c.opened
-		ready := l != nil && l.open && !l.lost
+		opened, running := c.opened, c.running
+		ready := c.life != nil && c.life.open && !c.life.lost
 		c.mu.Unlock()
-		switch {
-		case ready:
+		if ready {
 			return nil
-		case l == nil:
-			return ErrClosed
+		}
+		if !running {
+			c.run()
 		}
 		select {
 		case <-opened:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("no session with the hub's ledger yet (does a hub run?): %w", context.Cause(ctx))
 		case <-c.quit:
 			return ErrClosed
 		}
@@ -209,6 +207,9 @@ func (c *Client) Ready(ctx context.Context) error {
 
 // Session is the session there is now; false while there is none.
 func (c *Client) Session() (machine.Session, bool) {
+	if c.alone != nil {
+		return 1, true
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil || !c.life.open || c.life.lost {
@@ -220,6 +221,9 @@ func (c *Client) Session() (machine.Session, bool) {
 // Valid tells whether the session's lease holds now: whoever was away (a
 // stopped process) asks before it acts on what it holds.
 func (c *Client) Valid(of machine.Session) bool {
+	if c.alone != nil {
+		return true
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l := c.life
@@ -232,6 +236,9 @@ func (c *Client) Valid(of machine.Session) bool {
 // refused with ErrLost. It returns the number of the last one, which is its
 // request. An error means that nothing was done, and r is not called.
 func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+	if c.alone != nil {
+		return c.alone.run(c, r, ops)
+	}
 	size := 0
 	for i := range ops {
 		size += shard.OpSize(&ops[i])
@@ -242,10 +249,10 @@ func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 	c.mu.Lock()
 	l := c.life
 	switch {
-	case l == nil:
+	case c.closed:
 		c.mu.Unlock()
 		return 0, ErrClosed
-	case !l.open || l.lost || of != 0 && of != l.id:
+	case l == nil || !l.open || l.lost || of != 0 && of != l.id:
 		c.mu.Unlock()
 		return 0, ErrLost
 	case l.bytes+size > maxPending:
@@ -414,7 +421,7 @@ func (c *Client) outputs(l *life, f *shard.Frame) {
 	var o shard.Output
 	for n := f.First; f.Next(&o); n++ {
 		c.mu.Lock()
-		if n <= l.got || l.lost || c.life != l {
+		if n <= l.got || l.lost {
 			c.mu.Unlock()
 			continue
 		}
@@ -460,6 +467,7 @@ func (l *life) again() { l.sent = 0 }
 // keeper renews, sends again what was not confirmed, and ends a session whose
 // lease lapsed.
 func (c *Client) keeper() {
+	_ = c.begin() // without a connection: in a moment
 	step := max(min(c.cfg.TTL/20, 100*time.Millisecond), 5*time.Millisecond)
 	t := time.NewTicker(step)
 	defer t.Stop()
@@ -471,13 +479,11 @@ func (c *Client) keeper() {
 		}
 		c.mu.Lock()
 		l, now := c.life, c.ms()
-		if l == nil {
+		if l == nil || l.lost {
 			c.mu.Unlock()
-			return
-		}
-		if l.lost {
-			c.mu.Unlock()
-			_ = c.begin() // without a connection: the next time
+			if c.begin() == nil && l != nil { // without a connection: the next time
+				l.stop()
+			}
 			continue
 		}
 		lapsed := now >= l.lease
@@ -547,22 +553,35 @@ func (c *Client) end(l *life) {
 // Close ends the session: what it holds is free. Receivers that wait are told
 // that it is lost.
 func (c *Client) Close() {
+	if c.alone != nil {
+		c.alone.close(c)
+		return
+	}
 	c.mu.Lock()
-	l := c.life
-	c.life = nil
+	closed := c.closed
+	c.closed = true
 	c.mu.Unlock()
-	if l == nil {
+	if closed {
 		return
 	}
 	close(c.quit)
 	c.wg.Wait()
-	l.stop()
-	if l.open && !l.lost {
-		c.end(l)
-	}
 	c.dmu.Lock()
 	defer c.dmu.Unlock()
-	for _, r := range l.wait {
+	c.mu.Lock()
+	l := c.life
+	if l == nil || l.lost {
+		c.mu.Unlock()
+		return
+	}
+	l.lost = true
+	wait := l.wait
+	l.wait = nil
+	c.mu.Unlock()
+	l.stop()
+	c.end(l)
+	c.lostObjects()
+	for _, r := range wait {
 		r.Lost()
 	}
 }

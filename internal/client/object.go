@@ -200,6 +200,7 @@ type Answer struct {
 	Aux  uint64
 	Key  string
 	Val  []byte
+	X    any // instead of Val, in a process that is alone
 }
 
 // Do sends one operation and waits for its one answer. ErrLost and the cause
@@ -238,7 +239,7 @@ var askers = sync.Pool{New: func() any { return &asker{done: make(chan struct{},
 
 // Output implements Receiver.
 func (w *asker) Output(o *shard.Output) bool {
-	w.a = Answer{Code: o.Code, Num: o.Num, Aux: o.Aux, Key: string(o.Key)}
+	w.a = Answer{Code: o.Code, Num: o.Num, Aux: o.Aux, Key: string(o.Key), X: o.X}
 	if len(o.Val) > 0 {
 		w.a.Val = append([]byte(nil), o.Val...)
 	}

@@ -57,6 +57,7 @@ type Op struct {
 	A, B   uint64
 	Key    []byte
 	Val    []byte
+	X      any // instead of Val, in a process that is alone
 }
 
 // FrameType is the second byte of a frame.
@@ -88,6 +89,8 @@ type Output struct {
 	Aux    uint64
 	Key    []byte
 	Val    []byte
+	X      any    // instead of Val, in a process that is alone
+	str    string // instead of Val, at the hub
 }
 
 // AppendEntry appends the head of an entry.
@@ -177,6 +180,9 @@ func AppendOutput(b []byte, o *Output) []byte {
 	b = binary.AppendUvarint(b, o.Num)
 	b = binary.AppendUvarint(b, o.Aux)
 	b = appendBytes(b, o.Key)
+	if o.str != "" {
+		return appendBytes(b, o.str)
+	}
 	return appendBytes(b, o.Val)
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/machine/counters"
 )
 
 // Kind is a kind of object.
@@ -24,63 +23,72 @@ const (
 	endKinds
 )
 
-func (k Kind) known() bool { return k > 0 && k < endKinds && kinds[k] != nil }
-
-var kindNames = [...]string{"", "lock", "semaphore", "barrier", "latch", "wait group", "counter", "map", "queue", "topic"}
+func (k Kind) known() bool { return k > 0 && k < endKinds && kinds[k].make != nil }
 
 // String is the kind's name for people.
 func (k Kind) String() string {
 	if k.known() {
-		return kindNames[k]
+		return kinds[k].name
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// kinds is all that the shard knows of kinds: to add one is to add a line, and
+// the thing behind it. floor is the highest number that a dropped or destroyed
+// object of the kind had.
+var kinds = [endKinds]struct {
+	name string
+	make func(param, floor uint64) thing
+}{
+	KSemaphore: {"semaphore", newSemaphore},
+	KBarrier:   {"barrier", newBarrier},
+	KLatch:     {"latch", newLatch},
+	KGroup:     {"wait group", newGroup},
+	KCounter:   {"counter", newCounter},
+	KTopic:     {"topic", newTopic},
 }
 
 // Verb is an operation: the kind of the object it is for, and which.
 type Verb uint8
 
-// The verbs of any object and of the session itself.
+// The verbs of any object.
 const (
 	VOpen    Verb = iota // give the object named Key the number Handle; A: its kind; B: its parameter
 	VClose               // forget a handle: what the session holds of the object is free
 	VDestroy             // the object, for everybody
+	VAbandon             // A: the request that waits no more
 )
 
 // Kind tells for which kind of object a verb is; 0: for any.
 func (v Verb) Kind() Kind { return Kind(v >> 4) }
 
-// kinds makes the machine of a new object.
-var kinds = [endKinds]func(param uint64) thing{
-	KCounter: func(uint64) thing { return &counter{} },
+// thing is a machine as the shard sees it.
+type thing interface {
+	apply(c *call)
+	abandon(c *call, who machine.Who) // who waits no more
+	expire(c *call)                   // the session c.ses ended
+	destroy(c *call)
+	due() int64 // when it wants a tick, ledger ms; 0: never
+	tick(c *call)
+	floor() uint64 // of the objects of its name that follow
+	Idle() bool
+	AppendBinary(b []byte) []byte
+	Restore(b []byte) error
 }
 
-// The verbs of a counter.
-const (
-	VCounterLoad          Verb = Verb(KCounter)<<4 + iota
-	VCounterAdd                // A: what is added
-	VCounterStore              // A: the value
-	VCounterCompareAndSet      // A: old, B: new
-)
+// plain is what most things have in common: no time, no numbers.
+type plain struct{}
 
-type counter struct{ counters.Counter }
+func (plain) due() int64    { return 0 }
+func (plain) tick(*call)    {}
+func (plain) floor() uint64 { return 0 }
 
-func (x *counter) apply(c *call) {
-	switch c.op.Verb {
-	case VCounterLoad:
-		x.Load(&c.none, c.who())
-	case VCounterAdd:
-		x.Add(&c.none, c.who(), int64(c.op.A))
-	case VCounterStore:
-		x.Store(&c.none, c.who(), int64(c.op.A))
-	case VCounterCompareAndSet:
-		x.CompareAndSet(&c.none, c.who(), int64(c.op.A), int64(c.op.B))
-	default:
-		c.answer(machine.Invalid, 0, 0)
-	}
+// Value is what an object holds: bytes at a hub, anything in a process that is
+// alone.
+type Value struct {
+	S string
+	X any
 }
 
-func (x *counter) expire(c *call)  { x.Expire(&c.none, c.ses.id) }
-func (x *counter) destroy(c *call) { x.Destroy(&c.none) }
-func (x *counter) due() int64      { return 0 }
-func (x *counter) tick(*call)      {}
-func (x *counter) idle() bool      { return x.Idle() }
+// value is the operation's value, for an object to keep.
+func (c *call) value() Value { return Value{string(c.op.Val), c.op.X} }

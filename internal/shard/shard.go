@@ -34,6 +34,9 @@ type Config struct {
 	// Send publishes a frame for a session. It is called by Release only; the
 	// frame is only lent.
 	Send func(to machine.Session, frame []byte)
+	// Deliver is called instead with each output, by Do, in a process that is
+	// alone: there is one session, nothing is kept for it and nothing is encoded.
+	Deliver func(o *Output)
 }
 
 // Shard is the state. It is not safe for concurrent use.
@@ -44,13 +47,15 @@ type Shard struct {
 	epoch    uint64 // of this writer; 0: a standby
 	sessions map[machine.Session]*session
 	names    map[string]*object
+	floors   [endKinds]uint64     // see kinds
 	timed    map[*object]struct{} // objects whose due is not 0
 	due      int64                // no object is due before; 0: none is
 
+	only  *session   // see Do
 	dirty []*session // to be told something at the next Cut
 	over  []machine.Session
 	none  machine.Out[machine.None] // scratch
-	vals  machine.Out[[]byte]       // scratch
+	vals  machine.Out[Value]        // scratch
 }
 
 type session struct {
@@ -73,18 +78,6 @@ type object struct {
 	opens int    // sessions that have a handle
 	gone  bool   // destroyed
 	thing
-}
-
-// thing is a machine seen by the shard; see kinds.go.
-type thing interface {
-	apply(c *call)
-	expire(c *call) // the session c.ses ended
-	destroy(c *call)
-	due() int64
-	tick(c *call)
-	idle() bool
-	AppendBinary(b []byte) []byte
-	Restore(b []byte) error
 }
 
 // call is an operation being applied.
@@ -114,6 +107,20 @@ func (s *Shard) reset() {
 func (s *Shard) nextToken() uint64 {
 	s.token = max(s.token+1, uint64(s.now)<<8)
 	return s.token
+}
+
+// Do applies one operation of the only session of a process that is alone.
+func (s *Shard) Do(now int64, op *Op) {
+	s.now = max(s.now, now)
+	if s.due != 0 && s.due <= s.now {
+		s.tick()
+	}
+	if s.only == nil {
+		s.only = &session{id: 1, opens: map[*object]uint64{}}
+		s.sessions[1] = s.only
+	}
+	c := call{Shard: s, ses: s.only, op: *op}
+	c.apply()
 }
 
 // Apply applies one entry at ledger time now. No entry is a tick.
@@ -196,6 +203,9 @@ func (c *call) apply() {
 		c.closeHandle()
 	case c.obj.gone:
 		c.answer(machine.Gone, 0, 0)
+	case c.op.Verb == VAbandon:
+		c.obj.abandon(c, machine.Who{Session: c.ses.id, Req: c.op.A})
+		c.told()
 	case c.op.Verb == VDestroy:
 		c.destroyObject()
 		c.answer(machine.OK, 0, 0)
@@ -228,7 +238,7 @@ func (c *call) open() {
 	}
 	o := c.names[name]
 	if o == nil {
-		o = &object{name: name, kind: kind, param: c.op.B, thing: kinds[kind](c.op.B)}
+		o = &object{name: name, kind: kind, param: c.op.B, thing: kinds[kind].make(c.op.B, c.floors[kind])}
 		c.names[name] = o
 	} else if o.kind != kind || o.param != c.op.B {
 		c.answer(machine.Invalid, uint64(o.kind), o.param)
@@ -263,9 +273,8 @@ func (c *call) closeHandle() {
 // nobody could notice.
 func (s *Shard) shut(o *object) {
 	o.opens--
-	if o.opens == 0 && !o.gone && o.idle() {
-		delete(s.names, o.name)
-		delete(s.timed, o)
+	if o.opens == 0 && !o.gone && o.Idle() {
+		s.remove(o)
 	}
 }
 
@@ -273,8 +282,13 @@ func (c *call) destroyObject() {
 	c.obj.destroy(c)
 	c.told()
 	c.obj.gone = true
-	delete(c.names, c.obj.name)
-	delete(c.timed, c.obj)
+	c.remove(c.obj)
+}
+
+func (s *Shard) remove(o *object) {
+	delete(s.names, o.name)
+	delete(s.timed, o)
+	s.floors[o.kind] = max(s.floors[o.kind], o.floor())
 }
 
 // end ends a session: what it held is free.
@@ -299,9 +313,11 @@ func (s *Shard) end(ses *session) {
 // answer tells the one who asked.
 func (c *call) answer(code machine.Code, num, aux uint64) {
 	if c.op.Req != 0 {
-		c.ses.out.add(&Output{Code: code, Req: c.op.Req, Num: num, Aux: aux})
+		c.put(c.who(), &Output{Code: code, Num: num, Aux: aux}, "")
 	}
 }
+
+func (c *call) invalid() { c.answer(machine.Invalid, 0, 0) }
 
 // told moves what a machine said into the outboxes.
 func (c *call) told() {
@@ -311,7 +327,7 @@ func (c *call) told() {
 	}
 	for i := range c.vals.Effects {
 		e := &c.vals.Effects[i]
-		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux, Val: e.Val}, e.Key)
+		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux, str: e.Val.S, X: e.Val.X}, e.Key)
 	}
 	c.none.Reset()
 	c.vals.Reset()
@@ -332,7 +348,14 @@ func (c *call) put(to machine.Who, o *Output, key string) {
 			return
 		}
 	}
-	o.Req, o.Key = to.Req, []byte(key)
+	o.Req = to.Req
+	if len(key) > 0 {
+		o.Key = []byte(key)
+	}
+	if c.cfg.Deliver != nil {
+		c.cfg.Deliver(o)
+		return
+	}
 	ses.out.add(o)
 	c.soil(ses)
 }

@@ -1,0 +1,145 @@
+package client
+
+import (
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// alone is the ledger of a process that is alone: the same machines, called
+// directly. Nothing is encoded, and values are handed on as they are.
+type alone struct {
+	start time.Time
+
+	mu      sync.Mutex
+	shard   *shard.Shard
+	number  uint64
+	wait    map[uint64]Receiver
+	outs    []shard.Output // said, not delivered
+	spare   []shard.Output
+	serving bool // somebody delivers
+	timer   *time.Timer
+	due     int64
+	closed  bool
+}
+
+// Alone returns a client of a ledger of its own, in this process only.
+func Alone() *Client {
+	a := &alone{start: time.Now(), wait: map[uint64]Receiver{}}
+	a.shard = shard.New(shard.Config{Deliver: func(o *shard.Output) { a.outs = append(a.outs, *o) }})
+	return &Client{alone: a, quit: make(chan struct{})}
+}
+
+// Alone tells whether the ledger is this process's own.
+func (c *Client) Alone() bool { return c.alone != nil }
+
+func (a *alone) ms() int64 { return time.Since(a.start).Milliseconds() + 1 }
+
+func (a *alone) run(c *Client, r Receiver, ops []shard.Op) (uint64, error) {
+	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return 0, ErrClosed
+	}
+	for i := range ops {
+		op := &ops[i]
+		a.number++
+		op.Req = 0
+		if r != nil && i == len(ops)-1 {
+			op.Req = a.number
+			a.wait[a.number] = r
+		}
+		a.shard.Do(a.now(), op)
+	}
+	n := a.number
+	a.arm(c)
+	a.serve(c)
+	return n, nil
+}
+
+// now is read only when something has a time: it costs as much as an operation.
+func (a *alone) now() int64 {
+	if a.due == 0 {
+		return 0
+	}
+	return a.ms()
+}
+
+// arm keeps a timer for what is due next.
+func (a *alone) arm(c *Client) {
+	d := a.shard.Due()
+	if d == a.due {
+		return
+	}
+	a.due = d
+	if d == 0 {
+		return
+	}
+	wait := time.Duration(d-a.ms()) * time.Millisecond
+	if a.timer == nil {
+		a.timer = time.AfterFunc(wait, func() { a.tick(c) })
+		return
+	}
+	a.timer.Reset(wait)
+}
+
+func (a *alone) tick(c *Client) {
+	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		return
+	}
+	a.shard.Apply(a.ms(), nil)
+	a.due = 0
+	a.arm(c)
+	a.serve(c)
+}
+
+// serve delivers what was said, in order, unless somebody does, and unlocks. A
+// receiver may start operations.
+func (a *alone) serve(c *Client) {
+	if a.serving {
+		a.mu.Unlock()
+		return
+	}
+	a.serving = true
+	for len(a.outs) > 0 {
+		outs := a.outs
+		a.outs = a.spare[:0]
+		for i := range outs {
+			o := &outs[i]
+			r := a.wait[o.Req]
+			a.mu.Unlock()
+			done := false
+			if o.Req == 0 {
+				c.event(o)
+			} else if r != nil {
+				done = r.Output(o)
+			}
+			a.mu.Lock()
+			if done {
+				delete(a.wait, o.Req)
+			}
+			*o = shard.Output{}
+		}
+		a.spare = outs
+	}
+	a.serving = false
+	a.mu.Unlock()
+}
+
+func (a *alone) close(c *Client) {
+	a.mu.Lock()
+	a.closed = true
+	wait := a.wait
+	a.wait = map[uint64]Receiver{}
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+	a.mu.Unlock()
+	c.lostObjects()
+	for _, r := range wait {
+		r.Lost()
+	}
+}
