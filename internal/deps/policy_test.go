@@ -29,6 +29,7 @@ var policy = []room{
 	{path: "internal/codec", may: "github.com/segmentio/encoding"},
 	{path: "internal/runner"},
 	{path: "internal/engine", may: nats}, // the only one that knows NATS
+	{path: "internal/ledger", may: "internal/engine"},
 	{path: "internal/link", may: "internal/wire internal/engine internal/runner internal/codec"},
 	{path: "internal/session", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/machine/... github.com/shirou/gopsutil/v4"},
 	{path: "hub", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},

@@ -202,7 +202,7 @@ const (
 )
 
 // readPatience is how long a reader waits for the next record of a batch.
-const readPatience = time.Second
+const readPatience = 500 * time.Millisecond
 
 // Read calls f with the records from a number on, up to the last one that the
 // replica which answers has, and returns the number after it. From 0 means
