@@ -64,6 +64,11 @@ func (o Of[T]) Append(dst []byte, v T) ([]byte, error) {
 		// Nothing below keeps &v, so v stays on the stack: strings, bytes and numbers are encoded without an allocation.
 		return f.appendFlat(dst, unsafe.Pointer(&v))
 	}
+	if f.fields != nil {
+		if b, ok := appendFields(append(dst, TagJSON), f.fields, unsafe.Pointer(&v)); ok {
+			return b, nil
+		}
+	}
 	return appendHeap(dst, f, v)
 }
 
@@ -88,12 +93,41 @@ func (o Of[T]) Decode(data []byte, v *T) error {
 	}
 	done, err := f.decodeFlat(data, unsafe.Pointer(v))
 	if !done {
+		*v = zero
 		err = f.decodeDeep(data, v)
 	}
 	if err != nil {
 		*v = zero
 	}
 	return err
+}
+
+// New returns the value of a payload. It is Decode into a variable that stays on the stack where the type allows.
+func (o Of[T]) New(data []byte) (T, error) {
+	var v, zero T
+	if len(data) == 0 {
+		return zero, nil
+	}
+	f := o.get()
+	done, err := f.decodeFlat(data, unsafe.Pointer(&v))
+	if !done {
+		return newHeap[T](data, f)
+	}
+	if err != nil {
+		return zero, err
+	}
+	return v, nil
+}
+
+// newHeap is apart from New so that only its own value moves to the heap.
+//
+//go:noinline
+func newHeap[T any](data []byte, f *form) (v T, err error) {
+	if err = f.decodeDeep(data, &v); err != nil {
+		var zero T
+		return zero, err
+	}
+	return v, nil
 }
 
 // Copies is the method form of the function Copies.
@@ -122,6 +156,11 @@ func AppendAny(dst []byte, v any) ([]byte, error) {
 	if f.op.flat() {
 		return f.appendFlat(dst, p.UnsafePointer())
 	}
+	if f.fields != nil {
+		if b, ok := appendFields(append(dst, TagJSON), f.fields, p.UnsafePointer()); ok {
+			return b, nil
+		}
+	}
 	return f.appendDeep(dst, p.Interface())
 }
 
@@ -143,6 +182,7 @@ func DecodeAny(data []byte, v any) error {
 	}
 	done, err := f.decodeFlat(data, p.UnsafePointer())
 	if !done {
+		p.Elem().SetZero()
 		err = f.decodeDeep(data, v)
 	}
 	if err != nil {

@@ -49,6 +49,8 @@ func (f *form) decodeFlat(data []byte, p unsafe.Pointer) (done bool, err error) 
 			}
 		case opFloat:
 			return f.setFloat(p, body), nil
+		case opPlain:
+			return f.fields != nil && decodeFields(body, f.fields, p), nil
 		}
 	}
 	if f.op == opRawJSON {

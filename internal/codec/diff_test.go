@@ -63,6 +63,20 @@ type (
 		Durs  map[string]time.Duration
 		under int //nolint:unused // not exported: no codec may see it
 	}
+	simple struct { // is written and read by fields.go
+		S     string `json:"s"`
+		I8    int8
+		I     int64
+		U8    uint8
+		U64   uint64
+		F32   float32
+		F64   float64
+		B     bool
+		Kind  name
+		Skip  int `json:"-"`
+		Long  string
+		under int //nolint:unused // not exported: no codec may see it
+	}
 	embedded struct {
 		inner
 		*Outer
@@ -94,7 +108,7 @@ var diffTypes = []reflect.Type{
 	reflect.TypeFor[[]wide](), reflect.TypeFor[map[string]order](), reflect.TypeFor[*order](), reflect.TypeFor[tree](), reflect.TypeFor[[]string](),
 	reflect.TypeFor[map[string][]byte](), reflect.TypeFor[map[string]any](), reflect.TypeFor[[]*float64](), reflect.TypeFor[int8](), reflect.TypeFor[int64](),
 	reflect.TypeFor[uint16](), reflect.TypeFor[uint64](), reflect.TypeFor[float32](), reflect.TypeFor[float64](), reflect.TypeFor[bool](),
-	reflect.TypeFor[[][]byte](), reflect.TypeFor[***string](), reflect.TypeFor[struct{ F func() }](), reflect.TypeFor[map[string]map[string]inner](),
+	reflect.TypeFor[simple](), reflect.TypeFor[simple](), reflect.TypeFor[simple](), reflect.TypeFor[[][]byte](), reflect.TypeFor[***string](), reflect.TypeFor[struct{ F func() }](), reflect.TypeFor[map[string]map[string]inner](),
 }
 
 // TestLikeEncodingJSON holds the promise that JSON is what encoding/json accepts and means: random values of random shapes are encoded by both, and the JSON,
@@ -313,6 +327,7 @@ func FuzzDecode(f *testing.F) {
 	for _, t := range tokens {
 		f.Add([]byte("j" + t))
 	}
+	f.Add([]byte(`j{"s":"a longer text","I8":-1,"I":123,"U8":255,"U64":1,"F32":1.5,"F64":1e-7,"B":true,"Kind":"k","Long":"x"}`))
 	for _, m := range members {
 		f.Add([]byte("j{" + m + "}"))
 	}
@@ -330,7 +345,7 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("ToJSON(%q) = %q", data, b)
 		}
 		if len(data) > 1 && data[0] == codec.TagJSON {
-			for _, typ := range []reflect.Type{reflect.TypeFor[order](), reflect.TypeFor[wide](), reflect.TypeFor[int64](), reflect.TypeFor[float32](), reflect.TypeFor[string]()} {
+			for _, typ := range []reflect.Type{reflect.TypeFor[order](), reflect.TypeFor[simple](), reflect.TypeFor[wide](), reflect.TypeFor[int64](), reflect.TypeFor[float32](), reflect.TypeFor[string]()} {
 				compare(t, typ, data[1:], 0)
 			}
 		}

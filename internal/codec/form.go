@@ -36,7 +36,8 @@ type form struct {
 	op     op
 	size   uint8 // bytes of a number
 	copies bool
-	nils   bool // the type has a nil that is the empty payload
+	nils   bool    // the type has a nil that is the empty payload
+	fields []field // of a plain struct of the simplest kind
 }
 
 // forms caches the forms by type, as encoding/json caches its encoders. It only grows, by as many types as the program has.
@@ -77,6 +78,9 @@ func newForm(t reflect.Type) *form {
 		f.op, f.size = opFloat, uint8(t.Size())
 	case plain(t, nil):
 		f.op = opPlain
+		if k == reflect.Struct {
+			f.fields = fieldsOf(t)
+		}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
