@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/gateway"
+	"github.com/distgear/distgear/record"
 )
 
 func TestMain(m *testing.M) {
@@ -35,6 +37,7 @@ func serve(t *testing.T) (url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var undos atomic.Int64 // of "once"
 	mk := &distgear.Action[string, string]{Name: "make",
 		Do: func(ctx context.Context, s string) (string, error) {
 			switch s {
@@ -46,8 +49,19 @@ func serve(t *testing.T) (url string) {
 			}
 			return s + "!", nil
 		},
-		Undo: func(context.Context, distgear.Did[string, string]) error { return nil },
+		Undo: func(_ context.Context, d distgear.Did[string, string]) error {
+			if d.In == "always" || d.In == "once" && undos.Add(1) == 1 {
+				return distgear.Permanent(errors.New("the disk is read-only"))
+			}
+			return nil
+		},
 	}
+	stick := &distgear.Event[string, string]{Name: "stick", On: func(ctx context.Context, r *distgear.Run, in string) (string, error) {
+		p := distgear.Plan{Rollback: true}
+		held := mk.Step(&p, distgear.Any(), in).Named("held")
+		mk.Step(&p, distgear.Any(), "bad", held).Named("last")
+		return "", r.Do(ctx, &p)
+	}}
 	build := &distgear.Event[string, string]{Name: "build", On: func(ctx context.Context, r *distgear.Run, in string) (string, error) {
 		p := distgear.Plan{Rollback: true}
 		first := mk.Step(&p, distgear.Any(), "base").Named("base")
@@ -57,7 +71,7 @@ func serve(t *testing.T) (url string) {
 		}
 		return last.Result()
 	}}
-	if err := n.Handle(mk, build); err != nil {
+	if err := n.Handle(mk, build, stick); err != nil {
 		t.Fatal(err)
 	}
 	s, err := gateway.Listen(n, "127.0.0.1:0", gateway.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -86,7 +100,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DISTGEAR_GATEWAY", url)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "becomes": becomes},
 	})
 }
 
@@ -102,6 +116,25 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("err"), errs.Bytes(), 0o600))
 	if want := args[0]; !strings.ContainsRune(want, rune('0'+code)) {
 		ts.Fatalf("exit code %d, not %s\n%s%s", code, want, out.String(), errs.String())
+	}
+}
+
+// becomes ID STATE: waits until the run is in that state.
+func becomes(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(os.Setenv("DISTGEAR_GATEWAY", ts.Getenv("DISTGEAR_GATEWAY")))
+	late := time.After(30 * time.Second)
+	for {
+		var out, errs bytes.Buffer
+		code := Run(context.Background(), []string{"runs", "show", args[0], "--json"}, strings.NewReader(""), &out, &errs)
+		var rec record.Run
+		if code == OK && json.Unmarshal(out.Bytes(), &rec) == nil && string(rec.State) == args[1] {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-late:
+			ts.Fatalf("run %s is %q, not %s\n%s%s", args[0], rec.State, args[1], &out, &errs)
+		}
 	}
 }
 

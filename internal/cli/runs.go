@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,6 +101,7 @@ func (a *app) runsShowCmd() *cobra.Command {
 				ink = show.Paint
 			}
 			text := show.Tree(rec, time.Now(), ink)
+			text += faults(rec)
 			if rec.Input != nil {
 				text += "\ninput   " + string(rec.Input)
 			}
@@ -108,6 +111,23 @@ func (a *app) runsShowCmd() *cobra.Command {
 			return a.write(text)
 		},
 	}
+}
+
+// faults tells of steps that did not go well: why, and what can be done.
+func faults(rec record.Run) string {
+	var b strings.Builder
+	for _, p := range rec.Plans {
+		for _, s := range p.Steps {
+			if s.Error == "" || s.State == "ok" {
+				continue
+			}
+			fmt.Fprintf(&b, "\n%-7s %s: %s", s.State, s.Name, show.Short(s.Error))
+			if s.State == "stuck" {
+				fmt.Fprintf(&b, "\n        decide: distgear runs undo %s %s retry|skip|done", rec.ID, s.Name)
+			}
+		}
+	}
+	return b.String()
 }
 
 func (a *app) runsWatchCmd() *cobra.Command {
