@@ -40,11 +40,14 @@ var kinds = [endKinds]struct {
 	name string
 	make func(param, floor uint64) thing
 }{
+	KLock:      {"lock", newLock},
 	KSemaphore: {"semaphore", newSemaphore},
 	KBarrier:   {"barrier", newBarrier},
 	KLatch:     {"latch", newLatch},
 	KGroup:     {"wait group", newGroup},
 	KCounter:   {"counter", newCounter},
+	KMap:       {"map", newMap},
+	KQueue:     {"queue", newQueue},
 	KTopic:     {"topic", newTopic},
 }
 
@@ -56,7 +59,7 @@ const (
 	VOpen    Verb = iota // give the object named Key the number Handle; A: its kind; B: its parameter
 	VClose               // forget a handle: what the session holds of the object is free
 	VDestroy             // the object, for everybody
-	VAbandon             // A: the request that waits no more
+	VAbandon             // A: the request that waits no more; B: of a Transfer, the other queue's handle
 )
 
 // Kind tells for which kind of object a verb is; 0: for any.

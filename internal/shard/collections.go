@@ -1,0 +1,153 @@
+package shard
+
+import (
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/maps"
+	"github.com/distgear/distgear/internal/machine/queues"
+)
+
+// The verbs of a map. What they are answered is said by package maps.
+const (
+	VMapLoad           Verb = Verb(KMap)<<4 + iota // Key; A: 1 keeps it
+	VMapStore                                      // Key, Val; B: TTL in ms
+	VMapLoadOrStore                                // Key, Val; B: TTL in ms
+	VMapCompareAndSwap                             // Key, Val; A: revision; B: TTL in ms
+	VMapDelete                                     // Key; A: revision, or 0
+	VMapClear
+	VMapLen
+	VMapRange   // A: cursor; B: how many at most
+	VMapWatch   // Key; A: 1 is a prefix
+	VMapUnwatch // A: the request of the Watch
+	VMapDrop    // Key: it is not kept any more
+)
+
+type mapOf struct {
+	maps.Map[Value]
+}
+
+func newMap(_, floor uint64) thing { return &mapOf{*maps.New[Value](floor)} }
+
+func (x *mapOf) apply(c *call) {
+	o, who := &c.op, c.who()
+	switch o.Verb {
+	case VMapLoad:
+		x.Load(&c.vals, who, string(o.Key), o.A != 0)
+	case VMapStore:
+		x.Store(&c.vals, who, string(o.Key), c.value(), c.now, int64(o.B))
+	case VMapLoadOrStore:
+		x.LoadOrStore(&c.vals, who, string(o.Key), c.value(), c.now, int64(o.B))
+	case VMapCompareAndSwap:
+		x.CompareAndSwap(&c.vals, who, string(o.Key), o.A, c.value(), c.now, int64(o.B))
+	case VMapDelete:
+		x.Delete(&c.vals, who, string(o.Key), o.A)
+	case VMapClear:
+		x.Clear(&c.vals, who)
+	case VMapLen:
+		x.Len(&c.vals, who)
+	case VMapRange:
+		x.Range(&c.vals, who, o.A, int(min(o.B, 10_000)))
+	case VMapWatch:
+		x.Watch(&c.vals, who, string(o.Key), o.A != 0)
+	case VMapUnwatch:
+		x.Unwatch(&c.vals, machine.Who{Session: who.Session, Req: o.A})
+	case VMapDrop:
+		x.Drop(who.Session, string(o.Key))
+	default:
+		c.invalid()
+	}
+}
+
+func (x *mapOf) abandon(*call, machine.Who) {}
+func (x *mapOf) expire(c *call)             { x.Expire(&c.vals, c.ses.id) }
+func (x *mapOf) destroy(c *call)            { x.Destroy(&c.vals) }
+func (x *mapOf) floor() uint64              { return x.Revision() }
+func (x *mapOf) due() int64                 { return x.Due() }
+
+func (x *mapOf) tick(c *call) {
+	for d := x.Due(); d != 0 && d <= c.now; d = x.Due() {
+		x.Tick(&c.vals, c.now)
+	}
+}
+
+// AppendBinary implements thing.
+func (x *mapOf) AppendBinary(b []byte) []byte { return x.Map.AppendBinary(b, appendValue) }
+
+// Restore implements thing.
+func (x *mapOf) Restore(b []byte) error { return x.Map.Restore(b, parseValue) }
+
+func appendValue(b []byte, v Value) []byte { return append(b, v.S...) }
+
+func parseValue(b []byte) (Value, error) { return Value{S: string(b)}, nil }
+
+// The verbs of a queue. Its parameter is its capacity; 0: none. What they are
+// answered is said by package queues.
+const (
+	VPut   Verb = Verb(KQueue)<<4 + iota // Val; B: 1 does not wait
+	VTake                                // A: how many at most; B: 1 does not wait
+	VDrain                               // A: how many at most; 0: all
+	VPeek
+	VQueueLen
+	VTransfer // A: the handle of the queue it goes to; B: 1 does not wait
+)
+
+// maxItems is how many items a queue without a capacity may hold.
+const maxItems = 10_000_000
+
+type queue struct {
+	plain
+	queues.Queue[Value]
+	bound queues.Bound
+}
+
+func newQueue(param, _ uint64) thing {
+	return &queue{bound: queues.Bound{Capacity: int(min(param, maxItems)), Most: maxItems}}
+}
+
+func (x *queue) apply(c *call) {
+	o, who := &c.op, c.who()
+	switch o.Verb {
+	case VPut:
+		x.Put(&c.vals, who, c.value(), x.bound, o.B == 0)
+	case VTake:
+		x.Take(&c.vals, who, int(min(o.A, maxItems)), o.B == 0)
+	case VDrain:
+		x.Drain(&c.vals, who, int(min(o.A, maxItems)))
+	case VPeek:
+		x.Peek(&c.vals, who)
+	case VQueueLen:
+		x.Len(&c.vals, who)
+	case VTransfer:
+		to := c.ses.object(o.A)
+		if to == nil || to.kind != KQueue {
+			c.invalid()
+			return
+		}
+		if to.gone {
+			c.answer(machine.Gone, 0, 0)
+			return
+		}
+		t := to.thing.(*queue)
+		queues.Transfer(&c.vals, &x.Queue, &t.Queue, who, t.bound, o.B == 0)
+	default:
+		c.invalid()
+	}
+}
+
+// abandon also takes back a Transfer's wait at the queue it goes to: B names it
+// as in VTransfer.
+func (x *queue) abandon(c *call, who machine.Who) {
+	n := len(c.vals.Effects)
+	x.Abandon(&c.vals, who)
+	if to := c.ses.object(c.op.B); to != nil && to.kind == KQueue && !to.gone && len(c.vals.Effects) == n {
+		to.thing.(*queue).Abandon(&c.vals, who)
+	}
+}
+
+func (x *queue) expire(c *call)  { x.Expire(&c.vals, c.ses.id) }
+func (x *queue) destroy(c *call) { x.Destroy(&c.vals) }
+
+// AppendBinary implements thing.
+func (x *queue) AppendBinary(b []byte) []byte { return x.Queue.AppendBinary(b, appendValue) }
+
+// Restore implements thing.
+func (x *queue) Restore(b []byte) error { return x.Queue.Restore(b, parseValue) }

@@ -1,0 +1,191 @@
+package shard
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+const snapshotVersion = 1
+
+var errSnapshot = errors.New("shard: malformed snapshot")
+
+// Snapshot is the whole state: equal states give equal bytes.
+func (s *Shard) Snapshot() []byte {
+	b := []byte{snapshotVersion}
+	b = binary.AppendUvarint(b, uint64(s.now))
+	b = binary.AppendUvarint(b, s.token)
+	for _, f := range s.floors {
+		b = binary.AppendUvarint(b, f)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.names)))
+	index := make(map[*object]uint64, len(s.names))
+	var state []byte
+	for _, name := range slices.Sorted(maps.Keys(s.names)) {
+		o := s.names[name]
+		index[o] = uint64(len(index)) + 1
+		b = appendBytes(b, o.name)
+		b = append(b, byte(o.kind))
+		b = binary.AppendUvarint(b, o.param)
+		state = o.AppendBinary(state[:0])
+		b = appendBytes(b, state)
+	}
+	b = binary.AppendUvarint(b, uint64(len(s.sessions)))
+	for _, id := range slices.Sorted(maps.Keys(s.sessions)) {
+		b = s.sessions[id].append(b, index)
+	}
+	return b
+}
+
+func (ses *session) append(b []byte, index map[*object]uint64) []byte {
+	b = binary.AppendUvarint(b, uint64(ses.id))
+	b = appendBytes(b, ses.name)
+	for _, v := range []uint64{ses.ttl, ses.stamp, ses.applied, ses.out.last, uint64(len(ses.handles))} {
+		b = binary.AppendUvarint(b, v)
+	}
+	for i, o := range ses.handles {
+		switch {
+		case o == nil:
+			b = append(b, handleFree)
+		case o.gone:
+			b = append(b, handleGone, byte(o.kind))
+		case ses.opens[o] == uint64(i)+1:
+			b = binary.AppendUvarint(append(b, handleOpen), index[o])
+		default:
+			b = binary.AppendUvarint(append(b, handleSecond), index[o])
+		}
+	}
+	chunks := ses.out.chunks
+	if ses.out.cur.n > 0 {
+		chunks = append(slices.Clip(chunks), ses.out.cur)
+	}
+	b = binary.AppendUvarint(b, uint64(len(chunks)))
+	for _, c := range chunks {
+		b = binary.AppendUvarint(b, c.first)
+		b = binary.AppendUvarint(b, c.n)
+		b = appendBytes(b, c.bytes)
+	}
+	return b
+}
+
+// What a handle stands for, in a snapshot.
+const (
+	handleFree   = iota
+	handleGone   // an object that was destroyed
+	handleOpen   // an object of the snapshot
+	handleSecond // the same, once more
+)
+
+// Restore replaces the state. An empty snapshot is the state of a new log. With
+// an error the state is empty.
+func (s *Shard) Restore(snapshot []byte) error {
+	s.reset()
+	if len(snapshot) == 0 {
+		return nil
+	}
+	err := s.restore(&reader{b: snapshot})
+	if err != nil {
+		s.reset()
+	}
+	return err
+}
+
+func (s *Shard) restore(r *reader) error {
+	if v := r.byte(); v != snapshotVersion {
+		return fmt.Errorf("%w: version %d, and this program knows %d: run the hub with the version that wrote it, or a newer one", errSnapshot, v, snapshotVersion)
+	}
+	s.now, s.token = int64(r.uvarint()), r.uvarint()
+	for i := range s.floors {
+		s.floors[i] = r.uvarint()
+	}
+	var all []*object
+	for range r.count() {
+		o := &object{name: r.string(), kind: Kind(r.byte()), param: r.uvarint()}
+		state := r.bytes()
+		if r.bad || !o.kind.known() || s.names[o.name] != nil {
+			return errSnapshot
+		}
+		o.thing = kinds[o.kind].make(o.param, 0)
+		if err := o.Restore(state); err != nil {
+			return fmt.Errorf("%s %q: %w", o.kind, o.name, err)
+		}
+		s.names[o.name] = o
+		all = append(all, o)
+		s.timing(o)
+	}
+	for range r.count() {
+		ses, err := parseSession(r, all)
+		if err != nil {
+			return err
+		}
+		if s.sessions[ses.id] != nil {
+			return errSnapshot
+		}
+		s.sessions[ses.id] = ses
+	}
+	if r.bad || len(r.b) > 0 {
+		return errSnapshot
+	}
+	return nil
+}
+
+func parseSession(r *reader, all []*object) (*session, error) {
+	ses := &session{id: machine.Session(r.uvarint()), name: r.string(), opens: map[*object]uint64{}}
+	ses.ttl, ses.stamp, ses.applied, ses.out.last = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+	for i := range r.count() {
+		var o *object
+		switch r.byte() {
+		case handleFree:
+		case handleGone:
+			o = &object{kind: Kind(r.byte()), gone: true}
+		case handleOpen:
+			if o = pick(all, r.uvarint()); o == nil || ses.opens[o] != 0 {
+				return nil, errSnapshot
+			}
+			ses.opens[o] = i + 1
+			o.opens++
+		case handleSecond:
+			if o = pick(all, r.uvarint()); o == nil {
+				return nil, errSnapshot
+			}
+		default:
+			return nil, errSnapshot
+		}
+		ses.handles = append(ses.handles, o)
+	}
+	next := uint64(0)
+	for range r.count() {
+		c := chunk{first: r.uvarint(), n: r.uvarint(), bytes: slices.Clone(r.bytes())}
+		if r.bad || c.n == 0 || c.first < next || c.end() > ses.out.last {
+			return nil, errSnapshot
+		}
+		next = c.end() + 1
+		ses.out.chunks = append(ses.out.chunks, c)
+		ses.out.size += len(c.bytes)
+	}
+	if r.bad || ses.id == 0 {
+		return nil, errSnapshot
+	}
+	return ses, nil
+}
+
+func pick(all []*object, i uint64) *object {
+	if i == 0 || i > uint64(len(all)) {
+		return nil
+	}
+	return all[i-1]
+}
+
+// count reads how many things follow, each of at least a byte.
+func (r *reader) count() uint64 {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return 0
+	}
+	return n
+}
