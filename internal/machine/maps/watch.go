@@ -136,6 +136,7 @@ func (x *Map[V]) everybody(tell func(machine.Who)) {
 // notes are who keeps which entry. Entries that nobody keeps cost nothing.
 type notes struct {
 	n    int
+	high int                          // the most there were in these maps, which do not shrink by themselves
 	kept map[uint32][]machine.Session // slot → in the order in which they loaded
 	by   map[machine.Session]int      // how many; never 0
 }
@@ -161,6 +162,7 @@ func (n *notes) put(slot uint32, s machine.Session) {
 	n.kept[slot] = append(n.kept[slot], s)
 	n.by[s]++
 	n.n++
+	n.high = max(n.high, n.n)
 }
 
 func (n *notes) drop(slot uint32, s machine.Session) {
@@ -190,7 +192,7 @@ func (n *notes) take(slot uint32, stay func(machine.Session) bool) {
 	} else {
 		n.kept[slot] = left
 	}
-	if n.n == 0 {
+	if n.n == 0 && n.high > chunk {
 		*n = notes{}
 	}
 }
