@@ -11,7 +11,9 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
@@ -132,11 +134,11 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 	if err := ctx.Err(); err != nil {
 		return none, fmt.Errorf("%w: %w", ErrInvalid, context.Cause(ctx))
 	}
-	at, err := n.place(on, a.Name, "", 0)
+	at, err := n.place(on.to, a.Name, "", 0)
 	if err != nil {
 		return a.again(ctx, n, on, in, at, wire.Report{}, err)
 	}
-	if at.life == n.id && a.copies.ok(a) {
+	if at.Life == n.id && a.copies.ok(a) {
 		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
 			out, err := a.callHere(ctx, n, o, in)
 			if err != nil && a.Retries > 0 {
@@ -149,20 +151,20 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 }
 
 // attempt makes the first attempt, with an encoded input.
-func (a *Action[In, Out]) attempt(ctx context.Context, n *Node, on Target, in In, at place) (out Out, err error) {
+func (a *Action[In, Out]) attempt(ctx context.Context, n *Node, on Target, in In, at place.Place) (out Out, err error) {
 	var r wire.Report
 	if err = a.ask(ctx, n, in, at, 1, &r); err != nil {
 		return a.again(ctx, n, on, in, at, r, err)
 	}
 	if r.Outcome != wire.OK {
-		return a.again(ctx, n, on, in, at, r, reportError(r, at.node, a.Name))
+		return a.again(ctx, n, on, in, at, r, reportError(r, at.Node, a.Name))
 	}
 	err = a.decode(r.Payload, &out, at)
 	return out, err
 }
 
 // ask makes one attempt.
-func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place, attempt int, r *wire.Report) error {
+func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place.Place, attempt int, r *wire.Report) error {
 	s := getSending()
 	var err error
 	if s.buf, err = codec.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
@@ -175,13 +177,13 @@ func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place, att
 		Kind: a.Name, Attempt: uint32(attempt), Run: millis(a.Timeout, defaultTimeout), Input: s.buf,
 		Start: n.hubTime(time.Now()).Add(queue).UnixMilli(),
 	}
-	if at.life == n.id {
+	if at.Life == n.id {
 		s.c.Input = append([]byte(nil), s.buf...) // the command may outlive this call
 	}
 	return n.ask(ctx, at, s, queue+timeout+lostMargin, r)
 }
 
-func (a *Action[In, Out]) decode(payload []byte, out *Out, at place) error {
+func (a *Action[In, Out]) decode(payload []byte, out *Out, at place.Place) error {
 	if err := codec.Decode(payload, out); err != nil {
 		return badResult(a.Name, at, err)
 	}
@@ -190,7 +192,7 @@ func (a *Action[In, Out]) decode(payload []byte, out *Out, at place) error {
 
 // again makes further attempts after one that failed with err, as far as the
 // policy goes.
-func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, at place, r wire.Report, err error) (out Out, _ error) {
+func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, at place.Place, r wire.Report, err error) (out Out, _ error) {
 	policy := plan.Policy{Retries: a.Retries, Idempotent: a.Idempotent}
 	var until time.Time
 	for attempt := 1; ; attempt++ {
@@ -211,7 +213,7 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 			}
 		}
 		r = wire.Report{}
-		if at, err = n.place(on, a.Name, "", at.life); err != nil {
+		if at, err = n.place(on.to, a.Name, "", at.Life); err != nil {
 			continue
 		}
 		if err = a.ask(ctx, n, in, at, attempt+1, &r); err != nil {
@@ -220,15 +222,15 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 		if r.Outcome == wire.OK {
 			return out, a.decode(r.Payload, &out, at)
 		}
-		err = reportError(r, at.node, a.Name)
+		err = reportError(r, at.Node, a.Name)
 	}
 }
 
 // lastOf tells the policy about an attempt that failed.
 func lastOf(err error, r wire.Report, on Target, attempt int) plan.Last {
-	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: on.name == "", Attempt: attempt}
+	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: on.to.Name == "", Attempt: attempt}
 	if e, ok := errors.AsType[*RemoteError](err); ok {
-		l.Permanent, l.After = e.permanent, e.after
+		l.Permanent, l.After = e.trace.Has(fault.Permanent), e.trace.Wish()
 	}
 	l.SameNode = l.Outcome == plan.Unknown && !r.Over
 	return l
@@ -237,7 +239,7 @@ func lastOf(err error, r wire.Report, on Target, attempt int) plan.Last {
 // Send hands a command over and does not ask what became of it: it runs at
 // most once. It blocks while the node is too far behind.
 func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) error {
-	at, err := n.place(on, a.Name, "", 0)
+	at, err := n.place(on.to, a.Name, "", 0)
 	if err != nil {
 		return err
 	}
@@ -247,12 +249,12 @@ func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) e
 		return badInput(a.Name, len(s.buf), err)
 	}
 	s.c = wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: s.buf}
-	if at.life == n.id {
+	if at.Life == n.id {
 		s.c.Input = append([]byte(nil), s.buf...)
 		_, err = n.start(at, &s.c, 0, nobody{})
 		return err
 	}
-	if err := n.end.Send(ctx, at.life, &s.c); err != nil {
+	if err := n.end.Send(ctx, at.Life, &s.c); err != nil {
 		return linkError(err, at)
 	}
 	return nil
@@ -362,8 +364,8 @@ func badInput(kind string, size int, err error) error {
 	return tooLarge(kind, size)
 }
 
-func badResult(kind string, at place, err error) error {
-	return fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, kind, at.node, err)
+func badResult(kind string, at place.Place, err error) error {
+	return fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, kind, at.Node, err)
 }
 
 func tooLarge(kind string, n int) error {

@@ -6,13 +6,13 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/place"
 )
 
 // Config says where a node stands. The zero value is a node alone: nothing
@@ -56,7 +56,7 @@ func (c *Config) fill() error {
 		Serve: os.Getenv("DISTGEAR_SERVE"), Dir: os.Getenv("DISTGEAR_DIR"), Token: os.Getenv("DISTGEAR_TOKEN"), TTL: os.Getenv("DISTGEAR_TTL"),
 	}
 	if s := os.Getenv("DISTGEAR_LABELS"); s != "" {
-		labels, err := parseLabels(strings.Split(s, ","))
+		labels, err := place.ParseLabels(strings.Split(s, ","))
 		if err != nil {
 			return fmt.Errorf("%w: DISTGEAR_LABELS: %w", ErrInvalid, err)
 		}
@@ -121,17 +121,4 @@ func (c *Config) check() error {
 		return fmt.Errorf("%w: TTL %v is negative", ErrInvalid, c.TTL)
 	}
 	return nil
-}
-
-// parseLabels reads "key=value" pairs.
-func parseLabels(pairs []string) (map[string]string, error) {
-	m := map[string]string{}
-	for _, p := range pairs {
-		k, v, ok := strings.Cut(p, "=")
-		if !ok || k == "" {
-			return nil, fmt.Errorf("label %s: want key=value", strconv.Quote(p))
-		}
-		m[k] = v
-	}
-	return m, nil
 }

@@ -7,33 +7,34 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/wire"
 )
 
 // The sentinels. errors.Is finds them also in what came from another node.
 var (
 	// ErrNoNode: no live node matches the target and handles the kind. Never ran.
-	ErrNoNode = errors.New("distgear: no node for this target and kind")
+	ErrNoNode = fault.ErrNoNode
 	// ErrLeft: this node, or the one addressed, has left or is draining. Never ran.
-	ErrLeft = errors.New("distgear: node has left")
+	ErrLeft = fault.ErrLeft
 	// ErrOverloaded: too much is in flight to that node; try later. Never ran.
-	ErrOverloaded = errors.New("distgear: too many commands in flight")
+	ErrOverloaded = fault.ErrOverloaded
 	// ErrInvalid: the plan, input or option cannot work. Never ran.
-	ErrInvalid = errors.New("distgear: invalid")
+	ErrInvalid = fault.ErrInvalid
 	// ErrQueueTimeout: the command did not start in time. Never ran.
-	ErrQueueTimeout = errors.New("distgear: not started in time")
+	ErrQueueTimeout = fault.ErrQueueTimeout
 	// ErrUnknown: nobody confirmed anything. It may have run, or run still.
-	ErrUnknown = errors.New("distgear: outcome unknown")
+	ErrUnknown = fault.ErrUnknown
 	// ErrTimeout: it ran longer than it may and ended after it was told to stop.
-	ErrTimeout = errors.New("distgear: ran into its timeout")
+	ErrTimeout = fault.ErrTimeout
 	// ErrCancelled: the run was cancelled.
-	ErrCancelled = errors.New("distgear: cancelled")
+	ErrCancelled = fault.ErrCancelled
 	// ErrConflict: the ID belongs to another run, with another input.
-	ErrConflict = errors.New("distgear: this ID is another run's")
+	ErrConflict = fault.ErrConflict
 	// ErrNoRun: no node remembers a run with that ID.
-	ErrNoRun = errors.New("distgear: no such run")
+	ErrNoRun = fault.ErrNoRun
 	// ErrRefused: the hub, or a handler of NodeJoin, refused the node.
-	ErrRefused = errors.New("distgear: the cluster refused this node")
+	ErrRefused = fault.ErrRefused
 )
 
 // Outcome is what is known of a command: the zero value is unknown.
@@ -67,7 +68,7 @@ func OutcomeOf(err error) Outcome {
 	if r, ok := errors.AsType[*RemoteError](err); ok {
 		return r.Outcome
 	}
-	if m, ok := errors.AsType[*marked](err); ok && m.clean {
+	if fault.IsClean(err) {
 		return FailedClean
 	}
 	for _, e := range []error{ErrNoNode, ErrLeft, ErrOverloaded, ErrInvalid, ErrQueueTimeout, ErrRefused, ErrNoRun} {
@@ -88,11 +89,7 @@ type RemoteError struct {
 	Outcome Outcome          // FailedClean, FailedDirty or NeverRan
 	Stack   string           // of a panic, else empty
 
-	chain     []string
-	permanent bool
-	refused   bool // NeverRan, and another try soon may do
-	cancelled bool
-	after     time.Duration
+	trace *fault.Trace
 }
 
 // Error names kind, node and cause.
@@ -100,18 +97,12 @@ func (e *RemoteError) Error() string {
 	return fmt.Sprintf("%s on %s: %s", e.Kind, e.Node, e.Message)
 }
 
-// Is tells whether the handler's error wrapped target.
-func (e *RemoteError) Is(target error) bool {
-	if len(e.chain) == 0 {
-		return false
+// Unwrap is what the handler's error wrapped, for errors.Is.
+func (e *RemoteError) Unwrap() error {
+	if e.trace == nil {
+		return nil
 	}
-	id := identity(target)
-	for _, s := range e.chain {
-		if s == id {
-			return true
-		}
-	}
-	return false
+	return e.trace
 }
 
 // PlanError is what Run.Do returns for a plan that failed or was cancelled.
@@ -141,23 +132,13 @@ func (e *PlanError) Error() string {
 // Unwrap is the cause.
 func (e *PlanError) Unwrap() error { return e.Err }
 
-// marked is an error with a mark for the framework.
-type marked struct {
-	error
-	clean, permanent bool
-	unread           bool // its input could not be read: it never ran
-	after            time.Duration
-}
-
-func (m *marked) Unwrap() error { return m.error }
-
 // Clean says that a failed action changed nothing: it is retried freely, and
 // never undone. Clean(nil) is nil.
 func Clean(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{error: err, clean: true}
+	return fault.Clean(err)
 }
 
 // Permanent says that trying again is useless. Permanent(nil) is nil.
@@ -165,7 +146,7 @@ func Permanent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{error: err, permanent: true}
+	return fault.Marked(err, fault.Mark{Permanent: true})
 }
 
 // RetryAfter says that nothing was changed and that trying again makes sense,
@@ -174,54 +155,10 @@ func RetryAfter(err error, d time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return &marked{error: err, clean: true, after: d}
+	return fault.Marked(err, fault.Mark{Clean: true, After: d})
 }
 
-const (
-	flagPermanent = wire.Permanent << iota
-	flagRefused
-	flagCancelled
-)
-
-// maxMessage bounds, in bytes, each text of an error that travels.
-const maxMessage = 8 << 10
-
-// failure is the report of a handler's error.
-func failure(err error) wire.Report {
-	r := wire.Report{Outcome: wire.Dirty, Over: true, Error: &wire.Error{Message: clip(err.Error())}}
-	var f *RemoteError
-	if errors.As(err, &f) { // of a command the handler had sent: its sentinels pass on
-		r.Error.Chain = f.chain
-	}
-	for e := range leaves(err) {
-		r.Error.Chain = append(r.Error.Chain, clip(identity(e)))
-	}
-	walkMarks(err, func(m *marked) {
-		switch {
-		case m.unread:
-			r.Outcome = wire.NeverRan
-		case m.clean:
-			r.Outcome = wire.Clean
-		}
-		if m.permanent {
-			r.Error.Flags |= flagPermanent
-		}
-		if m.after > 0 {
-			r.Error.AfterMS = uint32(min(m.after.Milliseconds(), 1<<31))
-		}
-	})
-	return r
-}
-
-// neverRan is the report of a command that was not started.
-func neverRan(err error, flags uint8) wire.Report {
-	r := failure(err)
-	r.Outcome = wire.NeverRan
-	r.Error.Flags |= flags
-	return r
-}
-
-// reportError is the inverse of failure, at the caller.
+// reportError is the error that a report stands for, at the caller.
 func reportError(r wire.Report, node cluster.NodeName, kind string) error {
 	if r.Outcome == wire.OK {
 		return nil
@@ -233,67 +170,11 @@ func reportError(r wire.Report, node cluster.NodeName, kind string) error {
 		}
 		return fmt.Errorf("%w: %s on %s: %s", ErrUnknown, kind, node, why)
 	}
-	e := &RemoteError{Node: node, Kind: kind, Outcome: Outcome(r.Outcome)}
-	if w := r.Error; w != nil {
-		e.Message, e.Stack, e.chain = w.Message, w.Stack, w.Chain
-		e.permanent, e.refused, e.cancelled = w.Flags&flagPermanent != 0, w.Flags&flagRefused != 0, w.Flags&flagCancelled != 0
-		e.after = time.Duration(w.AfterMS) * time.Millisecond
+	e := &RemoteError{Node: node, Kind: kind, Outcome: Outcome(r.Outcome), trace: fault.TraceOf(r.Error)}
+	if r.Error != nil {
+		e.Message, e.Stack = r.Error.Message, r.Error.Stack
 	}
 	return e
-}
-
-func identity(err error) string { return fmt.Sprintf("%T:%v", err, err) }
-
-// leaves yields the errors of the tree that wrap nothing.
-func leaves(err error) func(yield func(error) bool) {
-	return func(yield func(error) bool) {
-		left := 16 // of a tree that large nobody asks
-		var walk func(error) bool
-		walk = func(e error) bool {
-			switch x := e.(type) { //nolint:errorlint // it walks the tree itself
-			case nil:
-				return true
-			case interface{ Unwrap() error }:
-				return walk(x.Unwrap())
-			case interface{ Unwrap() []error }:
-				for _, c := range x.Unwrap() {
-					if !walk(c) {
-						return false
-					}
-				}
-				return true
-			}
-			if _, ok := e.(*RemoteError); ok { //nolint:errorlint // it walks the tree itself
-				return true
-			}
-			left--
-			return left >= 0 && yield(e)
-		}
-		walk(err)
-	}
-}
-
-// walkMarks calls f for the marks anywhere in the tree of err, as OutcomeOf
-// looks for them.
-func walkMarks(err error, f func(*marked)) {
-	if m, ok := err.(*marked); ok { //nolint:errorlint // it walks the tree itself
-		f(m)
-	}
-	switch x := err.(type) { //nolint:errorlint // it walks the tree itself
-	case interface{ Unwrap() error }:
-		walkMarks(x.Unwrap(), f)
-	case interface{ Unwrap() []error }:
-		for _, c := range x.Unwrap() {
-			walkMarks(c, f)
-		}
-	}
-}
-
-func clip(s string) string {
-	if len(s) > maxMessage {
-		return s[:maxMessage] + "…"
-	}
-	return s
 }
 
 // gaveUp is the error of a caller whose context ended first.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,8 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
-	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
 )
@@ -65,21 +65,23 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 && !undo { // raised by who did not know
 		c.ctx.SetDeadline(time.Now().Add(e.Timeout))
 	}
-	var r, twin *Run
+	var r *Run
+	var twin *runs.Run
 	var err error
 	if !undo {
-		r, twin, err = n.runs.begin(e.Name, c)
+		r = &Run{n: n}
+		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx})
 	}
 	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
 	}
 	switch {
 	case undo:
-		return nil, n.runs.unwind(ctx, key)
+		return nil, n.runs.Unwind(ctx, key)
 	case err != nil:
 		return nil, err
 	case twin != nil: // raised again under the same ID
-		return twin.wait(ctx)
+		return twin.Wait(ctx)
 	}
 	return e.run(ctx, r, input)
 }
@@ -88,13 +90,13 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byte, err error) {
 	var in In
 	if err := e.decode(r, input, &in); err != nil {
-		return r.n.runs.end(r, nil, err)
+		return r.n.runs.End(&r.in, nil, err)
 	}
 	out, err := e.handle(ctx, r, in)
 	if err == nil {
 		b, err = encodeResult(e.Name, out)
 	}
-	return r.n.runs.end(r, b, err)
+	return r.n.runs.End(&r.in, b, err)
 }
 
 func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
@@ -103,7 +105,7 @@ func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
 	}
 	if e.Name == NodeJoin {
 		if m, ok := any(*in).(cluster.Member); ok {
-			r.joining = &m.Name
+			r.in.Joining = m.Name
 		}
 	}
 	return nil
@@ -115,7 +117,7 @@ func (e *Event[In, Out]) handle(ctx context.Context, r *Run, in In) (out Out, er
 	defer func() {
 		if !normal {
 			v := recover()
-			_, _ = r.n.runs.end(r, nil, fmt.Errorf("panic: %v", v))
+			_, _ = r.n.runs.End(&r.in, nil, fmt.Errorf("panic: %v", v))
 			panic(v)
 		}
 	}()
@@ -194,7 +196,7 @@ type raised[Out any] struct {
 	Future[Out]
 	n    *Node
 	kind string
-	at   place
+	at   place.Place
 	told atomic.Bool
 }
 
@@ -204,10 +206,10 @@ func (r *raised[Out]) Report(rep wire.Report) {
 		return
 	}
 	var out Out
-	err := reportError(rep, r.at.node, r.kind)
+	err := reportError(rep, r.at.Node, r.kind)
 	if err == nil {
 		if e := codec.Decode(rep.Payload, &out); e != nil {
-			err = fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, r.kind, r.at.node, e)
+			err = fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, r.kind, r.at.Node, e)
 		}
 	}
 	r.resolve(out, err)
@@ -236,7 +238,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	r.done = make(chan struct{})
 	r.id = record.RunID(o.id)
 	if o.id == "" {
-		r.id = n.runs.newID()
+		r.id = n.runs.NewID()
 	}
 	c := wire.Command{Kind: e.Name, Key: string(r.id), Flags: wire.Event, Input: b, Run: uint32(min(e.Timeout.Milliseconds(), 1<<31))}
 	if o.delay > 0 {
@@ -290,33 +292,4 @@ func (o *raising) check() error {
 		return fmt.Errorf("id %s: at most 200 bytes, without / and blanks", strconv.Quote(o.id))
 	}
 	return nil
-}
-
-// placeEvent chooses who handles an event: this node if it does. An event with
-// an ID always goes to the same node as long as the same nodes handle it
-// (rendezvous hashing: Thaler and Ravishankar 1998), so that the ID is known there.
-func (n *Node) placeEvent(kind, id string) (place, error) {
-	if n.offers.Load().m[kind] != nil {
-		if n.draining.Load() {
-			return place{}, ErrLeft
-		}
-		return place{n.name, n.id}, nil
-	}
-	s := n.session.Load()
-	if id == "" || s == nil {
-		return n.place(Any(), kind, "", 0)
-	}
-	var best place
-	var high uint64
-	for _, m := range s.View().Handling(kind) {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(m.Name + "/" + id)) // never fails
-		if w := h.Sum64(); best.life == 0 || w > high {
-			best, high = place{cluster.NodeName(m.Name), link.ID(m.Life)}, w
-		}
-	}
-	if best.life == 0 {
-		return place{}, fmt.Errorf("%w: no live node handles %q", ErrNoNode, kind)
-	}
-	return best, nil
 }

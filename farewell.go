@@ -43,8 +43,8 @@ func (f *farewell) changed(from cluster.NodeName) {
 }
 
 // serve takes up that a node has heard.
-func (f *farewell) serve(_ context.Context, c *Command) ([]byte, error) {
-	f.changed(c.From)
+func (f *farewell) serve(_ context.Context, from cluster.NodeName, _ *wire.Command) ([]byte, error) {
+	f.changed(from)
 	return nil, nil
 }
 

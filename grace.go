@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/runs"
 )
 
 // waitsFor waits a little before a call looks again for a node to run on (S14):
@@ -17,12 +20,12 @@ func (n *Node) waitsFor(ctx context.Context, on Target, kind string, err error, 
 	}
 	now := time.Now()
 	if until.IsZero() {
-		*until = now.Add(grace)
+		*until = now.Add(runs.Grace)
 	}
 	if now.After(*until) {
 		return false
 	}
-	t := time.NewTimer(min(replace, until.Sub(now)+time.Millisecond))
+	t := time.NewTimer(min(runs.LookAgain, until.Sub(now)+time.Millisecond))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -39,14 +42,14 @@ func (n *Node) mayReturn(on Target, kind string, err error) bool {
 		return false
 	}
 	if e, ok := errors.AsType[*RemoteError](err); ok {
-		return e.refused
+		return e.trace.Has(fault.Refused)
 	}
 	if !errors.Is(err, ErrNoNode) {
 		return false
 	}
-	if on.name == "" {
+	if on.to.Name == "" {
 		return n.known(kind)
 	}
 	s := n.session.Load()
-	return s != nil && s.View().Members[string(on.name)] != nil
+	return s != nil && s.View().Members[string(on.to.Name)] != nil
 }

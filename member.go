@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/place"
 )
 
 func member(m *members.Member) cluster.Member {
@@ -142,111 +142,73 @@ func (n *Node) self() *members.Member {
 }
 
 // Target says where a command shall run. The zero value is Any().
-type Target struct {
-	name   cluster.NodeName
-	labels []string
-}
+type Target struct{ to place.Target }
 
 // On is the node with that name.
-func On(name cluster.NodeName) Target { return Target{name: name} }
+func On(name cluster.NodeName) Target { return Target{place.Target{Name: name}} }
 
 // Any is the least loaded live node that handles the kind and has all the
 // labels, given as "key=value".
-func Any(labels ...string) Target { return Target{labels: labels} }
+func Any(labels ...string) Target { return Target{place.Target{Labels: labels}} }
 
 // String is the target as records show it.
-func (t Target) String() string {
-	if t.name != "" {
-		return string(t.name)
-	}
-	if len(t.labels) == 0 {
-		return "any"
-	}
-	return fmt.Sprintf("any%v", t.labels)
-}
+func (t Target) String() string { return t.to.String() }
 
-func (t Target) check() error {
-	if len(t.labels) == 0 {
-		return nil
-	}
-	_, err := parseLabels(t.labels)
-	return err
-}
-
-// matches tells whether a node with these labels will do.
-func (t Target) matches(labels map[string]string) bool {
-	for _, l := range t.labels {
-		for i := range len(l) {
-			if l[i] == '=' {
-				if v, ok := labels[l[:i]]; !ok || v != l[i+1:] {
-					return false
-				}
-				break
-			}
-		}
-	}
-	return true
-}
-
-// place is where a command goes.
-type place struct {
-	node cluster.NodeName
-	life link.ID
-}
+// here is this very node.
+func (n *Node) here() place.Place { return place.Place{Node: n.name, Life: n.id} }
 
 // place chooses the node for a command. joining is a node that may be
 // addressed although it is no member yet; avoid one that was just tried.
-func (n *Node) place(t Target, kind string, joining cluster.NodeName, avoid link.ID) (place, error) {
-	here := place{n.name, n.id}
+func (n *Node) place(t place.Target, kind string, joining cluster.NodeName, avoid link.ID) (place.Place, error) {
 	s := n.session.Load()
-	if t.name != "" {
-		if t.name == n.name {
-			return here, nil
+	if t.Name != "" {
+		if t.Name == n.name {
+			return n.here(), nil
 		}
 		if s != nil {
-			m := s.View().Members[string(t.name)]
-			if m != nil && (m.State == members.Alive || m.State == members.Suspect || m.State == members.Joining && t.name == joining) {
-				return place{t.name, link.ID(m.Life)}, nil
+			m := s.View().Members[string(t.Name)]
+			if m != nil && (m.State == members.Alive || m.State == members.Suspect || m.State == members.Joining && t.Name == joining) {
+				return place.Place{Node: t.Name, Life: link.ID(m.Life)}, nil
 			}
 		}
-		return place{}, fmt.Errorf("%w: node %q is not a live member", ErrNoNode, t.name)
+		return place.Place{}, fmt.Errorf("%w: node %q is not a live member", ErrNoNode, t.Name)
 	}
-	best, low := place{}, 0
-	if o := n.offers.Load().m[kind]; o != nil && t.matches(n.cfg.Labels) && !n.draining.Load() {
-		best, low = here, int(n.active.Load())
+	var best place.Place
+	if o := n.offers.Load().m[kind]; o != nil && t.Matches(n.cfg.Labels) && !n.draining.Load() {
+		best = n.here()
 	}
 	if s != nil {
-		ties := 1
-		for _, m := range s.View().Handling(kind) {
-			id := link.ID(m.Life)
-			if id == n.id || !t.matches(m.Labels) {
-				continue
-			}
-			load := m.Load.InFlight + n.end.Load(id)
-			if id == avoid {
-				load += 1 << 30 // only if there is no other
-			}
-			switch {
-			case best.life == 0 || load < low:
-				best, low, ties = place{cluster.NodeName(m.Name), id}, load, 1
-			case load == low && best.life != n.id:
-				if ties++; rand.IntN(ties) == 0 {
-					best = place{cluster.NodeName(m.Name), id}
-				}
-			}
-		}
+		best = place.Least(t, best, int(n.active.Load()), s.View().Handling(kind), n.end.Load, n.id, avoid)
 	}
-	if best.life == 0 {
-		return place{}, fmt.Errorf("%w: no live node handles %q%s", ErrNoNode, kind, t.suffix())
+	if best.Life == 0 {
+		with := ""
+		if len(t.Labels) > 0 {
+			with = fmt.Sprintf(" with labels %v", t.Labels)
+		}
+		return best, fmt.Errorf("%w: no live node handles %q%s", ErrNoNode, kind, with)
 	}
 	return best, nil
 }
 
-func (t Target) suffix() string {
-	if len(t.labels) == 0 {
-		return ""
+// placeEvent chooses who handles an event: this node if it does. An event with
+// an ID always goes to the same node as long as the same nodes handle it, so
+// that the ID is known there.
+func (n *Node) placeEvent(kind, id string) (place.Place, error) {
+	if n.offers.Load().m[kind] != nil {
+		if n.draining.Load() {
+			return place.Place{}, ErrLeft
+		}
+		return n.here(), nil
 	}
-	return fmt.Sprintf(" with labels %v", t.labels)
+	s := n.session.Load()
+	if id == "" || s == nil {
+		return n.place(place.Target{}, kind, "", 0)
+	}
+	best := place.Rendezvous(id, s.View().Handling(kind))
+	if best.Life == 0 {
+		return best, fmt.Errorf("%w: no live node handles %q", ErrNoNode, kind)
+	}
+	return best, nil
 }
 
 // known tells whether any member, alive or not, handles the kind.

@@ -16,8 +16,11 @@ import (
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/session"
+	"github.com/distgear/distgear/internal/wire"
 )
 
 const (
@@ -60,16 +63,17 @@ type Node struct {
 	end     *link.Endpoint                  // nil when alone
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
 	meter   meter
-	runs    *registry
+	runs    *runs.Registry
+	host    *runs.Host // this node as runs see it
 	bye     farewell
 
 	offers   atomic.Pointer[offers]
-	builtin  map[string]func(context.Context, *Command) ([]byte, error)
+	builtin  map[string]runs.Answer
 	active   atomic.Int64 // commands being served, and runs' late work
 	draining atomic.Bool
 	idle     chan struct{} // 1: active came to zero while draining
 
-	wg   sync.WaitGroup // late work of runs
+	wg   sync.WaitGroup // raises that are held back
 	done chan struct{}
 	stop chan struct{} // closed when leaving begins to be hard
 
@@ -112,9 +116,10 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	if err := members.CheckName(string(n.name)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	n.runs = newRegistry(n)
+	n.host = n.hosting()
+	n.runs = runs.New(n.host)
 	n.offers.Store(&offers{map[string]*offer{}})
-	n.builtin = n.runs.builtin()
+	n.builtin = n.runs.Serve()
 	n.builtin[kindHeard] = n.bye.serve
 	if err := n.Handle(cfg.Handlers...); err != nil {
 		return nil, err
@@ -339,7 +344,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 		cancel()
 	}
-	n.runs.cancelAll()
+	n.runs.CancelAll()
 	if n.end != nil {
 		n.end.CancelRunning(func(*link.Inbound) bool { return true })
 	}
@@ -386,6 +391,32 @@ func (n *Node) close() {
 	}
 	if n.hub != nil {
 		n.hub.Close()
+	}
+}
+
+// hosting is this node as runs see it.
+func (n *Node) hosting() *runs.Host {
+	return &runs.Host{
+		Here: n.here(), Log: n.cfg.Logger, Stop: n.stop,
+		Place: n.place, Cancel: n.cancel, Error: reportError, Hold: n.hold, Free: n.finished,
+		Start: func(at place.Place, c *wire.Command, queue, lost time.Duration, r link.Receiver) (runs.Flight, error) {
+			if queue > 0 {
+				c.Start = n.hubTime(time.Now()).Add(queue).UnixMilli()
+			}
+			return n.start(at, c, lost, r)
+		},
+	}
+}
+
+// hold counts late work of a run, as a command being served; false when the
+// node has left.
+func (n *Node) hold() bool {
+	select {
+	case <-n.stop:
+		return false
+	default:
+		n.active.Add(1)
+		return true
 	}
 }
 

@@ -3,13 +3,11 @@ package distgear
 import (
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
-	"github.com/distgear/distgear/internal/plan"
-	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/internal/runs"
+	"github.com/distgear/distgear/record"
 )
 
 // Plan is a graph of commands run as one by Run.Do. The zero value is an empty
@@ -24,78 +22,62 @@ type Plan struct {
 	// cluster. Nil means the cluster of the run.
 	Via *Node
 
-	steps  []*step
+	steps  []*runs.Step
+	after  []int  // the edges, step by step
+	inputs []byte // those that share an allocation
 	faults []error
 	ran    bool
 }
 
 // Dep is a step that another step comes after.
-type Dep interface{ dep() *step }
-
-// step is the part of a Step that does not depend on types.
-type step struct {
-	plan    *Plan
-	index   int
-	name    string
-	named   bool
-	kind    string
-	on      Target
-	after   []int
-	encode  func() ([]byte, error) // nil when input holds it
-	input   []byte
-	event   bool
-	undo    bool
-	pivot   bool
-	idem    bool
-	timeout time.Duration // zero: no limit
-	queue   time.Duration
-	retries int
-
-	ended  bool // the fields below are set
-	err    error
-	result []byte
-	node   cluster.NodeName
-}
+type Dep interface{ dep() (*Plan, int) }
 
 // Step is a command's place in a plan. Its result can be read once Run.Do has
 // returned, and in the StepFunc of steps that come after it.
-type Step[Out any] struct{ s step }
+type Step[Out any] struct {
+	s     runs.Step
+	plan  *Plan
+	index int
+}
 
-func (s *Step[Out]) dep() *step {
+func (s *Step[Out]) dep() (*Plan, int) {
 	if s == nil {
-		return nil
+		return nil, 0
 	}
-	return &s.s
+	return s.plan, s.index
 }
 
 // Named names the step: names are unique in a plan. A step that is not named
 // is called after its kind.
 func (s *Step[Out]) Named(name string) *Step[Out] {
-	s.s.name, s.s.named = name, true
+	if name == "" {
+		s.plan.faults = append(s.plan.faults, fmt.Errorf("step %d (%s) has an empty name", s.index+1, s.s.Kind))
+	}
+	s.s.Name = name
 	return s
 }
 
 // Pivot marks the step after which the plan only goes forward: once it is OK,
 // later failures are retried and nothing is rolled back.
 func (s *Step[Out]) Pivot() *Step[Out] {
-	s.s.pivot = true
+	s.s.Pivot = true
 	return s
 }
 
 // Node is where the step ran last; empty if it never did.
-func (s *Step[Out]) Node() cluster.NodeName { return s.s.node }
+func (s *Step[Out]) Node() cluster.NodeName { return s.s.Node }
 
 // Result is the step's result, or why there is none.
 func (s *Step[Out]) Result() (Out, error) {
 	var out Out
 	switch {
-	case !s.s.ended:
-		return out, fmt.Errorf("%w: step %s has not run", ErrInvalid, s.s.name)
-	case s.s.err != nil:
-		return out, s.s.err
+	case !s.s.Ended:
+		return out, fmt.Errorf("%w: step %s has not run", ErrInvalid, s.s.Name)
+	case s.s.Err != nil:
+		return out, s.s.Err
 	}
-	if err := codec.Decode(s.s.result, &out); err != nil {
-		return out, fmt.Errorf("%w: result of step %s: %w", ErrInvalid, s.s.name, err)
+	if err := codec.Decode(s.s.Result, &out); err != nil {
+		return out, fmt.Errorf("%w: result of step %s: %w", ErrInvalid, s.s.Name, err)
 	}
 	return out, nil
 }
@@ -105,7 +87,7 @@ func (s *Step[Out]) Result() (Out, error) {
 // Run.Do, all at once.
 func (a *Action[In, Out]) Step(p *Plan, on Target, in In, after ...Dep) *Step[Out] {
 	s := a.add(p, on, after)
-	setInput(&s.s, in)
+	setInput(p, &s.s, in)
 	return s
 }
 
@@ -114,16 +96,15 @@ func (a *Action[In, Out]) Step(p *Plan, on Target, in In, after ...Dep) *Step[Ou
 // fails the step, which then never ran.
 func (a *Action[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), after ...Dep) *Step[Out] {
 	s := a.add(p, on, after)
-	s.s.encode = encoder(in)
+	s.s.Encode = encoder(a.Name, in)
 	return s
 }
 
 func (a *Action[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
-	s := &Step[Out]{step{
-		kind: a.Name, undo: a.Undo != nil, idem: a.Idempotent, retries: a.Retries,
-		timeout: or(a.Timeout, defaultTimeout), queue: or(a.Queue, defaultQueue),
-	}}
-	s.s.join(p, on, after)
+	s := &Step[Out]{plan: p, index: len(p.steps)}
+	s.s.Kind, s.s.Undo, s.s.Idem, s.s.Retries = a.Name, a.Undo != nil, a.Idempotent, a.Retries
+	s.s.Timeout, s.s.Queue = or(a.Timeout, defaultTimeout), or(a.Queue, defaultQueue)
+	p.join(&s.s, on, after)
 	return s
 }
 
@@ -132,7 +113,7 @@ func (a *Action[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
 // also when it has finished.
 func (e *Event[In, Out]) Step(p *Plan, on Target, in In, after ...Dep) *Step[Out] {
 	s := e.add(p, on, after)
-	setInput(&s.s, in)
+	setInput(p, &s.s, in)
 	return s
 }
 
@@ -140,45 +121,61 @@ func (e *Event[In, Out]) Step(p *Plan, on Target, in In, after ...Dep) *Step[Out
 // are OK; see Action.StepFunc.
 func (e *Event[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), after ...Dep) *Step[Out] {
 	s := e.add(p, on, after)
-	s.s.encode = encoder(in)
+	s.s.Encode = encoder(e.Name, in)
 	return s
 }
 
 func (e *Event[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
-	s := &Step[Out]{step{kind: e.Name, event: true, undo: true, timeout: e.Timeout, queue: defaultQueue}}
-	s.s.join(p, on, after)
+	s := &Step[Out]{plan: p, index: len(p.steps)}
+	s.s.Kind, s.s.Event, s.s.Undo, s.s.Timeout, s.s.Queue = e.Name, true, true, e.Timeout, defaultQueue
+	p.join(&s.s, on, after)
 	return s
 }
 
-func (s *step) join(p *Plan, on Target, after []Dep) {
-	s.plan, s.on, s.index = p, on, len(p.steps)
-	if len(after) > 0 {
-		s.after = make([]int, 0, len(after))
+// usualSteps is how many steps of a plan fit the first allocation.
+const usualSteps = 8
+
+func (p *Plan) join(s *runs.Step, on Target, after []Dep) {
+	s.On = on.to
+	if p.steps == nil {
+		p.steps, p.after = make([]*runs.Step, 0, usualSteps), make([]int, 0, usualSteps)
 	}
+	begin := len(p.after)
 	for _, d := range after {
-		var b *step
+		var of *Plan
+		var i int
 		if d != nil {
-			b = d.dep()
+			of, i = d.dep()
 		}
-		if b == nil || b.plan != p {
-			p.faults = append(p.faults, fmt.Errorf("step %d (%s) comes after a step of another plan, or nil", s.index+1, s.kind))
+		if of != p {
+			p.faults = append(p.faults, fmt.Errorf("step %d (%s) comes after a step of another plan, or nil", len(p.steps)+1, s.Kind))
 			continue
 		}
-		s.after = append(s.after, b.index)
+		p.after = append(p.after, i)
 	}
+	s.After = p.after[begin:len(p.after):len(p.after)]
 	p.steps = append(p.steps, s)
 }
 
-func setInput[In any](s *step, in In) {
-	b, err := codec.Append(nil, in)
-	if err != nil {
-		s.plan.faults = append(s.plan.faults, fmt.Errorf("input of step %d (%s): %w", s.index+1, s.kind, err))
+// maxShared is how much of the inputs shares one allocation.
+const maxShared = 4 << 10
+
+func setInput[In any](p *Plan, s *runs.Step, in In) {
+	if p.inputs == nil || len(p.inputs) > maxShared {
+		p.inputs = make([]byte, 0, 64)
 	}
-	s.input = b
+	begin := len(p.inputs)
+	b, err := codec.Append(p.inputs, in)
+	if err != nil {
+		p.faults = append(p.faults, fmt.Errorf("input of step %d (%s): %w", len(p.steps), s.Kind, err))
+		return
+	}
+	p.inputs, s.Input = b, b[begin:len(b):len(b)]
 }
 
-func encoder[In any](in func() (In, error)) func() ([]byte, error) {
-	return func() (b []byte, err error) {
+// encoder appends what in returns.
+func encoder[In any](kind string, in func() (In, error)) func([]byte) ([]byte, error) {
+	return func(b []byte) (_ []byte, err error) {
 		defer func() {
 			if v := recover(); v != nil {
 				err = fmt.Errorf("its input: panic: %v", v)
@@ -188,43 +185,31 @@ func encoder[In any](in func() (In, error)) func() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("its input: %w", err)
 		}
-		return codec.Append(nil, v)
+		begin := len(b)
+		if b, err = codec.Append(b, v); err == nil && len(b)-begin > MaxPayload {
+			err = tooLarge(kind, len(b)-begin)
+		}
+		return b, err
 	}
 }
 
 // validate names the steps and finds all faults (S1).
-func (p *Plan) validate(n *Node) error {
+func (p *Plan) validate(n *Node, run record.RunID) error {
 	if p.ran {
 		return fmt.Errorf("%w: plan %s has run already: make a new one", ErrInvalid, p.Name)
 	}
 	p.ran = true
-	faults := p.faults
-	names := make(map[string]bool, len(p.steps))
+	faults := append(p.faults, runs.NameSteps(string(run), p.Name, p.steps)...)
 	for _, s := range p.steps {
-		if s.named {
-			if names[s.name] || s.name == "" {
-				faults = append(faults, fmt.Errorf("two steps are named %q", s.name))
-			}
-			names[s.name] = true
+		if err := s.On.Check(); err != nil {
+			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, err))
 		}
-	}
-	for _, s := range p.steps {
-		if !s.named {
-			s.name = s.kind
-			for i := 2; names[s.name]; i++ {
-				s.name = s.kind + "-" + strconv.Itoa(i)
-			}
-			names[s.name] = true
+		if len(s.Input) > MaxPayload {
+			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, tooLarge(s.Kind, len(s.Input))))
 		}
-		if err := s.on.check(); err != nil {
-			faults = append(faults, fmt.Errorf("step %s: %w", s.name, err))
-		}
-		if len(s.input) > MaxPayload {
-			faults = append(faults, fmt.Errorf("step %s: %w", s.name, tooLarge(s.kind, len(s.input))))
-		}
-		if s.on.name == "" || s.on.name == n.name {
-			if !n.known(s.kind) {
-				faults = append(faults, fmt.Errorf("step %s: %w: nobody handles %q", s.name, ErrNoNode, s.kind))
+		if s.On.Name == "" || s.On.Name == n.name {
+			if !n.known(s.Kind) {
+				faults = append(faults, fmt.Errorf("step %s: %w: nobody handles %q", s.Name, ErrNoNode, s.Kind))
 			}
 		}
 	}
@@ -232,30 +217,4 @@ func (p *Plan) validate(n *Node) error {
 		return fmt.Errorf("%w: plan %s: %w", ErrInvalid, p.Name, errors.Join(faults...))
 	}
 	return nil
-}
-
-// spec is the plan as the pure machine sees it.
-func (p *Plan) spec() plan.Spec {
-	sp := plan.Spec{Rollback: p.Rollback, Steps: make([]plan.Step, len(p.steps))}
-	for i, s := range p.steps {
-		sp.Steps[i] = plan.Step{After: s.after, Undo: s.undo, Pivot: s.pivot}
-	}
-	return sp
-}
-
-// command is what a step sends, but for the attempt.
-func (s *step) command(key string) wire.Command {
-	c := wire.Command{Kind: s.kind, Key: key, Run: uint32(min(s.timeout.Milliseconds(), 1<<31)), Input: s.input}
-	if s.event {
-		c.Flags |= wire.Nested | wire.Event
-	}
-	return c
-}
-
-// lost is how long a report may take.
-func (s *step) lost() time.Duration {
-	if s.timeout == 0 {
-		return 0
-	}
-	return s.queue + s.timeout + lostMargin
 }

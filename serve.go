@@ -10,9 +10,12 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -73,7 +76,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 	// joining has no session, and serves the plan of its init event.
 	now := time.Now()
 	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && !s.Valid(now) {
-		in.Reply(neverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), flagRefused))
+		in.Reply(fault.NeverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), fault.Refused))
 		return
 	}
 	n.active.Add(1)
@@ -86,7 +89,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName, now time.Time) wire.Report {
 	o := n.offers.Load().m[w.Kind]
 	if flags, err := n.refusal(ctx, o, w, now); err != nil {
-		return neverRan(err, flags)
+		return fault.NeverRan(err, flags)
 	}
 	o.inFlight.Add(1)
 	if w.Run > 0 {
@@ -104,11 +107,11 @@ func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.
 	case o == nil:
 		return 0, fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind)
 	case n.draining.Load() && w.Flags&wire.Undo == 0:
-		return flagRefused, ErrLeft
+		return fault.Refused, ErrLeft
 	case w.Start != 0 && n.hubTime(now).UnixMilli() > w.Start:
 		return 0, ErrQueueTimeout
 	case ctx.Cancelled() != nil:
-		return flagCancelled, ErrCancelled
+		return fault.Cancelled, ErrCancelled
 	}
 	return 0, nil
 }
@@ -142,12 +145,12 @@ func failed(ctx *runner.Context, err error) wire.Report {
 		err = fmt.Errorf("%w: %w", ErrTimeout, err)
 	case errors.Is(why, context.Canceled):
 		err = fmt.Errorf("%w: %w", ErrCancelled, err)
-		flags = flagCancelled
+		flags = fault.Cancelled
 	}
-	r := failure(err)
+	r := fault.Report(err)
 	r.Error.Flags |= flags
 	if p, ok := errors.AsType[*panicError](err); ok {
-		r.Error.Stack = clip(p.stack)
+		r.Error.Stack = fault.Clip(p.stack)
 	}
 	return r
 }
@@ -186,9 +189,9 @@ func isBuiltin(kind string) bool { return kind == "" || kind[0] == '_' }
 func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from cluster.NodeName) wire.Report {
 	f := n.builtin[w.Kind]
 	if f == nil {
-		return neverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
+		return fault.NeverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
 	}
-	out, err := f(ctx, &Command{Kind: w.Kind, Key: w.Key, Input: w.Input, From: from, node: n, ctx: ctx})
+	out, err := f(ctx, from, w)
 	return ended(ctx, out, err)
 }
 
@@ -211,46 +214,39 @@ func (l *localCommand) Run() {
 	l.n.finished()
 }
 
-// flight is a command that was sent.
-type flight struct {
-	local *localCommand
-	life  link.ID
-	ref   link.Ref
-}
-
 // start sends a command to a place; its outcome goes to r. An error means that
 // it was not sent. lost is the time after which r is told unknown if nothing
 // was heard; zero means never. Commands to this node are never lost.
-func (n *Node) start(at place, c *wire.Command, lost time.Duration, r link.Receiver) (flight, error) {
-	if at.life == n.id {
+func (n *Node) start(at place.Place, c *wire.Command, lost time.Duration, r link.Receiver) (runs.Flight, error) {
+	if at.Life == n.id {
 		l := &localCommand{Command: *c, n: n, to: r}
 		n.pool.Go(l)
-		return flight{local: l}, nil
+		return runs.Flight{Local: &l.Context}, nil
 	}
-	ref, err := n.end.Start(at.life, c, lost, r)
+	ref, err := n.end.Start(at.Life, c, lost, r)
 	if err != nil {
-		return flight{}, linkError(err, at)
+		return runs.Flight{}, linkError(err, at)
 	}
-	return flight{life: at.life, ref: ref}, nil
+	return runs.Flight{Ref: ref}, nil
 }
 
 // cancel asks a command to stop; its outcome still comes.
-func (n *Node) cancel(f flight) {
-	if f.local != nil {
-		f.local.Cancel(context.Canceled)
+func (n *Node) cancel(at place.Place, f runs.Flight) {
+	if f.Local != nil {
+		f.Local.Cancel(context.Canceled)
 		return
 	}
-	n.end.Cancel(f.life, f.ref)
+	n.end.Cancel(at.Life, f.Ref)
 }
 
-func linkError(err error, at place) error {
+func linkError(err error, at place.Place) error {
 	switch {
 	case errors.Is(err, link.ErrOverloaded):
-		return fmt.Errorf("%w to %s", ErrOverloaded, at.node)
+		return fmt.Errorf("%w to %s", ErrOverloaded, at.Node)
 	case errors.Is(err, link.ErrTooLarge):
 		return fmt.Errorf("%w: larger than a message may be: pass large data by reference", ErrInvalid)
 	case errors.Is(err, link.ErrOver):
-		return fmt.Errorf("%w: %s is gone", ErrNoNode, at.node)
+		return fmt.Errorf("%w: %s is gone", ErrNoNode, at.Node)
 	case errors.Is(err, link.ErrClosed):
 		return ErrLeft
 	}
@@ -259,24 +255,24 @@ func linkError(err error, at place) error {
 
 // ask sends a command, and waits for its report or until ctx ends. It puts s
 // back once that was sent.
-func (n *Node) ask(ctx context.Context, at place, s *sending, lost time.Duration, r *wire.Report) error {
-	if at.life == n.id {
+func (n *Node) ask(ctx context.Context, at place.Place, s *sending, lost time.Duration, r *wire.Report) error {
+	if at.Life == n.id {
 		return n.askHere(ctx, at, s, r)
 	}
 	kind := s.c.Kind
-	w, ref, err := n.end.Ask(at.life, &s.c, lost)
+	w, ref, err := n.end.Ask(at.Life, &s.c, lost)
 	s.put()
 	if err != nil {
 		return linkError(err, at)
 	}
-	if !n.end.Await(ctx, at.life, w, ref, r) {
-		return gaveUp(ctx, kind, at.node)
+	if !n.end.Await(ctx, at.Life, w, ref, r) {
+		return gaveUp(ctx, kind, at.Node)
 	}
 	return nil
 }
 
 // askHere is ask for this very node.
-func (n *Node) askHere(ctx context.Context, at place, s *sending, r *wire.Report) error {
+func (n *Node) askHere(ctx context.Context, at place.Place, s *sending, r *wire.Report) error {
 	kind := s.c.Kind
 	w := link.NewWaiter()
 	f, err := n.start(at, &s.c, 0, w)
@@ -285,14 +281,14 @@ func (n *Node) askHere(ctx context.Context, at place, s *sending, r *wire.Report
 		return err
 	}
 	if !w.Wait(ctx, r) {
-		n.cancel(f)
-		return gaveUp(ctx, kind, at.node)
+		n.cancel(at, f)
+		return gaveUp(ctx, kind, at.Node)
 	}
 	return nil
 }
 
 // request is ask for what nodes ask each other.
-func (n *Node) request(ctx context.Context, at place, kind string, in []byte, lost time.Duration) (r wire.Report, err error) {
+func (n *Node) request(ctx context.Context, at place.Place, kind string, in []byte, lost time.Duration) (r wire.Report, err error) {
 	s := getSending()
 	s.c = wire.Command{Kind: kind, Input: in}
 	err = n.ask(ctx, at, s, lost, &r)

@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/fault"
 )
 
 // maxQuoted is how many bytes of an input an error about it quotes.
@@ -17,8 +18,7 @@ func unread[In any](what, kind string, input []byte, err error) error {
 	if b, e := codec.ToJSON(input); e == nil && len(b) <= maxQuoted {
 		got = string(b)
 	}
-	return &marked{
-		error:     fmt.Errorf("%w: input of %s %s: wants %s, got %s: %w", ErrInvalid, what, kind, reflect.TypeFor[In](), got, err),
-		permanent: true, unread: true,
-	}
+	return fault.Marked(
+		fmt.Errorf("%w: input of %s %s: wants %s, got %s: %w", ErrInvalid, what, kind, reflect.TypeFor[In](), got, err),
+		fault.Mark{NeverRan: true, Permanent: true})
 }

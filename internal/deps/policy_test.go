@@ -35,8 +35,11 @@ var policy = []room{
 	{path: "hub", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},
 	{path: "cluster", pure: true},
 	{path: "record", pure: true, may: "cluster"},
-	{path: ".", may: "hub cluster record internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/... internal/plan " +
-		"go.yaml.in/yaml/v4 github.com/shirou/gopsutil/v4"},
+	{path: "internal/fault", pure: true, may: "internal/wire"},
+	{path: "internal/place", may: "cluster internal/link internal/machine/..."},
+	{path: "internal/runs", may: "cluster record internal/fault internal/place internal/plan internal/link internal/runner internal/codec internal/wire"},
+	{path: ".", may: "hub cluster record internal/runs internal/place internal/fault internal/wire internal/engine internal/link internal/runner internal/codec " +
+		"internal/session internal/machine/... internal/plan go.yaml.in/yaml/v4 github.com/shirou/gopsutil/v4"},
 	{path: "gateway", may: ". cluster record"},
 	{path: "geartest", may: ". cluster go.uber.org/goleak"},
 	{path: "internal/cli", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},

@@ -6,7 +6,7 @@ import "fmt"
 type Machine struct {
 	steps []Step
 
-	// One allocation of words, cut in four.
+	// One space for words, cut in four.
 	bits    []uint32 // per step: state, outcome and flags
 	pending []uint32 // per step, forward: steps before it that are not OK; in rollback: steps after it that are not clear
 	first   []uint32 // per step, and one more: where its dependents begin in edges
@@ -23,6 +23,8 @@ type Machine struct {
 	cancelled bool
 	pivoted   bool // a pivot came OK while the plan went forward
 	undoing   bool // the rollback has begun, and may have ended
+
+	small [32]uint32 // the words of a plan of up to about eight steps
 }
 
 // Bits of a step: state in bits 0-7, outcome in bits 8-15, then flags.
@@ -34,6 +36,13 @@ const (
 
 // New returns the machine of a plan. It panics if a step comes after itself, after a later one, or after a negative one.
 func New(spec Spec) *Machine {
+	m := new(Machine)
+	m.Init(spec)
+	return m
+}
+
+// Init is New in a place of the caller's: a Machine must not be copied afterwards.
+func (m *Machine) Init(spec Spec) {
 	n, e := len(spec.Steps), 0
 	for i, s := range spec.Steps {
 		for _, a := range s.After {
@@ -43,8 +52,13 @@ func New(spec Spec) *Machine {
 		}
 		e += len(s.After)
 	}
-	words := make([]uint32, 3*n+1+e)
-	m := &Machine{steps: spec.Steps, rollback: spec.Rollback, cause: -1}
+	*m = Machine{steps: spec.Steps, rollback: spec.Rollback, cause: -1}
+	words := m.small[:]
+	if need := 3*n + 1 + e; need > len(words) {
+		words = make([]uint32, need)
+	} else {
+		words = words[:need]
+	}
 	m.bits, words = words[:n:n], words[n:]
 	m.pending, words = words[:n:n], words[n:]
 	m.first, m.edges = words[:n+1:n+1], words[n+1:]
@@ -65,7 +79,6 @@ func New(spec Spec) *Machine {
 			m.edges[m.first[a]] = uint32(i)
 		}
 	}
-	return m
 }
 
 // Start begins the plan: the steps that come after nothing are done. It and every other input append their effects to fx and return it.

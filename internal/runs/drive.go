@@ -1,0 +1,393 @@
+package runs
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+const (
+	// Grace is how long a step waits for a node to send it to (S14).
+	Grace = 5 * time.Second
+	// LookAgain is how soon a step that found no node looks again.
+	LookAgain = 100 * time.Millisecond
+)
+
+// drive carries out one plan: it feeds internal/plan with what happened and
+// does what that answers. The run's mutex guards it. What happened is taken in
+// between enter and exit, on whichever goroutine it comes; nothing there blocks.
+type drive struct {
+	r *Run
+	h *Host // of the cluster the steps run in
+	p *Plan
+	m plan.Machine
+
+	wake   sync.Cond   // for the goroutine in Do: calls, the end, or Host.Stop
+	hook   runner.Hook // the drive itself
+	tracks []track
+	fx     []plan.Effect
+	calls  []int        // steps whose input the goroutine in Do has to compute
+	inputs []byte       // computed
+	cmd    wire.Command // being sent
+
+	settled []chan struct{} // closed when the plan settles
+	back    bool            // Do has returned: the steps are the user's to read
+	left    bool            // the node has left before the plan had settled
+	held    bool            // something came in after Do had returned, and is not settled
+
+	fxSpace    [4]plan.Effect
+	callSpace  [4]int
+	inputSpace [64]byte
+}
+
+// attempt is one try of a step, or of its undo; it receives the report.
+type attempt struct {
+	d    *drive
+	step int
+	undo bool
+	at   place.Place
+	f    Flight
+}
+
+// Report implements link.Receiver.
+func (a *attempt) Report(r wire.Report) {
+	d := a.d
+	if !d.enter() {
+		return
+	}
+	if a.undo {
+		d.undone(a.step, a, &r)
+	} else {
+		d.reported(a.step, a, &r)
+	}
+	d.exit()
+}
+
+// track is what the driver knows of a step. Times are ns since 1970.
+type track struct {
+	cur      *attempt // the latest; nil before the first
+	first    attempt  // the space of the first
+	at       place.Place
+	result   []byte
+	message  string // of the last error
+	began    int64  // of the first attempt
+	over     int64
+	until    int64 // grace: when to stop looking for a node
+	timer    *time.Timer
+	tries    int32 // attempts that count
+	undos    int32
+	late     int32 // results that came after another attempt's
+	outcome  wire.Outcome
+	before   plan.Outcome // of the attempts before this one, together
+	again    bool         // there were such attempts
+	reported bool         // the machine was told its outcome
+	waiting  bool         // for another attempt, or for its input
+}
+
+// stop takes back that the step waits.
+func (t *track) stop() {
+	t.waiting = false
+	if t.timer != nil {
+		t.timer.Stop()
+	}
+}
+
+func newDrive(r *Run, h *Host, p *Plan) *drive {
+	d := &drive{r: r, h: h, p: p, tracks: make([]track, len(p.Steps))}
+	d.m.Init(p.spec())
+	d.wake.L = &r.mu
+	d.hook = d
+	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], d.inputSpace[:0]
+	return d
+}
+
+// enter begins to take something in; false when the node has left and nobody
+// will. exit must follow.
+func (d *drive) enter() bool {
+	d.r.mu.Lock()
+	if d.back && !d.held { // the handler has gone on
+		if !d.h.Hold() {
+			d.r.mu.Unlock()
+			return false
+		}
+		d.held = true
+	}
+	return true
+}
+
+// exit does what follows from what was taken in.
+func (d *drive) exit() {
+	d.act()
+	d.r.touch()
+	if d.m.Settled() {
+		for _, c := range d.settled {
+			close(c)
+		}
+		d.settled = nil
+		if d.held {
+			d.held = false
+			d.h.Free()
+		}
+		d.wake.Signal()
+	}
+	d.r.mu.Unlock()
+}
+
+// start begins the plan.
+func (d *drive) start() {
+	d.fx = d.m.Start(d.fx)
+	d.act()
+}
+
+// await returns when the plan has settled, or the node has left. In between it
+// computes inputs.
+func (d *drive) await() {
+	for !d.m.Settled() {
+		if len(d.calls) > 0 {
+			i := d.calls[0]
+			d.calls = d.calls[:copy(d.calls, d.calls[1:])]
+			if t := &d.tracks[i]; t.waiting { // else it was cancelled
+				t.waiting = false
+				d.compute(i)
+				d.act()
+				d.r.touch()
+			}
+			continue
+		}
+		select {
+		case <-d.r.host.Stop: // nobody will finish it
+			d.left, d.back = true, true
+			return
+		default:
+			d.wake.Wait()
+		}
+	}
+	d.back = true
+}
+
+// maxInputs is how much of the computed inputs shares one allocation.
+const maxInputs = 4 << 10
+
+// compute asks the user's function for a step's input, and sends it.
+func (d *drive) compute(i int) {
+	s := d.p.Steps[i]
+	if len(d.inputs) > maxInputs {
+		d.inputs = nil
+	}
+	begin := len(d.inputs)
+	d.r.mu.Unlock() // it is the user's code
+	b, err := s.Encode(d.inputs)
+	d.r.mu.Lock()
+	switch {
+	case err != nil:
+		d.final(i, plan.NeverRan, true, fmt.Errorf("%w: %w", fault.ErrInvalid, err))
+		return
+	case d.m.Phase() != plan.Forward: // meanwhile something failed: nothing starts any more
+		d.final(i, plan.NeverRan, true, fault.ErrCancelled)
+		return
+	}
+	d.inputs, s.Input = b, b[begin:len(b):len(b)]
+	d.dispatch(i)
+}
+
+// act carries out the machine's effects, and those that follow at once.
+func (d *drive) act() {
+	for i := 0; i < len(d.fx); i++ {
+		e := d.fx[i]
+		t := &d.tracks[e.Step]
+		switch e.Op {
+		case plan.Do:
+			t.began = time.Now().UnixNano()
+			if d.p.Steps[e.Step].Encode != nil {
+				t.waiting = true
+				d.calls = append(d.calls, e.Step)
+				d.wake.Signal()
+			} else {
+				d.dispatch(e.Step)
+			}
+		case plan.Retry:
+			t.reported = false
+			p := plan.Policy{}
+			_, wait := p.Next(plan.Last{Outcome: plan.Clean, Attempt: 1}, rand.Float64())
+			d.later(e.Step, max(wait, min(5*time.Second, 50*time.Millisecond<<min(t.tries, 7))), d.dispatch)
+		case plan.Cancel:
+			switch {
+			case t.waiting: // no attempt is in flight: there will be none
+				t.stop()
+				o := plan.Outcome(t.outcome)
+				if t.tries == 0 || o == plan.OK {
+					o = plan.NeverRan
+				}
+				d.final(e.Step, o, true, fault.ErrCancelled)
+			case t.cur != nil:
+				d.h.Cancel(t.cur.at, t.cur.f)
+			}
+		case plan.Undo:
+			t.undos, t.until = 0, 0
+			d.dispatchUndo(e.Step)
+		}
+	}
+	d.fx = d.fx[:0]
+}
+
+// dispatch makes the next attempt of a step.
+func (d *drive) dispatch(i int) {
+	s, t := d.p.Steps[i], &d.tracks[i]
+	at, err := d.h.Place(s.On, s.Kind, d.r.Joining, t.at.Life)
+	if err != nil {
+		d.unplaced(i, err)
+		return
+	}
+	s.command(&d.cmd, int(t.tries)+1)
+	a := &t.first
+	if t.cur != nil {
+		a = new(attempt)
+	}
+	*a = attempt{d: d, step: i, at: at}
+	t.cur = a
+	f, err := d.h.Start(at, &d.cmd, s.Queue, s.lost(), a)
+	if err != nil {
+		d.unplaced(i, err)
+		return
+	}
+	a.f, t.at = f, at
+	t.tries++
+}
+
+// unplaced waits for a node to send the step to, for the grace (S14).
+func (d *drive) unplaced(i int, err error) {
+	t := &d.tracks[i]
+	t.message = err.Error()
+	if t.patience() || d.m.Phase() != plan.Forward {
+		d.final(i, plan.NeverRan, true, err)
+		return
+	}
+	d.later(i, LookAgain, d.dispatch)
+}
+
+// patience tells whether the grace is over; it begins with the first question.
+func (t *track) patience() (over bool) {
+	now := time.Now().UnixNano()
+	if t.until == 0 {
+		t.until = now + int64(Grace)
+	}
+	return now > t.until
+}
+
+// later makes another attempt after a while.
+func (d *drive) later(i int, wait time.Duration, try func(int)) {
+	t := &d.tracks[i]
+	t.waiting = true
+	t.timer = time.AfterFunc(wait, func() {
+		if !d.enter() {
+			return
+		}
+		if t.waiting {
+			t.waiting = false
+			try(i)
+		}
+		d.exit()
+	})
+}
+
+// reported takes the report of an attempt in.
+func (d *drive) reported(i int, a *attempt, r *wire.Report) {
+	s, t := d.p.Steps[i], &d.tracks[i]
+	if a != t.cur || t.waiting { // S12: of an attempt that was given up
+		if r.Outcome == wire.Unknown {
+			return
+		}
+		t.late++
+		d.h.Log.Warn("late result of an earlier attempt", "run", d.r.id, "step", s.Name, "outcome", plan.Outcome(r.Outcome), "node", a.at.Node)
+		if !t.waiting || r.Outcome != wire.OK {
+			d.fx = d.m.Late(i, plan.Outcome(r.Outcome), d.fx)
+			return
+		}
+		t.stop() // in time to save another attempt
+		t.cur = a
+	}
+	t.outcome = r.Outcome
+	if r.Outcome == wire.OK {
+		t.result, t.message = r.Payload, ""
+		d.final(i, plan.OK, true, nil)
+		return
+	}
+	err := d.h.Error(*r, a.at.Node, s.Kind)
+	t.message = err.Error()
+	o := plan.Outcome(r.Outcome)
+	switch {
+	case r.Outcome == wire.Unknown && !r.Over: // S3 lost: it may be running still
+		d.final(i, o, false, err)
+	case t.reported && r.Outcome == wire.Unknown:
+		d.fx = d.m.Over(i, d.fx)
+	case t.reported:
+		d.final(i, o, true, err)
+	case r.Outcome == wire.NeverRan && flagged(r, fault.Refused):
+		t.tries--
+		d.unplaced(i, err)
+	default:
+		if wait, yes := d.repeats(s, t, r); yes {
+			t.until = 0
+			t.before, t.again = t.together(o), true
+			d.later(i, wait, d.dispatch)
+			return
+		}
+		d.final(i, o, true, err)
+	}
+}
+
+func flagged(r *wire.Report, flag uint8) bool { return r.Error != nil && r.Error.Flags&flag != 0 }
+
+// repeats tells whether a failed attempt is followed by another, and when (S4).
+func (d *drive) repeats(s *Step, t *track, r *wire.Report) (wait time.Duration, yes bool) {
+	if d.m.Phase() != plan.Forward || flagged(r, fault.Cancelled) {
+		return 0, false
+	}
+	l := plan.Last{
+		Outcome: plan.Outcome(r.Outcome), Movable: s.On.Name == "", Attempt: int(t.tries),
+		Permanent: flagged(r, fault.Permanent),
+	}
+	if r.Error != nil {
+		l.After = time.Duration(r.Error.AfterMS) * time.Millisecond
+	}
+	next, wait := plan.Policy{Retries: s.Retries, Idempotent: s.Idem}.Next(l, rand.Float64())
+	return wait, next == plan.Again
+}
+
+// final tells the machine how a step ended; after the first time, that this
+// came late.
+func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
+	s, t := d.p.Steps[i], &d.tracks[i]
+	if !d.back {
+		s.Ended, s.Err, s.Node, s.Result = true, err, t.at.Node, t.result
+	}
+	t.over = time.Now().UnixNano()
+	t.outcome = wire.Outcome(o)
+	if err != nil {
+		t.message = err.Error()
+	}
+	if t.reported {
+		d.fx = d.m.Late(i, o, d.fx)
+		return
+	}
+	o = t.together(o)
+	t.outcome = wire.Outcome(o)
+	t.reported = true
+	d.fx = d.m.Report(i, o, over, d.fx)
+}
+
+// together is what is known of all attempts of a step: one that failed clean
+// does not hide an unknown one before it.
+func (t *track) together(o plan.Outcome) plan.Outcome {
+	if !t.again {
+		return o
+	}
+	return t.before.Then(o)
+}

@@ -1,0 +1,152 @@
+package runs
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// lostMargin is how long after its timeouts a report may come before the
+// outcome counts as unknown.
+const lostMargin = 5 * time.Second
+
+// Plan is a graph of steps to drive.
+type Plan struct {
+	Name     string
+	Rollback bool
+	Steps    []*Step
+}
+
+// Step is a command's place in a plan.
+type Step struct {
+	Name    string // empty until NameSteps, unless the user named it
+	Kind    string
+	On      place.Target
+	After   []int
+	Encode  func(b []byte) ([]byte, error) // appends the input; nil when Input holds it
+	Input   []byte
+	Event   bool
+	Undo    bool
+	Pivot   bool
+	Idem    bool
+	Timeout time.Duration // zero: no limit
+	Queue   time.Duration
+	Retries int
+
+	// What became of it; the user's to read once Do has returned, or a step
+	// after it is OK.
+	Ended  bool
+	Err    error
+	Result []byte
+	Node   cluster.NodeName
+
+	key string // of its attempts
+}
+
+// The ends of keys.
+const (
+	doEnd   = "/do"
+	undoEnd = "/undo"
+)
+
+// seen is a space to look names up in: how often a name was taken.
+var seen = sync.Pool{New: func() any { return map[string]int{} }}
+
+// NameSteps names the steps of a run's plan that have no name yet, after their
+// kinds, and gives all of them their keys: run/plan/step/do. Names that are
+// there twice are faults.
+func NameSteps(run, plan string, steps []*Step) (faults []error) {
+	names := seen.Get().(map[string]int)
+	size := 0
+	for _, s := range steps {
+		size += len(run) + len(plan) + max(len(s.Name), len(s.Kind)+4) + 2 + len(doEnd)
+		if s.Name == "" {
+			continue
+		}
+		if names[s.Name]++; names[s.Name] == 2 {
+			faults = append(faults, fmt.Errorf("two steps are named %q", s.Name))
+		}
+	}
+	var keys strings.Builder // names and keys are parts of one string
+	keys.Grow(size)
+	var space [160]byte
+	for _, s := range steps {
+		name := append(space[:0], s.Name...)
+		if s.Name == "" {
+			name = append(name, s.Kind...)
+			n := names[string(name)] + 1
+			for ; n > 1; n++ {
+				name = strconv.AppendInt(append(append(name[:0], s.Kind...), '-'), int64(n), 10)
+				if names[string(name)] == 0 {
+					break
+				}
+			}
+			names[s.Kind] = n
+		}
+		begin := keys.Len()
+		keys.WriteString(run)
+		keys.WriteByte('/')
+		keys.WriteString(plan)
+		keys.WriteByte('/')
+		at := keys.Len()
+		keys.Write(name)
+		end := keys.Len()
+		keys.WriteString(doEnd)
+		s.Name, s.key = keys.String()[at:end], keys.String()[begin:]
+		if names[s.Name] == 0 {
+			names[s.Name] = 1
+		}
+	}
+	clear(names)
+	seen.Put(names)
+	return faults
+}
+
+// spec is the plan as the pure machine sees it.
+func (p *Plan) spec() plan.Spec {
+	sp := plan.Spec{Rollback: p.Rollback, Steps: make([]plan.Step, len(p.Steps))}
+	for i, s := range p.Steps {
+		sp.Steps[i] = plan.Step{After: s.After, Undo: s.Undo, Pivot: s.Pivot}
+	}
+	return sp
+}
+
+// command makes what a step sends.
+func (s *Step) command(c *wire.Command, attempt int) {
+	*c = wire.Command{Kind: s.Kind, Key: s.key, Attempt: uint32(attempt), Run: uint32(min(s.Timeout.Milliseconds(), 1<<31)), Input: s.Input}
+	if s.Event {
+		c.Flags |= wire.Nested | wire.Event
+	}
+}
+
+// undoCommand makes what undoing a step sends.
+func (s *Step) undoCommand(c *wire.Command, attempt int, u *wire.UndoInput) {
+	s.command(c, attempt)
+	c.Key = strings.TrimSuffix(s.key, doEnd) + undoEnd
+	c.Flags |= wire.Undo
+	c.Input = wire.AppendUndo(nil, u)
+}
+
+// lost is how long a report may take.
+func (s *Step) lost() time.Duration {
+	if s.Timeout == 0 {
+		return 0
+	}
+	return s.Queue + s.Timeout + lostMargin
+}
+
+// Failure says how a plan failed, or was cancelled.
+type Failure struct {
+	Plan       string
+	Step       string // the first that failed; empty when it was cancelled before
+	Err        error  // why
+	RolledBack bool   // all that had to be undone was undone
+	Rollback   bool   // the plan has Rollback
+}

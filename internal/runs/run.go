@@ -1,0 +1,278 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
+)
+
+// Run is one execution of an event. Its zero value is for Begin.
+type Run struct {
+	// Joining is a node that the run may address before it is a member; set
+	// before the first Do.
+	Joining cluster.NodeName
+
+	id    record.RunID
+	host  *Host
+	event string
+
+	mu      sync.Mutex
+	ctx     *runner.Context // nil when it has ended
+	drives  []*drive
+	started int64 // ns since 1970
+	version uint32
+	input   []byte
+	end     ending        // of a run that has ended
+	changed chan struct{} // closed at the next change; nil: nobody waits
+	nested  bool
+	stopped bool // cancelled by somebody
+}
+
+// ending is how a run ended.
+type ending struct {
+	at      int64 // ns since 1970; zero: it has not
+	out     []byte
+	err     error
+	outcome wire.Outcome
+}
+
+// ID is the run's id.
+func (r *Run) ID() record.RunID { return r.id }
+
+// Plans is how many plans the run has begun.
+func (r *Run) Plans() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.drives)
+}
+
+// Do runs a plan, whose steps have been named, in the cluster of h, and returns
+// when nothing of it runs any more. Nil means that all steps are OK.
+func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
+	d := newDrive(r, h, p)
+	r.mu.Lock()
+	r.drives = append(r.drives, d)
+	r.touch()
+	d.start()
+	r.mu.Unlock()
+	forget := d.heed(ctx)
+	r.mu.Lock()
+	d.await()
+	forget()
+	f := d.failure(ctx)
+	r.mu.Unlock() // not deferred: it is not locked while the user computes an input
+	return f
+}
+
+// heed cancels the plan when ctx ends, until forget (S11).
+func (d *drive) heed(ctx context.Context) (forget func()) {
+	// The context of a handler is ours: it needs no channel and no timer.
+	if c, ok := ctx.(*runner.Context); ok && c.SetHook(&d.hook) {
+		return func() { c.ClearHook(&d.hook) }
+	}
+	if ctx.Done() == nil {
+		return func() {}
+	}
+	stop := context.AfterFunc(ctx, d.Cancelled)
+	return func() { stop() }
+}
+
+// Cancelled implements runner.Hook.
+func (d *drive) Cancelled() {
+	if d.enter() {
+		d.fx = d.m.Cancel(d.fx)
+		d.exit()
+	}
+}
+
+// touch counts a change and tells who watches.
+func (r *Run) touch() {
+	r.version++
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+}
+
+// watch returns a channel that is closed at the next change.
+func (r *Run) watch() <-chan struct{} {
+	if r.changed == nil {
+		r.changed = make(chan struct{})
+	}
+	return r.changed
+}
+
+// Wait waits for the end of the run.
+func (r *Run) Wait(ctx context.Context) ([]byte, error) {
+	for {
+		r.mu.Lock()
+		if r.end.at != 0 {
+			defer r.mu.Unlock()
+			return r.end.out, r.end.err
+		}
+		c := r.watch()
+		r.mu.Unlock()
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// cancel cancels the run unless it has ended.
+func (r *Run) cancel() {
+	r.mu.Lock()
+	ctx := r.ctx
+	if ctx != nil {
+		r.stopped = true
+		r.touch()
+	}
+	r.mu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+}
+
+// leave ends every Do of a run whose node has left.
+func (r *Run) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range r.drives {
+		d.wake.Broadcast() // it looks at Host.Stop
+	}
+}
+
+// unwind rolls a run back, once it has ended.
+func (r *Run) unwind(ctx context.Context) error {
+	if _, err := r.Wait(ctx); err != nil && ctx.Err() != nil {
+		return err
+	}
+	r.mu.Lock()
+	drives := r.drives
+	r.mu.Unlock()
+	for i := len(drives) - 1; i >= 0; i-- {
+		d := drives[i]
+		if !d.p.Rollback {
+			continue
+		}
+		done := make(chan struct{})
+		if !d.enter() {
+			return fault.ErrLeft
+		}
+		d.settled = append(d.settled, done)
+		d.fx = d.m.Unwind(d.fx)
+		d.exit()
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		r.mu.Lock()
+		ok := d.m.RolledBack()
+		r.mu.Unlock()
+		if !ok {
+			return fmt.Errorf("plan %s of run %s is not all undone", d.p.Name, r.id)
+		}
+	}
+	return nil
+}
+
+// resolve carries out an operator's decision about a stuck undo.
+func (r *Run) resolve(step string, how plan.Resolution) error {
+	r.mu.Lock()
+	var d *drive
+	at := -1
+	for _, x := range r.drives {
+		for i, s := range x.p.Steps {
+			if s.Name == step && x.m.State(i) == plan.Stuck {
+				d, at = x, i
+			}
+		}
+	}
+	r.mu.Unlock()
+	if d == nil {
+		return fault.Clean(fmt.Errorf("%w: no undo of a step %q of run %s is stuck", fault.ErrInvalid, step, r.id))
+	}
+	if !d.enter() {
+		return fault.ErrLeft
+	}
+	defer d.exit()
+	var err error
+	d.fx, err = d.m.Resolve(at, how, d.fx)
+	return err
+}
+
+// key is the key of the command that began the run.
+func (r *Run) key() string {
+	key, _, _ := strings.Cut(string(r.id), "#") // a further attempt's id
+	return key
+}
+
+// size is about how many bytes a finished run holds on to.
+func (r *Run) size() int {
+	n := 512 + len(r.input) + len(r.end.out)
+	for _, d := range r.drives {
+		for _, s := range d.p.Steps {
+			n += 512 + len(s.Input) + len(s.Result)
+		}
+	}
+	return n
+}
+
+// clean tells whether nothing of a failed run's plans is left.
+func (r *Run) clean() bool {
+	for _, d := range r.drives {
+		if !d.p.Rollback || !d.m.RolledBack() {
+			return false
+		}
+	}
+	return len(r.drives) > 0
+}
+
+// failure is what Do returns.
+func (d *drive) failure(ctx context.Context) *Failure {
+	if !d.left && !d.m.Failed() && !d.m.Cancelled() {
+		return nil
+	}
+	f := &Failure{Plan: d.p.Name, Rollback: d.p.Rollback, RolledBack: d.p.Rollback && d.m.RolledBack()}
+	var errs []error
+	if c := d.m.Cause(); c >= 0 {
+		f.Step = d.p.Steps[c].Name
+		errs = append(errs, d.p.Steps[c].Err)
+	}
+	switch {
+	case d.left:
+		errs = append([]error{fault.ErrLeft}, errs...)
+	case d.m.Cancelled():
+		why := fault.ErrCancelled
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			why = fault.ErrTimeout
+		}
+		errs = append([]error{why}, errs...)
+	default:
+		for i, s := range d.p.Steps {
+			if i != d.m.Cause() && s.Ended && s.Err != nil {
+				errs = append(errs, fmt.Errorf("step %s: %w", s.Name, s.Err))
+			}
+		}
+	}
+	if f.Err = errs[0]; len(errs) > 1 {
+		f.Err = errors.Join(errs...)
+	}
+	for i, s := range d.p.Steps {
+		if !s.Ended {
+			s.Ended, s.Err = true, fmt.Errorf("%w: step %s was %s", fault.ErrInvalid, s.Name, d.m.State(i))
+		}
+	}
+	return f
+}

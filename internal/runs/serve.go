@@ -1,0 +1,136 @@
+package runs
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
+)
+
+// The kinds that nodes ask each other for. The input of all but KindList is a
+// Query in JSON.
+const (
+	KindList    = "_runs"    // the records without their plans, in JSON
+	KindFind    = "_run"     // the record of one run, in JSON
+	KindCancel  = "_cancel"  // to cancel a run
+	KindResolve = "_resolve" // to decide about a stuck undo
+)
+
+// PollTime is how long KindFind waits for a change.
+const PollTime = 5 * time.Second
+
+// maxListed bounds the runs that one node lists.
+const maxListed = 1000
+
+// Query is a question about one run.
+type Query struct {
+	ID     record.RunID
+	Since  uint64 // KindFind: answer when the version is higher, or after PollTime
+	Step   string
+	How    record.Resolution
+	Reason string
+}
+
+// Answer answers a question of another node, or of this one.
+type Answer = func(ctx context.Context, from cluster.NodeName, c *wire.Command) ([]byte, error)
+
+// Serve are the functions that answer these kinds, and KindRelease.
+func (g *Registry) Serve() map[string]Answer {
+	return map[string]Answer{
+		KindList:    g.list,
+		KindFind:    g.find,
+		KindCancel:  g.cancel,
+		KindResolve: g.resolve,
+		KindRelease: g.released,
+	}
+}
+
+func (g *Registry) list(context.Context, cluster.NodeName, *wire.Command) ([]byte, error) {
+	recs := []record.Run{}
+	for _, r := range g.all() {
+		recs = append(recs, r.record(false))
+	}
+	slices.SortFunc(recs, func(a, b record.Run) int { return b.Started.Compare(a.Started) })
+	return json.Marshal(recs[:min(len(recs), maxListed)])
+}
+
+// query finds the run that a command is about.
+func (g *Registry) query(c *wire.Command) (q Query, r *Run, err error) {
+	if err := json.Unmarshal(c.Input, &q); err != nil {
+		return q, nil, fmt.Errorf("%w: %w", fault.ErrInvalid, err)
+	}
+	g.mu.Lock()
+	r = g.runs[q.ID]
+	g.mu.Unlock()
+	if r == nil {
+		return q, nil, fmt.Errorf("%w: %s", fault.ErrNoRun, q.ID)
+	}
+	return q, r, nil
+}
+
+func (g *Registry) find(ctx context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	q, r, err := g.query(c)
+	if err != nil {
+		return nil, err
+	}
+	r.await(ctx, q.Since)
+	return json.Marshal(r.record(true))
+}
+
+// await waits until the version is higher than since, or for PollTime.
+func (r *Run) await(ctx context.Context, since uint64) {
+	t := time.NewTimer(PollTime)
+	defer t.Stop()
+	for {
+		r.mu.Lock()
+		newer, w := uint64(r.version) > since, r.watch()
+		r.mu.Unlock()
+		if newer {
+			return
+		}
+		select {
+		case <-w:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-r.host.Stop:
+			return
+		}
+	}
+}
+
+func (g *Registry) cancel(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	_, r, err := g.query(c)
+	if err == nil {
+		r.cancel()
+	}
+	return nil, err
+}
+
+var resolutions = map[record.Resolution]plan.Resolution{
+	record.Retry: plan.RetryUndo, record.Skip: plan.SkipUndo, record.MarkDone: plan.MarkUndone,
+}
+
+func (g *Registry) resolve(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	q, r, err := g.query(c)
+	if err != nil {
+		return nil, err
+	}
+	how, ok := resolutions[q.How]
+	if !ok || q.How != record.Retry && q.Reason == "" {
+		return nil, fault.Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", fault.ErrInvalid))
+	}
+	if err := r.resolve(q.Step, how); err != nil {
+		return nil, err
+	}
+	g.host.Log.Warn("an operator has resolved a stuck undo", "run", q.ID, "step", q.Step, "how", q.How, "reason", q.Reason)
+	return nil, nil
+}

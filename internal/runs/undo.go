@@ -1,0 +1,105 @@
+package runs
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// undoLimit is how many attempts an undo gets before it is stuck (S10).
+const undoLimit = 8
+
+// dispatchUndo makes the next attempt to undo a step.
+func (d *drive) dispatchUndo(i int) {
+	s, t := d.p.Steps[i], &d.tracks[i]
+	at, err := d.placeUndo(s, t)
+	if err != nil {
+		if !t.patience() {
+			t.message = err.Error()
+			d.later(i, LookAgain, d.dispatchUndo)
+			return
+		}
+		d.undoFailed(i, err, nil)
+		return
+	}
+	u := wire.UndoInput{In: s.Input, Outcome: t.outcome, Node: string(t.at.Node)}
+	if t.outcome == wire.OK {
+		u.Out = t.result
+	} else {
+		u.Message = t.message
+	}
+	s.undoCommand(&d.cmd, int(t.undos)+1, &u)
+	a := &attempt{d: d, step: i, undo: true, at: at}
+	t.cur = a
+	f, err := d.h.Start(at, &d.cmd, 0, s.lost(), a)
+	if err != nil {
+		d.undoFailed(i, err, nil)
+		return
+	}
+	a.f = f
+}
+
+// placeUndo is where the step ran, if that node lives, also in a new life. For
+// a step that any node could do, another will undo it when that one is gone.
+func (d *drive) placeUndo(s *Step, t *track) (place.Place, error) {
+	at, err := d.h.Place(place.Target{Name: t.at.Node}, s.Kind, t.at.Node, 0)
+	if err == nil {
+		return at, nil
+	}
+	if s.On.Name == "" {
+		return d.h.Place(s.On, s.Kind, d.r.Joining, 0)
+	}
+	return at, fmt.Errorf("%w: %s, where it is to be undone, is gone", fault.ErrNoNode, t.at.Node)
+}
+
+// undone takes the report of an undo in.
+func (d *drive) undone(i int, a *attempt, r *wire.Report) {
+	t := &d.tracks[i]
+	if a != t.cur {
+		return
+	}
+	stuck := d.m.State(i) == plan.Stuck
+	if r.Outcome == wire.OK {
+		t.cur, t.over = nil, time.Now().UnixNano()
+		if stuck { // it said so after all
+			fx, _ := d.m.Resolve(i, plan.RetryUndo, nil)
+			if len(fx) == 0 {
+				return // its turn comes again
+			}
+		}
+		d.fx = d.m.UndoReport(i, true, d.fx)
+		return
+	}
+	err := d.h.Error(*r, a.at.Node, "undo of "+d.p.Steps[i].Kind)
+	t.message = err.Error()
+	switch {
+	case stuck:
+	case r.Outcome == wire.Unknown && !r.Over: // it may be running: not a second one beside it
+		d.fx = d.m.UndoReport(i, false, d.fx)
+	default:
+		d.undoFailed(i, err, r)
+	}
+}
+
+// undoFailed tries again later, or gives up. r is nil when nothing was sent.
+func (d *drive) undoFailed(i int, err error, r *wire.Report) {
+	t := &d.tracks[i]
+	t.message = err.Error()
+	t.undos++
+	if t.undos >= undoLimit || r != nil && flagged(r, fault.Permanent) || errors.Is(err, fault.ErrInvalid) {
+		t.cur = nil
+		d.h.Log.Error("undo is stuck: retry, skip or mark it", "run", d.r.id, "step", d.p.Steps[i].Name, "err", err)
+		d.fx = d.m.UndoReport(i, false, d.fx)
+		return
+	}
+	wait := min(2*time.Second, 50*time.Millisecond<<min(t.undos-1, 8))
+	if r != nil && r.Error != nil {
+		wait = max(wait, time.Duration(r.Error.AfterMS)*time.Millisecond)
+	}
+	d.later(i, wait, d.dispatchUndo)
+}
