@@ -105,16 +105,20 @@ func newActor(n *distgear.Node, l labels, dir string, f *Faults) (*actor, error)
 		return a.faults.hit("worker-" + strconv.Itoa(d.In.Index) + ":undo")
 	}}
 	a.halt = &distgear.Action[stopIn, bool]{Name: "worker.stop", Idempotent: true, Retries: 3, Do: func(_ context.Context, in stopIn) (bool, error) {
-		a.stopChild(key(in.Name, in.Index))
-		return true, a.faults.hit("worker.stop-" + strconv.Itoa(in.Index) + ":after")
+		return do(a, "worker.stop-"+strconv.Itoa(in.Index), func() (bool, error) {
+			a.stopChild(key(in.Name, in.Index))
+			return true, nil
+		})
 	}}
 	a.route = &distgear.Action[routeIn, string]{Name: "route", Do: a.doRoute, Undo: func(_ context.Context, d distgear.Did[routeIn, string]) error {
 		a.stopProxy(d.In.Name)
 		return a.faults.hit("route:undo")
 	}}
 	a.unroute = &distgear.Action[string, bool]{Name: "route.stop", Idempotent: true, Retries: 3, Do: func(_ context.Context, name string) (bool, error) {
-		a.stopProxy(name)
-		return true, nil
+		return do(a, "route.stop", func() (bool, error) {
+			a.stopProxy(name)
+			return true, nil
+		})
 	}}
 	a.reroute = &distgear.Action[rerouteIn, bool]{Name: "reroute", Do: a.doReroute, Undo: func(_ context.Context, d distgear.Did[rerouteIn, bool]) error {
 		a.setRoutes(d.In.Name, d.In.From)
@@ -127,7 +131,7 @@ func newActor(n *distgear.Node, l labels, dir string, f *Faults) (*actor, error)
 		return errors.Join(a.faults.hit("record:undo"), a.write(d.In.Before))
 	}}
 	a.remove = &distgear.Action[string, bool]{Name: "remove", Idempotent: true, Retries: 3, Do: func(_ context.Context, name string) (bool, error) {
-		return true, os.RemoveAll(a.path(name))
+		return do(a, "remove", func() (bool, error) { return true, os.RemoveAll(a.path(name)) })
 	}}
 	var hs []distgear.Handler
 	if l["worker"] != "" {
