@@ -1,18 +1,13 @@
 package distgear
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"os"
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/distgear/distgear/cluster"
-	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/settings"
 )
 
 // Config says where a node stands. The zero value is a node alone: nothing
@@ -42,72 +37,13 @@ type Config struct {
 	Wrap func(Handler) Handler
 }
 
-// fileConfig is Config as distgear.yaml and the environment say it.
-type fileConfig struct {
-	Cluster, Name, Hub, Serve, Dir, Token string
-	Labels                                map[string]string
-	TTL                                   string
-}
-
-// fill fills the zero fields from the environment, then from the file.
+// fill fills the zero fields and finds faults.
 func (c *Config) fill() error {
-	env := fileConfig{
-		Cluster: os.Getenv("DISTGEAR_CLUSTER"), Name: os.Getenv("DISTGEAR_NAME"), Hub: os.Getenv("DISTGEAR_HUB"),
-		Serve: os.Getenv("DISTGEAR_SERVE"), Dir: os.Getenv("DISTGEAR_DIR"), Token: os.Getenv("DISTGEAR_TOKEN"), TTL: os.Getenv("DISTGEAR_TTL"),
+	s := settings.Settings{Cluster: c.Cluster, Name: string(c.Name), Hub: c.Hub, Serve: c.Serve, Dir: c.Dir, Token: c.Token, Labels: c.Labels, TTL: c.TTL}
+	if err := s.Fill(ConfigFile); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if s := os.Getenv("DISTGEAR_LABELS"); s != "" {
-		labels, err := place.ParseLabels(strings.Split(s, ","))
-		if err != nil {
-			return fmt.Errorf("%w: DISTGEAR_LABELS: %w", ErrInvalid, err)
-		}
-		env.Labels = labels
-	}
-	if err := c.merge(env, "environment"); err != nil {
-		return err
-	}
-	data, err := os.ReadFile(ConfigFile)
-	if errors.Is(err, os.ErrNotExist) {
-		return c.check()
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, ConfigFile, err)
-	}
-	var file fileConfig
-	if err := yaml.Load(data, &file, yaml.WithKnownFields()); err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrInvalid, ConfigFile, err)
-	}
-	if err := c.merge(file, ConfigFile); err != nil {
-		return err
-	}
-	return c.check()
-}
-
-func (c *Config) merge(f fileConfig, from string) error {
-	for _, s := range []struct {
-		to *string
-		v  string
-	}{{&c.Cluster, f.Cluster}, {(*string)(&c.Name), f.Name}, {&c.Dir, f.Dir}, {&c.Token, f.Token}} {
-		if *s.to == "" {
-			*s.to = s.v
-		}
-	}
-	if c.Hub == "" && c.Serve == "" { // one place decides where the node stands
-		c.Hub, c.Serve = f.Hub, f.Serve
-	}
-	if c.Labels == nil {
-		c.Labels = maps.Clone(f.Labels)
-	}
-	if c.TTL == 0 && f.TTL != "" {
-		d, err := time.ParseDuration(f.TTL)
-		if err != nil {
-			return fmt.Errorf("%w: ttl in %s: %w", ErrInvalid, from, err)
-		}
-		c.TTL = d
-	}
-	return nil
-}
-
-func (c *Config) check() error {
+	c.Cluster, c.Name, c.Hub, c.Serve, c.Dir, c.Token, c.Labels, c.TTL = s.Cluster, cluster.NodeName(s.Name), s.Hub, s.Serve, s.Dir, s.Token, s.Labels, s.TTL
 	if c.Cluster == "" {
 		c.Cluster = "default"
 	}

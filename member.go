@@ -12,24 +12,12 @@ import (
 	"github.com/distgear/distgear/internal/place"
 )
 
+// member is a member as users see it; the states have the same numbers.
 func member(m *members.Member) cluster.Member {
-	var out cluster.Member
-	out.Name, out.Incarnation, out.Since = cluster.NodeName(m.Name), m.Incarnation, m.Since
-	out.Labels, out.Kinds, out.Version = m.Labels, m.Kinds, m.Version
-	out.Load = cluster.Load(m.Load)
-	switch m.State {
-	case members.Joining:
-		out.State = cluster.Joining
-	case members.Alive:
-		out.State = cluster.Alive
-	case members.Suspect:
-		out.State = cluster.Suspect
-	case members.Left:
-		out.State = cluster.Left
-	default:
-		out.State = cluster.Lost
+	return cluster.Member{
+		Name: cluster.NodeName(m.Name), Incarnation: m.Incarnation, State: cluster.State(m.State), Since: m.Since,
+		Labels: m.Labels, Kinds: m.Kinds, Version: m.Version, Load: cluster.Load(m.Load),
 	}
-	return out
 }
 
 // Members yields the members that are known now: alive, suspect, and for a
@@ -131,6 +119,17 @@ func (n *Node) view() []*members.Member {
 		return 1
 	})
 	return ms
+}
+
+// places are the live nodes, this one first.
+func (n *Node) places() []place.Place {
+	ps := []place.Place{n.here()}
+	for _, m := range n.view() {
+		if m.Life != uint64(n.id) && (m.State == members.Alive || m.State == members.Suspect) {
+			ps = append(ps, place.Of(m))
+		}
+	}
+	return ps
 }
 
 // self is the view of a node alone.

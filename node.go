@@ -16,6 +16,7 @@ import (
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/meter"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/runs"
@@ -62,7 +63,7 @@ type Node struct {
 	conn    *engine.Conn                    // nil when alone
 	end     *link.Endpoint                  // nil when alone
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
-	meter   meter
+	meter   meter.Meter
 	runs    *runs.Registry
 	host    *runs.Host // this node as runs see it
 	bye     farewell
@@ -398,7 +399,7 @@ func (n *Node) close() {
 func (n *Node) hosting() *runs.Host {
 	return &runs.Host{
 		Here: n.here(), Log: n.cfg.Logger, Stop: n.stop,
-		Place: n.place, Cancel: n.cancel, Error: reportError, Hold: n.hold, Free: n.finished,
+		Place: n.place, Cancel: n.cancel, Error: reportError, Places: n.places, Request: n.request, Hold: n.hold, Free: n.finished,
 		Start: func(at place.Place, c *wire.Command, queue, lost time.Duration, r link.Receiver) (runs.Flight, error) {
 			if queue > 0 {
 				c.Start = n.hubTime(time.Now()).Add(queue).UnixMilli()

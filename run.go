@@ -2,6 +2,7 @@ package distgear
 
 import (
 	"context"
+	"iter"
 	"strconv"
 
 	"github.com/distgear/distgear/internal/runs"
@@ -44,4 +45,31 @@ func (r *Run) Do(ctx context.Context, p *Plan) error {
 		return (*PlanError)(f)
 	}
 	return nil
+}
+
+// Runs yields the runs that the live nodes remember, newest first, without
+// their plans. A node that does not answer within 5 s is passed over.
+func (n *Node) Runs(ctx context.Context) iter.Seq2[record.Run, error] { return n.runs.All(ctx) }
+
+// FindRun is the record of a run, or ErrNoRun when no live node remembers it:
+// nodes remember the last 1000, and those of up to 32 MiB.
+func (n *Node) FindRun(ctx context.Context, id record.RunID) (record.Run, error) {
+	return n.runs.Find(ctx, id)
+}
+
+// WatchRun yields the record of a run now and after changes, the last time
+// when it has ended. Changes in quick succession are yielded as one.
+func (n *Node) WatchRun(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
+	return n.runs.Watch(ctx, id)
+}
+
+// CancelRun cancels a run: nothing more of it starts, what runs is cancelled,
+// and plans with Rollback are undone. It returns when the run was told, not
+// when it has ended. To cancel a run that has ended, or rolls back, does nothing.
+func (n *Node) CancelRun(ctx context.Context, id record.RunID) error { return n.runs.Cancel(ctx, id) }
+
+// ResolveUndo decides about the stuck undo of a step. Skip and MarkDone need a
+// reason; it is logged where the run is.
+func (n *Node) ResolveUndo(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
+	return n.runs.Resolve(ctx, id, step, how, reason)
 }

@@ -53,7 +53,7 @@ var commands = sync.Pool{New: func() any { return new(Command) }}
 
 // load is what the hub is told about this node.
 func (n *Node) load() members.Load {
-	l := n.meter.read()
+	l := n.meter.Read()
 	l.InFlight = int(n.active.Load())
 	for k, o := range n.offers.Load().m {
 		if c := o.inFlight.Load(); c > 0 {

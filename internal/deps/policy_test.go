@@ -37,9 +37,11 @@ var policy = []room{
 	{path: "record", pure: true, may: "cluster"},
 	{path: "internal/fault", pure: true, may: "internal/wire"},
 	{path: "internal/place", may: "cluster internal/link internal/machine/..."},
+	{path: "internal/settings", may: "internal/place go.yaml.in/yaml/v4"},
+	{path: "internal/meter", may: "cluster github.com/shirou/gopsutil/v4"},
 	{path: "internal/runs", may: "cluster record internal/fault internal/place internal/plan internal/link internal/runner internal/codec internal/wire"},
-	{path: ".", may: "hub cluster record internal/runs internal/place internal/fault internal/wire internal/engine internal/link internal/runner internal/codec " +
-		"internal/session internal/machine/... internal/plan go.yaml.in/yaml/v4 github.com/shirou/gopsutil/v4"},
+	{path: ".", may: "hub cluster record internal/runs internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
+		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
 	{path: "gateway", may: ". cluster record"},
 	{path: "geartest", may: ". cluster go.uber.org/goleak"},
 	{path: "internal/cli", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},

@@ -67,6 +67,10 @@ type Host struct {
 	Cancel func(at place.Place, f Flight)
 	// Error is the error that a report stands for; nil when OK.
 	Error func(r wire.Report, node cluster.NodeName, kind string) error
+	// Places are the live nodes, this one first; Request asks one of them. The
+	// answer is unknown after lost (zero: never).
+	Places  func() []place.Place
+	Request func(ctx context.Context, at place.Place, kind string, in []byte, lost time.Duration) (wire.Report, error)
 	// Hold makes Leave wait for work that no handler waits for, until Free; false
 	// means that the node leaves already.
 	Hold func() bool
@@ -114,9 +118,6 @@ func (g *Registry) NewID() record.RunID {
 	var b [40]byte
 	return record.RunID(strconv.AppendUint(append(b[:0], g.prefix...), g.last.Add(1), 36))
 }
-
-// Made tells whether an id is one that NewID made.
-func (g *Registry) Made(id record.RunID) bool { return strings.HasPrefix(string(id), g.prefix) }
 
 // Beginning is the command that begins a run.
 type Beginning struct {
@@ -232,9 +233,6 @@ func (g *Registry) Unwind(ctx context.Context, key string) error {
 	return nil
 }
 
-// KindRelease is the command that lets a nested run go.
-const KindRelease = "_release"
-
 type nobody struct{}
 
 // Report implements link.Receiver.
@@ -248,15 +246,15 @@ func (g *Registry) release(r *Run) {
 	for _, d := range r.drives {
 		for i, s := range d.p.Steps {
 			if at := d.tracks[i].at; s.Event && at.Life != 0 {
-				c := wire.Command{Kind: KindRelease, Key: s.key}
+				c := wire.Command{Kind: kindRelease, Key: s.key}
 				_, _ = d.h.Start(at, &c, 0, time.Second, nobody{})
 			}
 		}
 	}
 }
 
-// released forgets a nested run, and releases what is nested in it.
-func (g *Registry) released(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+// serveRelease forgets a nested run, and releases what is nested in it.
+func (g *Registry) serveRelease(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
 	g.mu.Lock()
 	r := g.nested[c.Key]
 	delete(g.nested, c.Key)

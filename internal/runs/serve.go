@@ -14,25 +14,26 @@ import (
 	"github.com/distgear/distgear/record"
 )
 
-// The kinds that nodes ask each other for. The input of all but KindList is a
-// Query in JSON.
+// The kinds that nodes ask each other for. The input of all but kindList is a
+// query in JSON; kindRelease has a key instead.
 const (
-	KindList    = "_runs"    // the records without their plans, in JSON
-	KindFind    = "_run"     // the record of one run, in JSON
-	KindCancel  = "_cancel"  // to cancel a run
-	KindResolve = "_resolve" // to decide about a stuck undo
+	kindList    = "_runs"    // the records without their plans, in JSON
+	kindFind    = "_run"     // the record of one run, in JSON
+	kindCancel  = "_cancel"  // to cancel a run
+	kindResolve = "_resolve" // to decide about a stuck undo
+	kindRelease = "_release" // to let a nested run go
 )
 
-// PollTime is how long KindFind waits for a change.
-const PollTime = 5 * time.Second
+// pollTime is how long kindFind waits for a change, and a node for others.
+const pollTime = 5 * time.Second
 
 // maxListed bounds the runs that one node lists.
 const maxListed = 1000
 
-// Query is a question about one run.
-type Query struct {
+// query is a question about one run.
+type query struct {
 	ID     record.RunID
-	Since  uint64 // KindFind: answer when the version is higher, or after PollTime
+	Since  uint64 // kindFind: answer when the version is higher, or after pollTime
 	Step   string
 	How    record.Resolution
 	Reason string
@@ -41,18 +42,18 @@ type Query struct {
 // Answer answers a question of another node, or of this one.
 type Answer = func(ctx context.Context, from cluster.NodeName, c *wire.Command) ([]byte, error)
 
-// Serve are the functions that answer these kinds, and KindRelease.
+// Serve are the functions that answer the questions of nodes, by kind.
 func (g *Registry) Serve() map[string]Answer {
 	return map[string]Answer{
-		KindList:    g.list,
-		KindFind:    g.find,
-		KindCancel:  g.cancel,
-		KindResolve: g.resolve,
-		KindRelease: g.released,
+		kindList:    g.serveList,
+		kindFind:    g.serveFind,
+		kindCancel:  g.serveCancel,
+		kindResolve: g.serveResolve,
+		kindRelease: g.serveRelease,
 	}
 }
 
-func (g *Registry) list(context.Context, cluster.NodeName, *wire.Command) ([]byte, error) {
+func (g *Registry) serveList(context.Context, cluster.NodeName, *wire.Command) ([]byte, error) {
 	recs := []record.Run{}
 	for _, r := range g.all() {
 		recs = append(recs, r.record(false))
@@ -61,8 +62,8 @@ func (g *Registry) list(context.Context, cluster.NodeName, *wire.Command) ([]byt
 	return json.Marshal(recs[:min(len(recs), maxListed)])
 }
 
-// query finds the run that a command is about.
-func (g *Registry) query(c *wire.Command) (q Query, r *Run, err error) {
+// asked finds the run that a command is about.
+func (g *Registry) asked(c *wire.Command) (q query, r *Run, err error) {
 	if err := json.Unmarshal(c.Input, &q); err != nil {
 		return q, nil, fmt.Errorf("%w: %w", fault.ErrInvalid, err)
 	}
@@ -75,8 +76,8 @@ func (g *Registry) query(c *wire.Command) (q Query, r *Run, err error) {
 	return q, r, nil
 }
 
-func (g *Registry) find(ctx context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
-	q, r, err := g.query(c)
+func (g *Registry) serveFind(ctx context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	q, r, err := g.asked(c)
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +85,9 @@ func (g *Registry) find(ctx context.Context, _ cluster.NodeName, c *wire.Command
 	return json.Marshal(r.record(true))
 }
 
-// await waits until the version is higher than since, or for PollTime.
+// await waits until the version is higher than since, or for pollTime.
 func (r *Run) await(ctx context.Context, since uint64) {
-	t := time.NewTimer(PollTime)
+	t := time.NewTimer(pollTime)
 	defer t.Stop()
 	for {
 		r.mu.Lock()
@@ -107,8 +108,8 @@ func (r *Run) await(ctx context.Context, since uint64) {
 	}
 }
 
-func (g *Registry) cancel(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
-	_, r, err := g.query(c)
+func (g *Registry) serveCancel(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	_, r, err := g.asked(c)
 	if err == nil {
 		r.cancel()
 	}
@@ -119,8 +120,8 @@ var resolutions = map[record.Resolution]plan.Resolution{
 	record.Retry: plan.RetryUndo, record.Skip: plan.SkipUndo, record.MarkDone: plan.MarkUndone,
 }
 
-func (g *Registry) resolve(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
-	q, r, err := g.query(c)
+func (g *Registry) serveResolve(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	q, r, err := g.asked(c)
 	if err != nil {
 		return nil, err
 	}

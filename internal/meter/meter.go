@@ -1,4 +1,16 @@
-package distgear
+// Package meter measures the load of this process and its host.
+//
+//	var m meter.Meter
+//	l := m.Read()
+//
+// # Guarantees
+//
+// Reading is cheap: it measures at most once a second.
+//
+// # Failures
+//
+// What the system does not tell stays zero.
+package meter
 
 import (
 	"os"
@@ -11,20 +23,23 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// meter measures the host and the process, at most once in period.
-type meter struct {
+// Meter measures the host and the process. Its zero value works; it is safe for
+// concurrent use.
+type Meter struct {
 	mu   sync.Mutex
 	at   time.Time
 	proc *process.Process // nil until it was looked for, and where the system cannot tell
 	last cluster.Load
 }
 
-const meterPeriod = time.Second
+// period is how old what Read tells may be.
+const period = time.Second
 
-func (m *meter) read() cluster.Load {
+// Read is the load now, without what is in flight.
+func (m *Meter) Read() cluster.Load {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now := time.Now(); now.Sub(m.at) >= meterPeriod {
+	if now := time.Now(); now.Sub(m.at) >= period {
 		if m.at.IsZero() {
 			m.proc, _ = process.NewProcess(int32(os.Getpid()))
 		}
