@@ -20,7 +20,7 @@
 //
 // # Failures
 //
-// A hub keeps nothing on disk. While it is away the nodes work on what they
+// Membership is not kept on disk. While it is away the nodes work on what they
 // know until their leases lapse; when it is started again they join it, and
 // bring what they knew of each other. A loss that was noticed but not told when
 // the hub died is not told.
@@ -36,6 +36,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/ledger"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/runner"
@@ -54,6 +55,7 @@ type Config struct {
 	Token   string        // what nodes must present; needed to listen beyond loopback
 	TTL     time.Duration // of a node's session; zero: 3 s; at least 50 ms
 	URLs    string        // use the NATS there instead of an embedded one; excludes Listen
+	Dir     string        // where the embedded NATS server keeps the ledger, synced before it is acknowledged; zero: in memory
 	Logger  *slog.Logger  // nil means slog.Default()
 }
 
@@ -70,6 +72,7 @@ type Hub struct {
 	requests *link.Endpoint // answers as link.Hub, in whatever life
 	own      *link.Endpoint // raises, as this life
 	unview   func()         // ends the subscription to the view
+	desk     *desk          // nil when the NATS of others has no JetStream
 
 	machine *members.Machine
 	inbox   chan *link.Inbound
@@ -139,7 +142,11 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	cfg := &h.cfg
 	conn := engine.ConnConfig{URLs: cfg.URLs, Token: cfg.Token, Name: "distgear hub of " + cfg.Cluster, Logger: cfg.Logger}
 	if cfg.URLs == "" {
-		h.server, err = engine.StartServer(engine.ServerConfig{Listen: cfg.Listen, Token: cfg.Token, Logger: cfg.Logger})
+		tier := engine.Memory
+		if cfg.Dir != "" {
+			tier = engine.Sync
+		}
+		h.server, err = engine.StartServer(engine.ServerConfig{Listen: cfg.Listen, Token: cfg.Token, Logger: cfg.Logger, Tier: tier, Dir: cfg.Dir})
 		if err != nil {
 			return err
 		}
@@ -167,6 +174,31 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		return err
 	}
 	h.wg.Go(h.loop)
+	return h.openLedger(ctx)
+}
+
+// openLedger opens the ledger. On a NATS of others it does so in the background:
+// it may be that there is no JetStream; then there are no shared objects, and
+// everything else works.
+func (h *Hub) openLedger(ctx context.Context) (err error) {
+	cfg := ledger.Config{Name: "distgear-" + h.cfg.Cluster, Hub: h.life.String(), Logger: h.cfg.Logger}
+	if h.server != nil {
+		cfg.Memory, cfg.Eager = h.cfg.Dir == "", true
+		h.desk, err = openDesk(ctx, h.conn, h.prefix, cfg)
+		return err
+	}
+	h.wg.Go(func() {
+		for told := false; h.ctx.Err() == nil; told = true {
+			d, err := openDesk(h.ctx, h.conn, h.prefix, cfg)
+			if err == nil {
+				h.desk = d // read after wg.Wait
+				return
+			}
+			if !told && h.ctx.Err() == nil {
+				h.log.Warn("no ledger yet, and so no shared objects: does the NATS at these addresses have JetStream?", "urls", h.cfg.URLs, "err", err)
+			}
+		}
+	})
 	return nil
 }
 
@@ -237,6 +269,9 @@ func (h *Hub) Close() {
 // release gives back what Start took, in reverse order.
 func (h *Hub) release() {
 	h.cancel(nil)
+	if h.desk != nil {
+		h.desk.close()
+	}
 	if h.unview != nil {
 		h.unview()
 	}

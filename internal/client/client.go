@@ -48,6 +48,10 @@ var (
 	ErrTooLarge   = errors.New("client: operation is larger than a message may be")
 )
 
+// MaxOp is how large the operations of one Start may be, in bytes: what the
+// ledger takes as one entry, less its head.
+const MaxOp = 700 << 10
+
 const (
 	maxEntry   = 60 << 10 // bytes of operations in one entry, but for one that is larger by itself
 	maxPending = 64 << 20 // bytes of operations that may be unconfirmed
@@ -243,7 +247,7 @@ func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 	for i := range ops {
 		size += shard.OpSize(&ops[i])
 	}
-	if size > c.cfg.Conn.MaxPayload()-512 {
+	if size > MaxOp {
 		return 0, ErrTooLarge
 	}
 	c.mu.Lock()
