@@ -2,6 +2,7 @@ package maps
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -79,4 +80,25 @@ func BenchmarkRange100(b *testing.B) {
 		cursor = o.Effects[len(o.Effects)-1].Num
 		o.Reset()
 	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	x := fill(many)
+	bytes := func(b, v []byte) []byte { return append(b, v...) }
+	state := x.AppendBinary(nil, bytes)
+	b.Run("append", func(b *testing.B) {
+		b.SetBytes(int64(len(state)))
+		for b.Loop() {
+			state = x.AppendBinary(state[:0], bytes)
+		}
+	})
+	b.Run("restore", func(b *testing.B) {
+		b.SetBytes(int64(len(state)))
+		for b.Loop() {
+			var y Map[[]byte]
+			if err := y.Restore(state, func(v []byte) ([]byte, error) { return slices.Clone(v), nil }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -142,7 +142,7 @@ func pages(t *testing.T, x *Map[string], most int) map[string]effect {
 
 // TestMap_RandomHistories compares with the model, step by step, over histories by seed.
 func TestMap_RandomHistories(t *testing.T) {
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		history(t, seed)
 	}
 }

@@ -90,7 +90,7 @@ func TestMap_NotesAreBounded(t *testing.T) {
 
 // TestMap_PagesOverChanges: an entry that is there all the time is in exactly one page, whatever else is stored, deleted, or restored in between.
 func TestMap_PagesOverChanges(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(6) {
 		rng := rand.New(rand.NewPCG(seed, 10))
 		var x Map[string]
 		var o out
@@ -161,6 +161,7 @@ func TestMap_AnEmptiedMapGivesBackItsRoom(t *testing.T) {
 func TestMap_DeadlinesAreBounded(t *testing.T) {
 	var x Map[string]
 	var o out
+	x.Store(&o, who(1), "renewed by nobody", "v", 0, 150000)
 	for i := range int64(100000) {
 		x.Store(&o, who(1), fmt.Sprint(i%10), "v", i, 1000)
 		o.Reset()
