@@ -50,6 +50,10 @@ type node struct {
 	down    []machine.Effect[machine.None]
 	dead    bool
 	expired bool
+
+	bound  bool // the grant was asked back, or is contended
+	budget int  // how many goroutines it may still serve then
+	run    bool // of readers, in the event that is happening
 }
 
 type message struct {
@@ -161,6 +165,7 @@ func (w *world) events() []event {
 // do lets an event happen; the error is a broken promise.
 func (w *world) do(e event) error {
 	n := &w.nodes[e.n]
+	n.run = false
 	var out Out
 	var err error
 	var told locks.Out
@@ -186,6 +191,12 @@ func (w *world) do(e event) error {
 	case "down":
 		f := n.down[0]
 		n.down = n.down[1:]
+		switch {
+		case f.Code == machine.Granted:
+			n.bound, n.budget = f.Aux&locks.AuxContended != 0, max(1, int(w.cfg.turn))
+		case f.Code == machine.Recall && f.Aux == 0 && f.Num == n.l.grant:
+			n.bound, n.budget = true, 0
+		}
 		n.l.Told(f, &out)
 	case "kill":
 		w.kills--
@@ -365,9 +376,16 @@ func (w *world) after(i int, out *Out) error {
 
 // acquired checks mutual exclusion and tokens.
 func (w *world) acquired(i, j int, t Token, m Mode) error {
-	p := &w.nodes[i].procs[j]
+	n := &w.nodes[i]
+	p := &n.procs[j]
 	p.token, p.mode = t, m
 	p.pc++
+	if n.bound && !(n.run && m == Read) {
+		if n.budget--; n.budget < 0 {
+			return fmt.Errorf("%d.%d gets it for %v, and it was asked back", i, j, m)
+		}
+	}
+	n.run = m == Read
 	if w.destroyed(t) {
 		return nil
 	}

@@ -20,7 +20,7 @@ func (l *Lock) AppendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(h.session))
 		b = binary.AppendUvarint(b, h.token)
 		b = binary.AppendVarint(b, h.since)
-		b = append(b, byte(h.mode)|flag(h.recalled)<<2|flag(h.asked)<<3)
+		b = append(b, byte(h.mode)|bit(h.recalled)<<2|bit(h.asked)<<3)
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.queue)))
 	for i := range l.queue {
@@ -28,7 +28,7 @@ func (l *Lock) AppendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(w.session))
 		b = binary.AppendUvarint(b, w.req)
 		b = binary.AppendVarint(b, w.since)
-		b = append(b, byte(w.mode)|flag(w.try)<<2)
+		b = append(b, byte(w.mode)|bit(w.try)<<2)
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.waits)))
 	for i := range l.waits {
@@ -37,12 +37,12 @@ func (l *Lock) AppendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, w.ticket)
 		b = binary.AppendVarint(b, w.since)
 		b = binary.AppendUvarint(b, uint64(w.cond))
-		b = append(b, flag(w.notified))
+		b = append(b, bit(w.notified))
 	}
 	return b
 }
 
-func flag(v bool) byte {
+func bit(v bool) byte {
 	if v {
 		return 1
 	}
