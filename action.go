@@ -44,7 +44,7 @@ type Action[In, Out any] struct {
 	Queue      time.Duration // an attempt that has not started by then never will; zero means 10s
 	Retries    int           // further attempts after a failure; zero means none
 
-	copies  copies
+	coding  coding[In, Out]
 	replies sync.Pool // of chan struct{}
 }
 
@@ -79,23 +79,34 @@ func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error)
 	if c.Undo {
 		return nil, a.serveUndo(ctx, c)
 	}
-	var in In
-	if err := codec.Decode(c.Input, &in); err != nil {
+	k := a.coding.get()
+	in, err := k.in.New(c.Input)
+	if err != nil {
 		return nil, unread[In]("action", a.Name, c.Input, err)
 	}
 	out, err := a.Do(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	return encodeResult(a.Name, out)
+	if c.lender != Handler(a) {
+		b, err := k.out.Append(nil, out)
+		return b, badOutput(a.Name, err)
+	}
+	c.lent = getSending()
+	c.lent.buf, err = k.out.Append(c.lent.buf[:0], out)
+	return c.lent.buf, badOutput(a.Name, err)
+}
+
+func badOutput(kind string, err error) error {
+	if err != nil {
+		return Permanent(fmt.Errorf("%w: result of %s: %w", ErrInvalid, kind, err))
+	}
+	return nil
 }
 
 func encodeResult[Out any](kind string, out Out) ([]byte, error) {
 	b, err := codec.Append(nil, out)
-	if err != nil {
-		return nil, Permanent(fmt.Errorf("%w: result of %s: %w", ErrInvalid, kind, err))
-	}
-	return b, nil
+	return b, badOutput(kind, err)
 }
 
 func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
@@ -138,7 +149,7 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 	if err != nil {
 		return a.again(ctx, n, on, in, at, wire.Report{}, err)
 	}
-	if at.Life == n.id && a.copies.ok(a) {
+	if at.Life == n.id && a.coding.get().copies {
 		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
 			out, err := a.callHere(ctx, n, o, in)
 			if err != nil && a.Retries > 0 {
@@ -159,15 +170,14 @@ func (a *Action[In, Out]) attempt(ctx context.Context, n *Node, on Target, in In
 	if r.Outcome != wire.OK {
 		return a.again(ctx, n, on, in, at, r, reportError(r, at.Node, a.Name))
 	}
-	err = a.decode(r.Payload, &out, at)
-	return out, err
+	return a.decode(r.Payload, at)
 }
 
 // ask makes one attempt.
 func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place.Place, attempt int, r *wire.Report) error {
 	s := getSending()
 	var err error
-	if s.buf, err = codec.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+	if s.buf, err = a.coding.get().in.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
 		n := len(s.buf)
 		s.put()
 		return badInput(a.Name, n, err)
@@ -183,11 +193,12 @@ func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place.Plac
 	return n.ask(ctx, at, s, queue+timeout+lostMargin, r)
 }
 
-func (a *Action[In, Out]) decode(payload []byte, out *Out, at place.Place) error {
-	if err := codec.Decode(payload, out); err != nil {
-		return badResult(a.Name, at, err)
+func (a *Action[In, Out]) decode(payload []byte, at place.Place) (Out, error) {
+	out, err := a.coding.get().out.New(payload)
+	if err != nil {
+		return out, badResult(a.Name, at, err)
 	}
-	return nil
+	return out, nil
 }
 
 // again makes further attempts after one that failed with err, as far as the
@@ -220,7 +231,7 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 			continue
 		}
 		if r.Outcome == wire.OK {
-			return out, a.decode(r.Payload, &out, at)
+			return a.decode(r.Payload, at)
 		}
 		err = reportError(r, at.Node, a.Name)
 	}
@@ -245,7 +256,7 @@ func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) e
 	}
 	s := getSending()
 	defer s.put()
-	if s.buf, err = codec.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+	if s.buf, err = a.coding.get().in.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
 		return badInput(a.Name, len(s.buf), err)
 	}
 	s.c = wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: s.buf}
@@ -327,18 +338,21 @@ func (c *call[In, Out]) protected() (out Out, err error) {
 	return c.a.Do(c, c.in)
 }
 
-// copies remembers whether an action's values may be handed over as they are.
-type copies struct {
-	once sync.Once
-	yes  bool
+// coding is what an action knows about its types, looked up once.
+type coding[In, Out any] struct {
+	once   sync.Once
+	in     codec.Of[In]
+	out    codec.Of[Out]
+	copies bool // values may be handed over as they are
 }
 
-func (c *copies) ok(a interface{ plain() bool }) bool {
-	c.once.Do(func() { c.yes = a.plain() })
-	return c.yes
+func (c *coding[In, Out]) get() *coding[In, Out] {
+	c.once.Do(func() {
+		c.in, c.out = codec.For[In](), codec.For[Out]()
+		c.copies = c.in.Copies() && c.out.Copies()
+	})
+	return c
 }
-
-func (a *Action[In, Out]) plain() bool { return codec.Copies[In]() && codec.Copies[Out]() }
 
 // sending is a reusable space for a command on its way out.
 type sending struct {

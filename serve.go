@@ -34,6 +34,9 @@ type Command struct {
 	nested bool
 	raised bool // as an event
 	direct bool // an Event takes it back itself
+
+	lender Handler  // who may lend its result: whoever called it copies that
+	lent   *sending // what it lent
 }
 
 // Decode decodes the input of a command that is no undo.
@@ -80,25 +83,37 @@ func (n *Node) serveLink(in *link.Inbound) {
 		return
 	}
 	n.active.Add(1)
-	in.Reply(n.serve(&in.Context, &in.Command, cluster.NodeName(in.FromName()), now))
+	rep, lent := n.serve(&in.Context, &in.Command, cluster.NodeName(in.FromName()), now, true)
+	in.Reply(rep)
+	if lent != nil {
+		if len(rep.Payload) > link.Copied {
+			lent.buf = nil // the link's now
+		}
+		lent.put()
+	}
 	n.finished() // not before the report is on its way: leaving waits for this
 }
 
 // serve runs one command on the calling goroutine. Its frame, and those below,
-// are small on purpose: a handler that waits keeps them.
-func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName, now time.Time) wire.Report {
+// are small on purpose: a handler that waits keeps them. With lend the payload
+// of the report may be lent: whoever asked puts it back.
+func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName, now time.Time, lend bool) (wire.Report, *sending) {
 	o := n.offers.Load().m[w.Kind]
 	if flags, err := n.refusal(ctx, o, w, now); err != nil {
-		return fault.NeverRan(err, flags)
+		return fault.NeverRan(err, flags), nil
 	}
 	o.inFlight.Add(1)
 	if w.Run > 0 {
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
 	ctx.Self = w
-	out, err := protect(ctx, o.h, n.command(ctx, o, w, from))
+	c := n.command(ctx, o, w, from)
+	if lend {
+		c.lender = o.plain
+	}
+	out, lent, err := protect(ctx, o.h, c)
 	o.inFlight.Add(-1)
-	return ended(ctx, out, err)
+	return ended(ctx, out, err), lent
 }
 
 // refusal is why a command is not started, if so.
@@ -164,17 +179,19 @@ type panicError struct {
 func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
 // protect turns a panic into an error (S18), and takes the command back.
-func protect(ctx context.Context, h Handler, c *Command) (out []byte, err error) {
+func protect(ctx context.Context, h Handler, c *Command) (out []byte, lent *sending, err error) {
 	direct := c.direct
 	defer func() {
 		if v := recover(); v != nil {
 			out, err = nil, &panicError{v, string(debug.Stack())}
 		}
 		if !direct { // an event has done so itself
+			lent = c.lent
 			recycle(c)
 		}
 	}()
-	return h.Serve(ctx, c)
+	out, err = h.Serve(ctx, c)
+	return out, nil, err
 }
 
 // recycle takes a command back that nobody looks at any more.
@@ -210,7 +227,8 @@ func (l *localCommand) Run() {
 		return
 	}
 	l.n.active.Add(1)
-	l.to.Report(l.n.serve(&l.Context, &l.Command, l.n.name, time.Now()))
+	rep, _ := l.n.serve(&l.Context, &l.Command, l.n.name, time.Now(), false)
+	l.to.Report(rep)
 	l.n.finished()
 }
 

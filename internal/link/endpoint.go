@@ -34,8 +34,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -86,15 +88,15 @@ type Endpoint struct {
 	header []byte // of every message it sends
 	stop   func() // receiving
 
+	outs  atomic.Pointer[map[ID]*out] // replaced as a whole, under mu
 	mu    sync.RWMutex
-	outs  map[ID]*out
 	boxes map[ID]*inbox
 
 	dmu   sync.Mutex
 	queue []*out        // those with something to send
 	kick  chan struct{} // 1: something was added to queue
 
-	kinds   atomic.Pointer[map[string]string]
+	recv    receiver
 	waiters sync.Pool
 	quit    chan struct{}
 	wg      sync.WaitGroup
@@ -111,12 +113,11 @@ func Open(cfg Config) (*Endpoint, error) {
 	e := &Endpoint{
 		cfg:    cfg,
 		header: wire.AppendHeader(nil, uint64(cfg.ID), cfg.Name),
-		outs:   map[ID]*out{},
 		boxes:  map[ID]*inbox{},
 		kick:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
 	}
-	e.kinds.Store(&map[string]string{})
+	e.outs.Store(&map[ID]*out{})
 	e.tick()
 	stop, err := cfg.Conn.Subscribe(e.subject(cfg.ID), e.receive)
 	if err != nil {
@@ -167,7 +168,7 @@ func (e *Endpoint) Start(to ID, c *wire.Command, lost time.Duration, r Receiver)
 		return Ref{}, ErrClosed
 	}
 	size := wire.CommandSize(c)
-	if size > e.cfg.Conn.MaxPayload()-512 {
+	if size > maxBatch && size > e.cfg.Conn.MaxPayload()-512 { // the smaller ones save MaxPayload's lock
 		return Ref{}, ErrTooLarge
 	}
 	o := e.out(to)
@@ -179,15 +180,11 @@ func (e *Endpoint) Start(to ID, c *wire.Command, lost time.Duration, r Receiver)
 	if c.Flags&wire.Undo != 0 {
 		reserve = 0 // undoing has room that doing cannot take (S13)
 	}
-	ref, err := o.take(r, now, until, reserve)
-	if err != nil {
-		return Ref{}, err
-	}
 	o.mu.Lock()
-	if o.bytes+size > maxBuffered && reserve > 0 {
+	ref, err := o.takeLocked(r, now, until, reserve, size)
+	if err != nil {
 		o.mu.Unlock()
-		o.release(ref)
-		return Ref{}, ErrOverloaded
+		return Ref{}, err
 	}
 	o.reserve(size)
 	n := len(o.buf)
@@ -205,11 +202,11 @@ func (e *Endpoint) Cancel(to ID, ref Ref) {
 // Detach says that nobody waits for a command any more.
 func (e *Endpoint) Detach(to ID, ref Ref) {
 	o := e.out(to)
-	o.smu.Lock()
+	o.mu.Lock()
 	if s := o.find(ref); s != nil {
 		s.to, s.lost = nil, 0
 	}
-	o.smu.Unlock()
+	o.mu.Unlock()
 }
 
 // Do sends a command and waits for its outcome. When ctx ends first the
@@ -255,33 +252,33 @@ func (e *Endpoint) Await(ctx context.Context, to ID, w *Waiter, ref Ref, r *wire
 // is too far behind. No error does not mean that it arrived.
 func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
 	size := wire.CommandSize(c)
-	if size > e.cfg.Conn.MaxPayload()-512 {
+	if size > maxBatch && size > e.cfg.Conn.MaxPayload()-512 {
 		return ErrTooLarge
 	}
 	o := e.out(to)
-	var number uint64
 	for {
 		if e.closed.Load() {
 			return ErrClosed
 		}
-		o.smu.Lock()
-		over := o.over != 0
-		free := o.sent-o.taken < window
-		if free && !over {
-			o.sent++
-			number = o.sent
-		}
-		more := o.sent-o.taken < window
-		o.smu.Unlock()
-		if over {
+		o.mu.Lock()
+		if o.over != 0 {
+			o.mu.Unlock()
 			return ErrOver
 		}
-		if free {
+		if o.sent-o.taken < window {
+			o.sent++
+			more := o.sent-o.taken < window
+			o.reserve(size)
+			n := len(o.buf)
+			o.buf = wire.AppendSend(o.buf, o.sent, c)
+			o.bytes += len(o.buf) - n
+			o.kickLocked()
 			if more {
 				o.wakeSenders() // the next who waits
 			}
-			break
+			return nil
 		}
+		o.mu.Unlock()
 		select {
 		case <-o.credit:
 		case <-ctx.Done():
@@ -290,20 +287,11 @@ func (e *Endpoint) Send(ctx context.Context, to ID, c *wire.Command) error {
 			return ErrClosed
 		}
 	}
-	o.mu.Lock()
-	o.reserve(size)
-	n := len(o.buf)
-	o.buf = wire.AppendSend(o.buf, number, c)
-	o.bytes += len(o.buf) - n
-	o.kickLocked()
-	return nil
 }
 
 // Load is how many commands are in flight to a destination.
 func (e *Endpoint) Load(to ID) int {
-	e.mu.RLock()
-	o := e.outs[to]
-	e.mu.RUnlock()
+	o := (*e.outs.Load())[to]
 	if o == nil {
 		return 0
 	}
@@ -323,9 +311,9 @@ func (e *Endpoint) Leaving(id ID) { e.out(id).refuse(e.now()) }
 // same life: it is asked for what is outstanding.
 func (e *Endpoint) Back(id ID) {
 	o := e.out(id)
-	o.smu.Lock()
+	o.mu.Lock()
 	o.over = 0
-	o.smu.Unlock()
+	o.mu.Unlock()
 	o.sweep(e.now(), true)
 }
 
@@ -358,29 +346,24 @@ func (e *Endpoint) CancelRunning(pick func(*Inbound) bool) {
 }
 
 func (e *Endpoint) out(id ID) *out {
-	e.mu.RLock()
-	o := e.outs[id]
-	e.mu.RUnlock()
-	if o != nil {
+	if o := (*e.outs.Load())[id]; o != nil {
 		return o
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if o = e.outs[id]; o == nil {
+	outs := *e.outs.Load()
+	o := outs[id]
+	if o == nil {
 		o = &out{e: e, to: id, subject: e.subject(id), credit: make(chan struct{}, 1)}
-		e.outs[id] = o
+		outs = maps.Clone(outs)
+		outs[id] = o
+		e.outs.Store(&outs)
 	}
 	return o
 }
 
 func (e *Endpoint) allOuts() []*out {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	outs := make([]*out, 0, len(e.outs))
-	for _, o := range e.outs {
-		outs = append(outs, o)
-	}
-	return outs
+	return slices.Collect(maps.Values(*e.outs.Load()))
 }
 
 func (e *Endpoint) box(id ID, name []byte) *inbox {
@@ -394,103 +377,10 @@ func (e *Endpoint) box(id ID, name []byte) *inbox {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if b = e.boxes[id]; b == nil {
-		b = &inbox{e: e, id: id, name: string(name), back: back}
+		b = &inbox{e: e, id: id, name: string(name), back: back, mu: &back.mu}
 		e.boxes[id] = b
 	}
 	return b
-}
-
-// intern turns the bytes of a kind into a string without allocating one for
-// each command.
-func (e *Endpoint) intern(kind []byte) string {
-	m := *e.kinds.Load()
-	if s, ok := m[string(kind)]; ok {
-		return s
-	}
-	s := string(kind)
-	if len(m) < 1024 { // a source that makes kinds up gains nothing
-		grown := make(map[string]string, len(m)+1)
-		for k := range m {
-			grown[k] = k
-		}
-		grown[s] = s
-		e.kinds.Store(&grown)
-	}
-	return s
-}
-
-// tasks are spaces for the commands of one message.
-var tasks = sync.Pool{New: func() any { return new([]runner.Task) }}
-
-// receive takes one message apart. It runs on the connection's goroutine.
-func (e *Endpoint) receive(data []byte) {
-	r, err := wire.Read(data)
-	if err != nil {
-		e.malformed(data)
-		return
-	}
-	src := ID(r.Life)
-	o := e.out(src)
-	var box *inbox
-	batch := tasks.Get().(*[]runner.Task)
-	run := (*batch)[:0]
-	var f wire.Frame
-	for r.Next(&f) {
-		switch f.Type {
-		case wire.TReport:
-			ref := Ref{f.Slot, f.Gen}
-			to, late := o.release(ref)
-			if to != nil {
-				f.Report.Late = late
-				to.Report(f.Report)
-			}
-			continue
-		case wire.TCredit:
-			o.smu.Lock()
-			if f.Gen > o.taken && f.Gen <= o.sent {
-				o.taken = f.Gen
-			}
-			o.smu.Unlock()
-			o.wakeSenders()
-			continue
-		case wire.THello:
-			o.forgive()
-			o.sweep(e.now(), true)
-			continue
-		}
-		if box == nil {
-			box = e.box(src, r.Name)
-		}
-		switch f.Type {
-		case wire.TCommand:
-			if in := box.admit(&f); in != nil {
-				run = append(run, in)
-			}
-		case wire.TSend:
-			in := box.inbound(&f)
-			in.OneWay, in.ref.gen = true, f.Gen
-			run = append(run, in)
-		case wire.TCancel:
-			// A command of this very message must be running before it can stop.
-			box.cancel(&f)
-		case wire.TAsk:
-			box.ask(&f)
-		}
-	}
-	e.cfg.Runner.GoAll(run)
-	clear(run)
-	*batch = run
-	tasks.Put(batch)
-	if r.Err() != nil {
-		e.malformed(data)
-	}
-}
-
-func (e *Endpoint) malformed(data []byte) {
-	e.badOnce.Do(func() {
-		e.cfg.Logger.Warn("dropped a malformed message; another version or another program writes to this subject (told once)",
-			"subject", e.subject(e.cfg.ID), "bytes", len(data))
-	})
 }
 
 // dirty puts o on the flusher's list.
@@ -558,7 +448,9 @@ func (e *Endpoint) sweeper() {
 func (e *Endpoint) Forget(id ID) {
 	e.Over(id)
 	e.mu.Lock()
-	delete(e.outs, id)
+	outs := maps.Clone(*e.outs.Load())
+	delete(outs, id)
+	e.outs.Store(&outs)
 	delete(e.boxes, id)
 	e.mu.Unlock()
 }

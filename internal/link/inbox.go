@@ -19,12 +19,19 @@ const (
 	forgotten       // it had an outcome, too long ago
 )
 
+// Copied is the size up to which results are copied by Reply, into space that
+// the commands of a slot use one after the other.
+const Copied = 256
+
+// inSlot is the place of a command and its outcome. What rep points to changes
+// only after a command of a later generation was admitted, by receive, which is
+// who reads it too when it answers.
 type inSlot struct {
 	gen   uint64
 	state state
 	at    int64 // ns since 1970 when it was done
 	in    *Inbound
-	rep   wire.Report
+	rep   wire.Report // while the command runs its payload is spare space
 }
 
 // inbox is what came from one source.
@@ -34,7 +41,7 @@ type inbox struct {
 	name string
 	back *out
 
-	mu    sync.Mutex
+	mu    *sync.Mutex // that of back
 	slots []inSlot
 	sends uint64 // the last send taken up
 	told  uint64 // as last told to the source
@@ -64,15 +71,16 @@ func (in *Inbound) Run() {
 	in.box.e.cfg.Serve(in)
 }
 
-// Reply reports the outcome; it must be called once. The payload belongs to
-// the link from then on.
+// Reply reports the outcome; it must be called once. A payload of more than
+// Copied bytes belongs to the link from then on.
 func (in *Inbound) Reply(r wire.Report) {
 	if in.OneWay {
+		in.Input = nil
 		return
 	}
 	b := in.box
-	if r.Error != nil || len(r.Payload) > 0 {
-		if n := reportSize(&r); n > b.e.cfg.Conn.MaxPayload()-512 {
+	if n := reportSize(&r); n > maxBatch { // the smaller ones save MaxPayload's lock
+		if n > b.e.cfg.Conn.MaxPayload()-512 {
 			r = wire.Report{Outcome: wire.Dirty, Error: &wire.Error{Message: "the result is larger than a message may be"}}
 		}
 	}
@@ -82,14 +90,23 @@ func (in *Inbound) Reply(r wire.Report) {
 		b.mu.Unlock()
 		return // the source gave up waiting long ago and has used the slot again
 	}
+	own := s.rep.Payload
 	s.state, s.in, s.rep, s.at = done, nil, r, b.e.now()
-	b.mu.Unlock()
-	b.send(in.ref, &r)
+	if len(r.Payload) <= Copied {
+		s.rep.Payload = append(own[:0], r.Payload...)
+	}
+	in.Input = nil // its neighbours in the slab may live long
+	b.sendLocked(in.ref, &r)
 }
 
 func (b *inbox) send(ref Ref, r *wire.Report) {
+	b.mu.Lock()
+	b.sendLocked(ref, r)
+}
+
+// sendLocked unlocks.
+func (b *inbox) sendLocked(ref Ref, r *wire.Report) {
 	o := b.back
-	o.mu.Lock()
 	size := reportSize(r)
 	o.reserve(size)
 	n := len(o.buf)
@@ -109,40 +126,23 @@ func reportSize(r *wire.Report) int {
 	return n
 }
 
-// admit takes a command in, or answers a resent one from the table. It
-// returns nil when there is nothing to run.
-func (b *inbox) admit(f *wire.Frame) *Inbound {
-	b.mu.Lock()
+// admitLocked takes a command in. A resent one is to be answered if it has an
+// outcome.
+func (b *inbox) admitLocked(x *receiver, f *wire.Frame) (rep wire.Report, answer bool) {
 	s := b.slot(f.Slot)
 	if s == nil || f.Gen < s.gen {
-		b.mu.Unlock()
-		return nil
+		return rep, false
 	}
 	if f.Gen == s.gen {
-		rep, answer := s.rep, s.state == done
-		b.mu.Unlock()
-		if answer {
-			b.send(Ref{f.Slot, f.Gen}, &rep)
-		}
-		return nil
+		return s.rep, s.state == done
 	}
-	in := b.inbound(f)
-	in.ref = Ref{f.Slot, f.Gen}
-	*s = inSlot{gen: f.Gen, state: running, in: in}
-	b.mu.Unlock()
-	return in
-}
-
-func (b *inbox) inbound(f *wire.Frame) *Inbound {
-	in := &Inbound{box: b}
-	in.Command = wire.Command{
-		Kind: b.e.intern(f.Kind), Flags: f.Flags, Attempt: f.Attempt,
-		Start: f.Start, Run: f.Run, Input: f.Input,
+	in := x.inbound(b, f)
+	own := s.rep.Payload[:0]
+	if cap(own) > Copied {
+		own = nil
 	}
-	if len(f.Key) > 0 {
-		in.Key = string(f.Key)
-	}
-	return in
+	*s = inSlot{gen: f.Gen, state: running, in: in, rep: wire.Report{Payload: own}}
+	return rep, false
 }
 
 // slot grows the table up to what a source may use; nil beyond that.

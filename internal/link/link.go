@@ -56,21 +56,20 @@ type out struct {
 	to      ID
 	subject string
 
-	mu     sync.Mutex
-	buf    []byte   // the message being filled; empty means none
-	full   [][]byte // messages ready to go
-	spare  [][]byte // empty buffers to use again
-	bytes  int      // buffered in all
-	queued bool     // on the endpoint's list of who has something to send
+	mu     sync.Mutex // also of the inbox that answers this way
+	buf    []byte     // the message being filled; empty means none
+	full   [][]byte   // messages ready to go
+	spare  [][]byte   // empty buffers to use again
+	bytes  int        // buffered in all
+	queued bool       // on the endpoint's list of who has something to send
 
-	smu   sync.Mutex
 	slots []slot
 	free  []uint32 // last in, first out: few slots, used often
 	used  int
 	over  int64 // ns since start when its session was told to be over; 0: it is not
 
-	sent   uint64 // sends, under smu
-	taken  uint64 // sends taken up there, under smu
+	sent   uint64 // sends
+	taken  uint64 // sends taken up there
 	credit chan struct{}
 
 	load atomic.Int64 // used slots, for balancing
@@ -147,14 +146,12 @@ func (o *out) keep(b []byte) {
 	o.mu.Unlock()
 }
 
-// take occupies a slot.
-func (o *out) take(r Receiver, now, lost int64, reserve int) (Ref, error) {
-	o.smu.Lock()
-	defer o.smu.Unlock()
+// takeLocked occupies a slot for a command of that many bytes.
+func (o *out) takeLocked(r Receiver, now, lost int64, reserve, size int) (Ref, error) {
 	if o.over != 0 {
 		return Ref{}, ErrOver
 	}
-	if o.used >= Slots-reserve {
+	if o.used >= Slots-reserve || o.bytes+size > maxBuffered && reserve > 0 {
 		return Ref{}, ErrOverloaded
 	}
 	var i uint32
@@ -172,10 +169,8 @@ func (o *out) take(r Receiver, now, lost int64, reserve int) (Ref, error) {
 	return Ref{i, s.gen}, nil
 }
 
-// release frees a slot whose outcome is known and returns who waits for it.
-func (o *out) release(ref Ref) (to Receiver, late bool) {
-	o.smu.Lock()
-	defer o.smu.Unlock()
+// releaseLocked frees a slot whose outcome is known and returns who waits for it.
+func (o *out) releaseLocked(ref Ref) (to Receiver, late bool) {
 	s := o.find(ref)
 	if s == nil {
 		return nil, false
@@ -208,7 +203,7 @@ func (o *out) find(ref Ref) *slot {
 func (o *out) sweep(now int64, all bool) {
 	var lost, over []Receiver
 	var asks []Ref
-	o.smu.Lock()
+	o.mu.Lock()
 	if o.used > 0 {
 		for i := range o.slots {
 			s := &o.slots[i]
@@ -241,7 +236,7 @@ func (o *out) sweep(now int64, all bool) {
 			}
 		}
 	}
-	o.smu.Unlock()
+	o.mu.Unlock()
 	for _, r := range asks {
 		o.append(32, func(b []byte) []byte { return wire.AppendSlot(b, wire.TAsk, r.slot, r.gen) })
 	}
@@ -266,7 +261,7 @@ func askAfter(n uint8) int64 {
 // ended. The slots stay taken for a while: what comes late is still told.
 func (o *out) end(now int64) {
 	var to []Receiver
-	o.smu.Lock()
+	o.mu.Lock()
 	if o.over == 0 {
 		o.over = now
 	}
@@ -278,7 +273,7 @@ func (o *out) end(now int64) {
 			}
 		}
 	}
-	o.smu.Unlock()
+	o.mu.Unlock()
 	o.wakeSenders()
 	for _, r := range to {
 		r.Report(wire.Report{Over: true})
@@ -287,19 +282,29 @@ func (o *out) end(now int64) {
 
 // refuse takes no new commands.
 func (o *out) refuse(now int64) {
-	o.smu.Lock()
+	o.mu.Lock()
 	if o.over == 0 {
 		o.over = now
 	}
-	o.smu.Unlock()
+	o.mu.Unlock()
+	o.wakeSenders()
+}
+
+// credited notes how many sends have been taken up.
+func (o *out) credited(count uint64) {
+	o.mu.Lock()
+	if count > o.taken && count <= o.sent {
+		o.taken = count
+	}
+	o.mu.Unlock()
 	o.wakeSenders()
 }
 
 // forgive counts all sends as taken up: some may have been lost.
 func (o *out) forgive() {
-	o.smu.Lock()
+	o.mu.Lock()
 	o.taken = o.sent
-	o.smu.Unlock()
+	o.mu.Unlock()
 	o.wakeSenders()
 }
 
