@@ -254,3 +254,48 @@ func TestMap_MemoryPerEntry(t *testing.T) {
 		}
 	}
 }
+
+// TestMap_ExpiryIsInOrder of times, and of stores where times are equal, with many entries and times that change.
+func TestMap_ExpiryIsInOrder(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		var x Map[string]
+		var o out
+		x.Watch(&o, who(1), "", true)
+		want := map[string]deadline{}
+		next := func() (first deadline, key string) {
+			for k, d := range want {
+				if key == "" || d.before(first) {
+					first, key = d, k
+				}
+			}
+			return first, key
+		}
+		var now int64
+		for range 2000 {
+			o.Reset()
+			key := fmt.Sprint(rng.IntN(200))
+			switch rng.IntN(20) {
+			case 0:
+				now += rng.Int64N(30)
+				x.Tick(&o, now)
+				for _, e := range o.Effects {
+					if d, first := next(); e.Key != first || d.at > now {
+						t.Fatalf("seed %d at %d: %q expired, want %q at %d", seed, now, e.Key, first, d.at)
+					}
+					delete(want, e.Key)
+				}
+			case 1:
+				x.Delete(&o, who(1), key, 0)
+				delete(want, key)
+			default:
+				ttl := 1 + rng.Int64N(200)
+				x.Store(&o, who(1), key, "v", now, ttl)
+				want[key] = deadline{at: now + ttl, rev: x.Revision()}
+			}
+			if d, _ := next(); x.Due() != d.at {
+				t.Fatalf("seed %d at %d: due %d, want %d", seed, now, x.Due(), d.at)
+			}
+		}
+	}
+}
