@@ -60,13 +60,13 @@ const (
 var seen = sync.Pool{New: func() any { return map[string]int{} }}
 
 // NameSteps names the steps of a run's plan that have no name yet, after their
-// kinds, and gives all of them their keys: run/plan/step/do. Names that are
-// there twice are faults.
-func NameSteps(run, plan string, steps []*Step) (faults []error) {
+// kinds, and gives all of them their keys: run/plan/step/do. of is the plan.
+// Names that are there twice are faults.
+func NameSteps(run, of string, steps []*Step) (faults []error) {
 	names := seen.Get().(map[string]int)
 	size := 0
 	for _, s := range steps {
-		size += len(run) + len(plan) + max(len(s.Name), len(s.Kind)+4) + 2 + len(doEnd)
+		size += len(run) + len(of) + max(len(s.Name), len(s.Kind)+4) + 2 + len(doEnd)
 		if s.Name == "" {
 			continue
 		}
@@ -93,7 +93,7 @@ func NameSteps(run, plan string, steps []*Step) (faults []error) {
 		begin := keys.Len()
 		keys.WriteString(run)
 		keys.WriteByte('/')
-		keys.WriteString(plan)
+		keys.WriteString(of)
 		keys.WriteByte('/')
 		at := keys.Len()
 		keys.Write(name)

@@ -115,12 +115,12 @@ func (r *Run) watch() <-chan struct{} {
 func (r *Run) Wait(ctx context.Context) ([]byte, error) {
 	for {
 		r.mu.Lock()
-		if r.end.at != 0 {
-			defer r.mu.Unlock()
-			return r.end.out, r.end.err
-		}
+		end := r.end
 		c := r.watch()
 		r.mu.Unlock()
+		if end.at != 0 {
+			return end.out, end.err
+		}
 		select {
 		case <-c:
 		case <-ctx.Done():
