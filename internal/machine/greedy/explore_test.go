@@ -58,7 +58,7 @@ func (x *explorer) walk(w *world) error {
 func done(es []event) bool {
 	for _, e := range es {
 		switch e.kind {
-		case "step", "up", "down", "expire":
+		case "step", "up", "down", "expire", "back":
 			return false
 		}
 	}
@@ -217,7 +217,7 @@ func TestProtocol_RandomWalks(t *testing.T) {
 }
 
 func walk(r *rand.Rand) (string, error) {
-	c := &config{turn: uint8(r.IntN(4)), kills: r.IntN(3), gives: r.IntN(3), gones: r.IntN(5) / 4}
+	c := &config{turn: uint8(r.IntN(4)), kills: r.IntN(3), gives: r.IntN(3), gones: r.IntN(5) / 4, back: r.IntN(2) == 0}
 	blocks := []string{"wu", "wu", "ru", "ru", "tu", "qu", "wdu", "wcu", "wpu", "wpu", "wau", "wcpu"}
 	for range 2 + r.IntN(4) {
 		var ps []string
@@ -241,7 +241,7 @@ func walk(r *rand.Rand) (string, error) {
 			return c.name() + fmt.Sprint(path), w.settled()
 		}
 		e := es[r.IntN(len(es))]
-		if e.kind == "kill" || e.kind == "gone" {
+		if e.kind == "kill" || e.kind == "gone" || e.kind == "expire" {
 			if r.IntN(20) > 0 {
 				continue
 			}

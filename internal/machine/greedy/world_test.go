@@ -44,6 +44,7 @@ type config struct {
 }
 
 type node struct {
+	session machine.Session
 	l       Lock
 	procs   []proc
 	up      []message
@@ -73,7 +74,7 @@ type proc struct {
 func newWorld(c *config) *world {
 	w := &world{cfg: c, hub: &locks.Lock{}, next: 10, kills: c.kills, gives: c.gives, gones: c.gones}
 	for _, ps := range c.programs {
-		n := node{l: Lock{Turn: c.turn}}
+		n := node{session: machine.Session(len(w.nodes) + 1), l: Lock{Turn: c.turn}}
 		for i := range ps {
 			n.procs = append(n.procs, proc{w: &Waiter{By: i}})
 		}
@@ -115,7 +116,7 @@ func (w *world) clone() *world {
 
 // An event is something that may happen next.
 type event struct {
-	kind string // step, abandon, up, down, kill, expire, give, gone
+	kind string // step, abandon, up, down, kill, expire, back, give, gone
 	n, p int
 }
 
@@ -131,6 +132,8 @@ func (w *world) events() []event {
 		if n.dead {
 			if !n.expired {
 				es = append(es, event{"expire", i, 0})
+			} else if w.cfg.back {
+				es = append(es, event{"back", i, 0})
 			}
 			continue
 		}
@@ -170,7 +173,7 @@ func (w *world) do(e event) error {
 	var err error
 	var told locks.Out
 	at := locks.At{Next: func() uint64 { w.next++; return w.next }}
-	who := machine.Who{Session: machine.Session(e.n + 1)}
+	who := machine.Who{Session: n.session}
 	switch e.kind {
 	case "step":
 		err = w.step(n, e.n, e.p, &out)
@@ -206,6 +209,12 @@ func (w *world) do(e event) error {
 	case "expire":
 		n.expired, n.up = true, nil
 		w.hub.Expire(&told, at, who.Session)
+	case "back":
+		n.dead, n.expired, n.bound = false, false, false
+		n.session += 8
+		for j := range n.procs {
+			n.procs[j] = proc{w: &Waiter{By: j}}
+		}
 	case "give":
 		w.gives--
 		if !n.l.GiveBack(&out) {
@@ -216,7 +225,10 @@ func (w *world) do(e event) error {
 		w.hub.Destroy(&told)
 	}
 	for _, f := range told.Effects {
-		i := int(f.To.Session) - 1
+		i := int(f.To.Session-1) % 8
+		if f.To.Session != w.nodes[i].session {
+			return fmt.Errorf("%v is told to a session that is over", f)
+		}
 		if !w.nodes[i].dead {
 			w.nodes[i].down = append(w.nodes[i].down, f)
 		}
@@ -239,7 +251,7 @@ func (w *world) overtake(to int) error {
 		w.overtaken[to][i] = 0
 	}
 	for _, q := range w.hub.Info().Queue {
-		i := int(q.Session) - 1
+		i := int(q.Session-1) % 8
 		if w.overtaken[i][to]++; w.overtaken[i][to] > 1 {
 			return fmt.Errorf("node %d was granted the lock twice while node %d had its place", to, i)
 		}
@@ -251,7 +263,7 @@ func (w *world) overtake(to int) error {
 func (w *world) places() {
 	var has [8]bool
 	for _, q := range w.hub.Info().Queue {
-		has[q.Session-1] = true
+		has[(q.Session-1)%8] = true
 	}
 	for i := range has {
 		if !has[i] {
@@ -437,7 +449,7 @@ func (w *world) settled() error {
 		return fmt.Errorf("the hub has a queue: %+v", in)
 	}
 	for _, h := range in.Holders {
-		if n := &w.nodes[h.Session-1]; n.dead || n.l.grant != h.Token || n.l.mode != h.Mode {
+		if n := &w.nodes[(h.Session-1)%8]; n.dead || n.session != h.Session || n.l.grant != h.Token || n.l.mode != h.Mode {
 			return fmt.Errorf("the hub has the holder %+v", h)
 		}
 	}
