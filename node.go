@@ -1,6 +1,7 @@
 package distgear
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,11 +14,13 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/hub"
+	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/meter"
 	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/session"
@@ -41,6 +44,10 @@ const (
 	NodeLost = "node.lost"
 )
 
+// ledgerTTLs is how many of the node's times-to-live its session with the
+// ledger has: what it holds there outlives the change from one hub to another.
+const ledgerTTLs = 3
+
 // Handler serves the commands of one kind. Actions and Events are Handlers.
 type Handler interface {
 	// Kind is the name it is addressed by.
@@ -59,6 +66,7 @@ type Node struct {
 	since time.Time
 
 	pool    *runner.Pool
+	room    room.Room
 	hub     *hub.Hub                        // nil unless this process hosts it
 	conn    *engine.Conn                    // nil when alone
 	end     *link.Endpoint                  // nil when alone
@@ -125,7 +133,9 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	if err := n.Handle(cfg.Handlers...); err != nil {
 		return nil, err
 	}
+	n.room.Node, n.room.Logger = string(n.name), cfg.Logger
 	if cfg.Serve == "" && cfg.Hub == "" {
+		n.room.Ledger = client.Alone()
 		return n, nil
 	}
 	if err := n.connect(ctx); err != nil {
@@ -139,7 +149,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 func (n *Node) connect(ctx context.Context) (err error) {
 	conn := engine.ConnConfig{
 		URLs: n.cfg.Hub, Token: n.cfg.Token, Name: n.cfg.Cluster + "/" + string(n.name), Logger: n.cfg.Logger,
-		OnUp: func() { n.end.Reconnected() },
+		OnUp: func() { n.end.Reconnected(); n.room.Ledger.Reconnected() },
 	}
 	if n.cfg.Serve != "" {
 		h := hub.Config{Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger}
@@ -161,6 +171,9 @@ func (n *Node) connect(ctx context.Context) (err error) {
 		return err
 	}
 	prefix := hub.Prefix(n.cfg.Cluster)
+	n.room.Ledger = client.New(client.Config{
+		Conn: n.conn, Prefix: prefix, Name: string(n.name), TTL: ledgerTTLs * cmp.Or(n.cfg.TTL, 3*time.Second), Logger: n.cfg.Logger,
+	})
 	n.end, err = link.Open(link.Config{
 		ID: n.id, Name: string(n.name), Prefix: prefix, Conn: n.conn, Runner: n.pool, Serve: n.serveLink, Logger: n.cfg.Logger,
 	})
@@ -180,6 +193,10 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	}
 	return err
 }
+
+// Room is what the packages of this module that stand on a node need of it. It
+// is of no use to others.
+func (n *Node) Room() *room.Room { return &n.room }
 
 // Name is the node's name.
 func (n *Node) Name() cluster.NodeName { return n.name }
@@ -383,6 +400,9 @@ func (n *Node) drained(ctx context.Context) bool {
 func (n *Node) close() {
 	if s := n.session.Load(); s != nil {
 		s.Close()
+	}
+	if n.room.Ledger != nil {
+		n.room.Ledger.Close()
 	}
 	if n.end != nil {
 		n.end.Close()

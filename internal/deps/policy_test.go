@@ -25,14 +25,18 @@ const (
 var policy = []room{
 	{path: "internal/wire", pure: true},
 	{path: "internal/plan", pure: true},
-	{path: "internal/machine/...", pure: true},
+	{path: "internal/machine", pure: true},
+	{path: "internal/machine/...", pure: true, may: "internal/machine internal/machine/..."},
 	{path: "internal/codec", may: "github.com/segmentio/encoding"},
 	{path: "internal/runner"},
 	{path: "internal/engine", may: nats}, // the only one that knows NATS
 	{path: "internal/ledger", may: "internal/engine"},
+	{path: "internal/shard", pure: true, may: "internal/machine internal/machine/..."},
+	{path: "internal/client", may: "internal/engine internal/shard internal/machine internal/machine/..."},
+	{path: "internal/room", may: "internal/client"},
 	{path: "internal/link", may: "internal/wire internal/engine internal/runner internal/codec"},
 	{path: "internal/session", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/machine/... github.com/shirou/gopsutil/v4"},
-	{path: "hub", may: "internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},
+	{path: "hub", may: "internal/ledger internal/client internal/shard internal/machine internal/wire internal/engine internal/link internal/runner internal/codec internal/session internal/machine/..."},
 	{path: "cluster", pure: true},
 	{path: "record", pure: true, may: "cluster"},
 	{path: "internal/fault", pure: true, may: "internal/wire"},
@@ -40,14 +44,15 @@ var policy = []room{
 	{path: "internal/settings", may: "internal/place go.yaml.in/yaml/v4"},
 	{path: "internal/meter", may: "cluster github.com/shirou/gopsutil/v4"},
 	{path: "internal/runs", may: "cluster record internal/fault internal/place internal/plan internal/link internal/runner internal/codec internal/wire"},
-	{path: ".", may: "hub cluster record internal/runs internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
+	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
+	{path: "shared", may: ". cluster internal/room internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record"},
 	{path: "geartest", may: ". cluster go.uber.org/goleak"},
 	{path: "internal/cli", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "cmd/distgear", may: "internal/cli"},
-	{path: "examples/...", may: ". cluster record gateway examples/..."},
+	{path: "examples/...", may: ". shared cluster record gateway examples/..."},
 	{path: "internal/deps"},
 }
 

@@ -1,0 +1,44 @@
+// Package room is what a node gives the packages that stand on it (shared,
+// executor, …): its session with the ledger, and a place for what they keep for
+// each node.
+//
+//	r := n.Room()
+//	reg := r.Value(key{}, func() any { return newRegistry(r) }).(*registry)
+//
+// # Guarantees
+//
+// A Room lives as long as its node: what is kept in it is not closed, but the
+// ledger's session ends when the node leaves.
+package room
+
+import (
+	"log/slog"
+	"sync"
+
+	"github.com/distgear/distgear/internal/client"
+)
+
+// Room is a node's. It is safe for concurrent use.
+type Room struct {
+	Node   string         // its name
+	Ledger *client.Client // opens its session when it is first used
+	Logger *slog.Logger
+
+	mu     sync.Mutex
+	values map[any]any
+}
+
+// Value is what is kept under a key; it is made when there is nothing yet.
+func (r *Room) Value(key any, make func() any) any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, ok := r.values[key]
+	if !ok {
+		if r.values == nil {
+			r.values = map[any]any{}
+		}
+		v = make()
+		r.values[key] = v
+	}
+	return v
+}
