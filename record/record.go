@@ -76,7 +76,7 @@ const (
 	Running     RunState = "running"
 	Cancelling  RunState = "cancelling"
 	RollingBack RunState = "rolling back"
-	Stuck       RunState = "stuck" // an undo keeps failing and waits for distgear.Node's ResolveUndo
+	Stuck       RunState = "stuck" // an undo, or a step after the pivot, keeps failing and waits for distgear.Node's ResolveUndo
 	OK          RunState = "ok"
 	Failed      RunState = "failed"
 	RolledBack  RunState = "rolled back" // failed, and all that had to be undone was undone

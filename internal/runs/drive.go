@@ -89,6 +89,9 @@ type track struct {
 	again    bool         // there were such attempts
 	reported bool         // the machine was told its outcome
 	waiting  bool         // for another attempt, or for its input
+	failures int8         // after the pivot
+	useless  bool         // the last failure said that trying again is
+	stuck    bool         // after the pivot
 }
 
 // stop takes back that the step waits.
@@ -213,10 +216,7 @@ func (d *drive) act() {
 				d.dispatch(e.Step)
 			}
 		case plan.Retry:
-			t.reported = false
-			p := plan.Policy{}
-			_, wait := p.Next(plan.Last{Outcome: plan.Clean, Attempt: 1}, rand.Float64())
-			d.later(e.Step, max(wait, min(5*time.Second, 50*time.Millisecond<<min(t.tries, 7))), d.dispatch)
+			d.forward(e.Step)
 		case plan.Cancel:
 			switch {
 			case t.waiting: // no attempt is in flight: there will be none
@@ -300,20 +300,20 @@ func (d *drive) later(i int, wait time.Duration, try func(int)) {
 // reported takes the report of an attempt in.
 func (d *drive) reported(i int, a *attempt, r *wire.Report) {
 	s, t := d.p.Steps[i], &d.tracks[i]
-	if a != t.cur || t.waiting { // S12: of an attempt that was given up
+	if a != t.cur || t.waiting || t.stuck { // S12: of an attempt that was given up
 		if r.Outcome == wire.Unknown {
 			return
 		}
 		t.late++
 		d.h.Log.Warn("late result of an earlier attempt", "run", d.r.id, "step", s.Name, "outcome", plan.Outcome(r.Outcome), "node", a.at.Node)
-		if !t.waiting || r.Outcome != wire.OK {
+		if !t.waiting && !t.stuck || r.Outcome != wire.OK {
 			d.fx = d.m.Late(i, plan.Outcome(r.Outcome), d.fx)
 			return
 		}
 		t.stop() // in time to save another attempt
-		t.cur = a
+		t.cur, t.stuck = a, false
 	}
-	t.outcome = r.Outcome
+	t.outcome, t.useless = r.Outcome, flagged(r, fault.Permanent)
 	if r.Outcome == wire.OK {
 		t.result, t.message = r.Payload, ""
 		d.final(i, plan.OK, true, nil)

@@ -64,7 +64,7 @@ func shown(payload []byte) json.RawMessage {
 func (r *Run) state() record.RunState {
 	var stuck, rolling, unwound bool
 	for _, d := range r.drives {
-		stuck = stuck || d.m.Stuck()
+		stuck = stuck || d.stuck()
 		rolling = rolling || d.m.Phase() == plan.RollingBack
 		unwound = unwound || d.p.Rollback && d.m.RolledBack()
 	}
@@ -104,6 +104,9 @@ func (d *drive) record(i int) record.Step {
 	case plan.Running:
 		if t.waiting && t.tries > 0 {
 			rec.State = "retrying"
+		}
+		if t.stuck {
+			rec.State = "stuck"
 		}
 		rec.Ended = time.Time{}
 	case plan.Undoing, plan.Undone: // t.undos counts those that failed

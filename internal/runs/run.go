@@ -187,14 +187,14 @@ func (r *Run) unwind(ctx context.Context) error {
 	return nil
 }
 
-// resolve carries out an operator's decision about a stuck undo.
+// resolve carries out an operator's decision about a stuck undo, or step.
 func (r *Run) resolve(step string, how plan.Resolution) error {
 	r.mu.Lock()
 	var d *drive
 	at := -1
 	for _, x := range r.drives {
 		for i, s := range x.p.Steps {
-			if s.Name == step && x.m.State(i) == plan.Stuck {
+			if s.Name == step && (x.m.State(i) == plan.Stuck || x.tracks[i].stuck) {
 				d, at = x, i
 			}
 		}
@@ -207,6 +207,9 @@ func (r *Run) resolve(step string, how plan.Resolution) error {
 		return fault.ErrLeft
 	}
 	defer d.exit()
+	if d.tracks[at].stuck {
+		return d.decide(at, how)
+	}
 	var err error
 	d.fx, err = d.m.Resolve(at, how, d.fx)
 	return err
