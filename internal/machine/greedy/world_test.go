@@ -38,9 +38,10 @@ type world struct {
 type config struct {
 	programs [][]string // by node, by goroutine; ending in * : each wait may be abandoned
 	turn     uint8
-	kills    int // sessions that may end
-	gives    int // times that an idle grant is given back by its node
-	gones    int // times that the lock is destroyed
+	kills    int  // sessions that may end
+	gives    int  // times that an idle grant is given back by its node
+	gones    int  // times that the lock is destroyed
+	back     bool // a node whose session ended comes back with a new one and begins anew
 }
 
 type node struct {

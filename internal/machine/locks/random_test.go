@@ -68,7 +68,8 @@ func compare(r *rand.Rand) error {
 		who := machine.Who{Session: s}
 		var out Out
 		i := m.find(s)
-		name, mode := "", Mode(1+r.IntN(2))
+		var name string
+		mode := Mode(1 + r.IntN(2))
 		switch {
 		case i < 0:
 			name = "want " + mode.String()
