@@ -178,8 +178,11 @@ func family(t *testing.T, programs []string, size int, world func(p []string) *c
 // with a session that may end at every point.
 func TestProtocol_Triples(t *testing.T) {
 	programs := []string{"ru*", "tu", "wcu", "wpu"}
-	if *everything {
+	switch {
+	case *everything:
 		programs = []string{"wu*", "ru", "tu", "qu", "wdu", "wcu*", "wpu"}
+	case raceEnabled:
+		programs = []string{"tu", "wcu", "wpu"}
 	}
 	family(t, programs, 3, func(p []string) *config {
 		if !slices.IsSorted(p) {
@@ -192,8 +195,11 @@ func TestProtocol_Triples(t *testing.T) {
 // TestProtocol_PairsOfPairs puts two goroutines on each of two nodes.
 func TestProtocol_PairsOfPairs(t *testing.T) {
 	programs := []string{"ru", "wcu", "wpu"}
-	if *everything {
+	switch {
+	case *everything:
 		programs = []string{"wu*", "ru", "tu", "wcu*", "wpu"}
+	case raceEnabled:
+		programs = []string{"wcu", "wpu"}
 	}
 	family(t, programs, 4, func(p []string) *config {
 		if slices.Compare(p[:2], p[2:]) > 0 {
@@ -201,6 +207,28 @@ func TestProtocol_PairsOfPairs(t *testing.T) {
 		}
 		return &config{programs: [][]string{p[:2], p[2:]}, kills: 1, turn: 2}
 	})
+}
+
+// TestProtocol_SixGoroutines has two on each of three nodes.
+func TestProtocol_SixGoroutines(t *testing.T) {
+	configs := []config{
+		{programs: [][]string{{"wu", "ru"}, {"wu", "ru"}, {"wu"}}},
+		{programs: [][]string{{"wcu", "tu"}, {"wpu"}, {"wpu", "ru"}}},
+	}
+	if !raceEnabled {
+		configs = append(configs,
+			config{programs: [][]string{{"wu", "ru"}, {"wu", "ru"}, {"wu", "ru"}}},
+			config{programs: [][]string{{"wu", "ru"}, {"ru", "wu"}, {"wdu", "qu"}}, turn: 2},
+			config{programs: [][]string{{"wcu", "wpu"}, {"wcu", "ru"}, {"wpu", "tu"}}},
+		)
+	}
+	if *everything {
+		configs = append(configs,
+			config{programs: [][]string{{"wu", "ru"}, {"wu", "ru"}, {"wu", "ru"}}, kills: 1},
+			config{programs: [][]string{{"wcu", "wpu"}, {"wcu", "ru"}, {"wpu", "tu"}}, kills: 1},
+		)
+	}
+	explore(t, configs)
 }
 
 // TestProtocol_RandomWalks takes larger worlds at random.
