@@ -37,7 +37,7 @@
 // that share the lock may come in any order among themselves, but
 // are above every writer before them and below every one after. A resource
 // compares with the highest writer's token it has seen. The hub's numbers must stay below 1<<44: milliseconds
-// since 1970 plus a counter do, for centuries.
+// since 1970 plus one for each grant do, for 1.5e13 grants.
 //
 // # Failures
 //
@@ -413,6 +413,22 @@ func (l *Lock) GiveBack(out *Out) bool {
 
 // Grant is the hub's token of the grant that the node has, or 0.
 func (l *Lock) Grant() uint64 { return l.grant }
+
+// Counts says how many goroutines of this node have the lock, want it, and
+// wait on its conditions. It walks all who wait.
+func (l *Lock) Counts() (holding, queued, parked int) {
+	holding = len(l.readers)
+	if l.writer != 0 {
+		holding = 1
+	}
+	for w := l.queue.first; w != nil; w = w.next {
+		queued++
+	}
+	for w := l.waits.first; w != nil; w = w.next {
+		parked++
+	}
+	return holding, queued, parked
+}
 
 // Idle reports that the lock may be forgotten: nobody holds it, wants it or
 // waits, no grant is here and the hub owes no answer.

@@ -38,7 +38,7 @@ func TestLock(t *testing.T) {
 		{"L4_NobodyNewAfterARecall", "lock a read; told granted 9; told recall 9; lock b read; unlock a",
 			"hub: want read; a: held 9.1; hub: release 9 read"},
 		{"L5_AWaiterWhoseSessionEndedReturns", "lock a write; lose; told granted 9 write; idle",
-			"hub: want write; a: lost; idle: false"},
+			"hub: want write; a: lost; idle: false, 0 hold, 0 queued, 0 parked"},
 		{"L7_UnlockByANonHolder", "alone 5; lock a write; lock b write; unlock b; unlock a; unlock a",
 			"a: held 5.1 at once; greedy: not held under this token; b: held 5.2; greedy: not held under this token"},
 		{"L7_ReleasingALostLockSaysLost", "lock a write; told granted 9 write; lose; unlock a; unlock a",
@@ -54,7 +54,7 @@ func TestLock(t *testing.T) {
 		{"L11_TryRecalledIdle", "lock a write; told granted 9 write; told recall 9 try; unlock a; told recall 9 try",
 			"hub: want write; a: held 9.1; hub: busy 9; hub: release 9"},
 		{"H11_AnAbandonCrossesAGrant", "lock a write; abandon a; told granted 9 write contended; idle",
-			"hub: want write; left: true; hub: abandon; hub: release 9; idle: true"},
+			"hub: want write; left: true; hub: abandon; hub: release 9; idle: true, 0 hold, 0 queued, 0 parked"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := told(t, c.script); got != c.want {

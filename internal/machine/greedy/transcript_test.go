@@ -141,7 +141,8 @@ func (p *player) do(f []string) error {
 	case "lose":
 		p.l.Lose(&p.out)
 	case "idle":
-		p.say("idle: %v", p.l.Idle())
+		holding, queued, parked := p.l.Counts()
+		p.say("idle: %v, %d hold, %d queued, %d parked", p.l.Idle(), holding, queued, parked)
 	case "told":
 		e := machine.Effect[machine.None]{Num: uint64(num(2))}
 		codes := map[string]machine.Code{"granted": machine.Granted, "recall": machine.Recall, "refused": machine.Refused,

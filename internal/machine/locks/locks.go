@@ -46,8 +46,8 @@
 //
 // # Failures
 //
-// Each operation must be applied once, and a session's in order: that is done
-// above. A Lock is not safe for concurrent use.
+// Each operation must be applied once, a session's in order and none after its
+// Expire: that is done above. A Lock is not safe for concurrent use.
 package locks
 
 import (
@@ -129,6 +129,7 @@ type Lock struct {
 	queue       []want // tries before the others
 	waits       []wait // in the order in which they began
 	contentions uint32 // wants that had to wait; saturates
+	notified    uint32 // of waits
 }
 
 // Idle reports that nobody holds the lock, wants it or waits on it: it may be
@@ -270,6 +271,7 @@ func (l *Lock) notify(out *Out, at At, cond uint32, n int) {
 		}
 		n--
 		w.notified = true
+		l.notified++
 		l.place(out, at, w.session)
 		out.Add(machine.Effect[machine.None]{To: machine.Who{Session: w.session}, Code: machine.Wake, Num: w.ticket, Aux: uint64(cond)})
 	}
@@ -315,6 +317,7 @@ func (l *Lock) CancelWait(out *Out, who machine.Who, ticket uint64) {
 func (l *Lock) Resume(who machine.Who, ticket uint64) {
 	i := l.waitOf(who.Session, ticket)
 	if i >= 0 && l.waits[i].notified {
+		l.notified--
 		l.waits = slices.Delete(l.waits, i, i+1)
 		l.trim()
 	}
@@ -329,6 +332,7 @@ func (l *Lock) Expire(out *Out, at At, s machine.Session) {
 	l.waits = slices.DeleteFunc(l.waits, func(w wait) bool {
 		if w.session == s && w.notified {
 			owed = append(owed, w.cond)
+			l.notified--
 		}
 		return w.session == s
 	})
@@ -459,7 +463,7 @@ func (l *Lock) waitOf(s machine.Session, ticket uint64) int {
 // woken reports whether a waiter of the session was notified and has not
 // resumed.
 func (l *Lock) woken(s machine.Session) bool {
-	return slices.ContainsFunc(l.waits, func(w wait) bool { return w.session == s && w.notified })
+	return l.notified > 0 && slices.ContainsFunc(l.waits, func(w wait) bool { return w.session == s && w.notified })
 }
 
 // refuseTries tells every try in the queue Refused. Tries are before the

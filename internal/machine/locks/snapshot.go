@@ -75,7 +75,9 @@ func Parse(b []byte) (*Lock, error) {
 	}
 	for range r.count() {
 		w := wait{session: machine.Session(r.uvarint()), ticket: r.uvarint(), since: r.varint(), cond: r.uint32()}
-		w.notified = r.flags(1) != 0
+		if w.notified = r.flags(1) != 0; w.notified {
+			l.notified++
+		}
 		l.waits = append(l.waits, w)
 	}
 	if r.bad || len(r.b) > 0 || l.fault() != "" {
@@ -194,6 +196,7 @@ func (l *Lock) fault() string {
 		t uint64
 	}
 	waits := make(map[id]bool, len(l.waits))
+	notified := uint32(0)
 	for _, w := range l.waits {
 		if w.session == 0 || waits[id{w.session, w.ticket}] {
 			return "a waiter without session, or two of one ticket"
@@ -202,6 +205,12 @@ func (l *Lock) fault() string {
 		if p, ok := sessions[w.session]; w.notified && (!ok || p.mode == Read || p.try) {
 			return "a notified waiter without a place"
 		}
+		if w.notified {
+			notified++
+		}
+	}
+	if notified != l.notified {
+		return "the notified waiters are miscounted"
 	}
 	return ""
 }
