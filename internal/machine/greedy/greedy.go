@@ -147,7 +147,8 @@ type Lock struct {
 	readers  []Token
 	queue    list
 	waits    list
-	tickets  uint64
+	tickets  uint32  // the last one given
+	wrapped  bool    // tickets began again
 	lost     []Token // held when the session ended, and not unlocked yet
 }
 
@@ -268,15 +269,30 @@ func (l *Lock) Wait(t Token, cond uint32, w *Waiter, out *Out) error {
 		return err
 	}
 	l.endWriter(out)
-	l.tickets++
 	w.State, w.Mode, w.Try = Parked, Write, false
-	w.resumes, w.cond, w.ticket = true, cond, l.tickets
+	w.resumes, w.cond, w.ticket = true, cond, l.ticket()
 	l.waits.push(w)
 	if !l.alone {
 		out.Ops = append(out.Ops, locks.Op{Verb: locks.DoWait, Token: l.grant, Cond: cond, Ticket: w.ticket})
 	}
 	l.pump(out)
 	return nil
+}
+
+// ticket returns a number that no waiter has. They stay below 1<<32: half of
+// what an operation has room for.
+func (l *Lock) ticket() uint64 {
+	for {
+		l.tickets++
+		t := uint64(l.tickets)
+		if t == 0 {
+			l.wrapped = true
+			continue
+		}
+		if !l.wrapped || !l.waits.has(t) && !l.queue.has(t) {
+			return t
+		}
+	}
 }
 
 // Notify wakes the n that have waited longest on a condition, all if n is

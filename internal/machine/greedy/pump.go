@@ -151,6 +151,15 @@ func (q *list) push(w *Waiter) {
 	q.last = w
 }
 
+func (q *list) has(ticket uint64) bool {
+	for w := q.first; w != nil; w = w.next {
+		if w.ticket == ticket {
+			return true
+		}
+	}
+	return false
+}
+
 func (q *list) remove(w *Waiter) {
 	if w.prev != nil {
 		w.prev.next = w.next

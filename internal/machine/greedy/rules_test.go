@@ -264,6 +264,39 @@ func TestTokens_L1_AGrantIsUsedUp(t *testing.T) {
 	}
 }
 
+// TestWait_TicketsBeginAgain goes over the end of the numbers while waiters
+// have some of them.
+func TestWait_TicketsBeginAgain(t *testing.T) {
+	l := Alone(1)
+	var out Out
+	var got []uint64
+	l.tickets = 1<<32 - 3
+	for i := range 5 {
+		k, ok := l.Acquire(Write)
+		w := &Waiter{}
+		if err := l.Wait(k, 1, w, &out); !ok || err != nil {
+			t.Fatal(ok, err)
+		}
+		if got = append(got, w.ticket); i == 2 {
+			l.tickets = 1<<32 - 3
+		}
+	}
+	if want := []uint64{1<<32 - 2, 1<<32 - 1, 1, 2, 3}; !slices.Equal(got, want) {
+		t.Errorf("tickets %v, want %v", got, want)
+	}
+}
+
+// TestHolds asks for tokens that are held, were, and never were.
+func TestHolds(t *testing.T) {
+	l := Alone(1)
+	var out Out
+	a, _ := l.Acquire(Read)
+	b, _ := l.Acquire(Read)
+	if err := l.Unlock(a, &out); err != nil || l.Holds(a) || !l.Holds(b) || l.Holds(0) || l.Holds(99) {
+		t.Error(err, l.Holds(a), l.Holds(b))
+	}
+}
+
 // TestFastPath_AllocatesNothing holds what makes greedy grants worth having.
 func TestFastPath_AllocatesNothing(t *testing.T) {
 	for _, m := range []Mode{Read, Write} {

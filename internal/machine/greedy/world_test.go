@@ -533,7 +533,7 @@ func (w *world) key() string {
 		num(uint64(n.l.mode))
 		num(uint64(n.l.turn))
 		num(uint64(len(n.l.readers)))
-		num(n.l.tickets)
+		num(uint64(n.l.tickets))
 		for _, q := range []*list{&n.l.queue, &n.l.waits} {
 			for x := q.first; x != nil; x = x.next {
 				num(uint64(x.By.(int)) + 1)
