@@ -104,8 +104,11 @@ func badOutput(kind string, err error) error {
 	return nil
 }
 
+// usualPayload is the first space of a payload, in bytes: many need no more.
+const usualPayload = 32
+
 func encodeResult[Out any](kind string, out Out) ([]byte, error) {
-	b, err := codec.Append(nil, out)
+	b, err := codec.Append(make([]byte, 0, usualPayload), out)
 	return b, badOutput(kind, err)
 }
 

@@ -70,7 +70,7 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	var err error
 	if !undo {
 		r = &Run{n: n}
-		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx})
+		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx, Lent: c.From != n.name})
 	}
 	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
@@ -88,8 +88,8 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 
 // run is the run of a command that was not known before.
 func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byte, err error) {
-	var in In
-	if err := e.decode(r, input, &in); err != nil {
+	in, err := e.decode(r, input)
+	if err != nil {
 		return r.n.runs.End(&r.in, nil, err)
 	}
 	out, err := e.handle(ctx, r, in)
@@ -99,16 +99,17 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byt
 	return r.n.runs.End(&r.in, b, err)
 }
 
-func (e *Event[In, Out]) decode(r *Run, input []byte, in *In) error {
-	if err := codec.Decode(input, in); err != nil {
-		return unread[In]("event", e.Name, input, err)
+func (e *Event[In, Out]) decode(r *Run, input []byte) (In, error) {
+	in, err := codec.Of[In]{}.New(input)
+	if err != nil {
+		return in, unread[In]("event", e.Name, input, err)
 	}
 	if e.Name == NodeJoin {
-		if m, ok := any(*in).(cluster.Member); ok {
+		if m, ok := any(in).(cluster.Member); ok {
 			r.in.Joining = m.Name
 		}
 	}
-	return nil
+	return in, nil
 }
 
 // handle calls On. A panic ends the run before it goes on to the node.
@@ -208,8 +209,8 @@ func (r *raised[Out]) Report(rep wire.Report) {
 	var out Out
 	err := reportError(rep, r.at.Node, r.kind)
 	if err == nil {
-		if e := codec.Decode(rep.Payload, &out); e != nil {
-			err = fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, r.kind, r.at.Node, e)
+		if out, err = (codec.Of[Out]{}).New(rep.Payload); err != nil {
+			err = fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, r.kind, r.at.Node, err)
 		}
 	}
 	r.resolve(out, err)
@@ -227,7 +228,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	if err := errors.Join(e.durable(), o.check(), context.Cause(ctx)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, e.Name, err)
 	}
-	b, err := codec.Append(nil, in)
+	b, err := codec.Append(make([]byte, 0, usualPayload), in)
 	if err != nil {
 		return nil, fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)
 	}

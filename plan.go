@@ -22,11 +22,18 @@ type Plan struct {
 	// cluster. Nil means the cluster of the run.
 	Via *Node
 
-	steps  []*runs.Step
+	in     runs.Plan
 	after  []int  // the edges, step by step
 	inputs []byte // those that share an allocation
 	faults []error
 	ran    bool
+
+	// Where the slices begin: most plans need no other space.
+	space struct {
+		steps  [8]*runs.Step
+		after  [8]int
+		inputs [64]byte
+	}
 }
 
 // Dep is a step that another step comes after.
@@ -69,15 +76,16 @@ func (s *Step[Out]) Node() cluster.NodeName { return s.s.Node }
 
 // Result is the step's result, or why there is none.
 func (s *Step[Out]) Result() (Out, error) {
-	var out Out
+	var none Out
 	switch {
 	case !s.s.Ended:
-		return out, fmt.Errorf("%w: step %s has not run", ErrInvalid, s.s.Name)
+		return none, fmt.Errorf("%w: step %s has not run", ErrInvalid, s.s.Name)
 	case s.s.Err != nil:
-		return out, s.s.Err
+		return none, s.s.Err
 	}
-	if err := codec.Decode(s.s.Result, &out); err != nil {
-		return out, fmt.Errorf("%w: result of step %s: %w", ErrInvalid, s.s.Name, err)
+	out, err := codec.Of[Out]{}.New(s.s.Result)
+	if err != nil {
+		return none, fmt.Errorf("%w: result of step %s: %w", ErrInvalid, s.s.Name, err)
 	}
 	return out, nil
 }
@@ -101,7 +109,7 @@ func (a *Action[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), af
 }
 
 func (a *Action[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
-	s := &Step[Out]{plan: p, index: len(p.steps)}
+	s := &Step[Out]{plan: p, index: len(p.in.Steps)}
 	s.s.Kind, s.s.Undo, s.s.Idem, s.s.Retries = a.Name, a.Undo != nil, a.Idempotent, a.Retries
 	s.s.Timeout, s.s.Queue = or(a.Timeout, defaultTimeout), or(a.Queue, defaultQueue)
 	p.join(&s.s, on, after)
@@ -126,19 +134,16 @@ func (e *Event[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), aft
 }
 
 func (e *Event[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
-	s := &Step[Out]{plan: p, index: len(p.steps)}
+	s := &Step[Out]{plan: p, index: len(p.in.Steps)}
 	s.s.Kind, s.s.Event, s.s.Undo, s.s.Timeout, s.s.Queue = e.Name, true, true, e.Timeout, defaultQueue
 	p.join(&s.s, on, after)
 	return s
 }
 
-// usualSteps is how many steps of a plan fit the first allocation.
-const usualSteps = 8
-
 func (p *Plan) join(s *runs.Step, on Target, after []Dep) {
 	s.On = on.to
-	if p.steps == nil {
-		p.steps, p.after = make([]*runs.Step, 0, usualSteps), make([]int, 0, usualSteps)
+	if p.in.Steps == nil {
+		p.in.Steps, p.after, p.inputs = p.space.steps[:0], p.space.after[:0], p.space.inputs[:0]
 	}
 	begin := len(p.after)
 	for _, d := range after {
@@ -148,26 +153,26 @@ func (p *Plan) join(s *runs.Step, on Target, after []Dep) {
 			of, i = d.dep()
 		}
 		if of != p {
-			p.faults = append(p.faults, fmt.Errorf("step %d (%s) comes after a step of another plan, or nil", len(p.steps)+1, s.Kind))
+			p.faults = append(p.faults, fmt.Errorf("step %d (%s) comes after a step of another plan, or nil", len(p.in.Steps)+1, s.Kind))
 			continue
 		}
 		p.after = append(p.after, i)
 	}
 	s.After = p.after[begin:len(p.after):len(p.after)]
-	p.steps = append(p.steps, s)
+	p.in.Steps = append(p.in.Steps, s)
 }
 
 // maxShared is how much of the inputs shares one allocation.
 const maxShared = 4 << 10
 
 func setInput[In any](p *Plan, s *runs.Step, in In) {
-	if p.inputs == nil || len(p.inputs) > maxShared {
-		p.inputs = make([]byte, 0, 64)
+	if len(p.inputs) > maxShared {
+		p.inputs = nil
 	}
 	begin := len(p.inputs)
 	b, err := codec.Append(p.inputs, in)
 	if err != nil {
-		p.faults = append(p.faults, fmt.Errorf("input of step %d (%s): %w", len(p.steps), s.Kind, err))
+		p.faults = append(p.faults, fmt.Errorf("input of step %d (%s): %w", len(p.in.Steps), s.Kind, err))
 		return
 	}
 	p.inputs, s.Input = b, b[begin:len(b):len(b)]
@@ -199,8 +204,8 @@ func (p *Plan) validate(n *Node, run record.RunID) error {
 		return fmt.Errorf("%w: plan %s has run already: make a new one", ErrInvalid, p.Name)
 	}
 	p.ran = true
-	faults := append(p.faults, runs.NameSteps(string(run), p.Name, p.steps)...)
-	for _, s := range p.steps {
+	faults := append(p.faults, runs.NameSteps(string(run), p.Name, p.in.Steps)...)
+	for _, s := range p.in.Steps {
 		if err := s.On.Check(); err != nil {
 			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, err))
 		}

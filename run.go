@@ -41,7 +41,8 @@ func (r *Run) Do(ctx context.Context, p *Plan) error {
 	if err := p.validate(n, r.in.ID()); err != nil {
 		return err
 	}
-	if f := r.in.Do(ctx, n.host, &runs.Plan{Name: p.Name, Rollback: p.Rollback, Steps: p.steps}); f != nil {
+	p.in.Name, p.in.Rollback = p.Name, p.Rollback
+	if f := r.in.Do(ctx, n.host, &p.in); f != nil {
 		return (*PlanError)(f)
 	}
 	return nil

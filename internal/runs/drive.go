@@ -45,6 +45,7 @@ type drive struct {
 	fxSpace    [4]plan.Effect
 	callSpace  [4]int
 	inputSpace [64]byte
+	stepSpace  [8]plan.Step
 }
 
 // attempt is one try of a step, or of its undo; it receives the report.
@@ -104,7 +105,7 @@ func (t *track) stop() {
 
 func newDrive(r *Run, h *Host, p *Plan) *drive {
 	d := &drive{r: r, h: h, p: p, tracks: make([]track, len(p.Steps))}
-	d.m.Init(p.spec())
+	d.m.Init(p.spec(d.stepSpace[:0]))
 	d.wake.L = &r.mu
 	d.hook = d
 	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], d.inputSpace[:0]

@@ -109,13 +109,12 @@ func NameSteps(run, of string, steps []*Step) (faults []error) {
 	return faults
 }
 
-// spec is the plan as the pure machine sees it.
-func (p *Plan) spec() plan.Spec {
-	sp := plan.Spec{Rollback: p.Rollback, Steps: make([]plan.Step, len(p.Steps))}
-	for i, s := range p.Steps {
-		sp.Steps[i] = plan.Step{After: s.After, Undo: s.Undo, Pivot: s.Pivot}
+// spec is the plan as the pure machine sees it, in a space if that is enough.
+func (p *Plan) spec(space []plan.Step) plan.Spec {
+	for _, s := range p.Steps {
+		space = append(space, plan.Step{After: s.After, Undo: s.Undo, Pivot: s.Pivot})
 	}
-	return sp
+	return plan.Spec{Rollback: p.Rollback, Steps: space}
 }
 
 // command makes what a step sends.

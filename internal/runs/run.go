@@ -28,9 +28,11 @@ type Run struct {
 	mu      sync.Mutex
 	ctx     *runner.Context // nil when it has ended
 	drives  []*drive
-	started int64 // ns since 1970
+	usual   [1]*drive // where drives begins
+	started int64     // ns since 1970
 	version uint32
 	input   []byte
+	lent    bool          // input is part of a message
 	end     ending        // of a run that has ended
 	changed chan struct{} // closed at the next change; nil: nobody waits
 	nested  bool
@@ -60,33 +62,32 @@ func (r *Run) Plans() int {
 func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
 	d := newDrive(r, h, p)
 	r.mu.Lock()
+	if r.drives == nil {
+		r.drives = r.usual[:0]
+	}
 	r.drives = append(r.drives, d)
 	r.touch()
 	d.start()
 	r.mu.Unlock()
-	forget := d.heed(ctx)
+	// The context of a handler is ours: it needs no channel and no timer.
+	c, ours := ctx.(*runner.Context)
+	ours = ours && c.SetHook(&d.hook)
+	stop := func() bool { return true }
+	if !ours && ctx.Done() != nil {
+		stop = context.AfterFunc(ctx, d.Cancelled)
+	}
 	r.mu.Lock()
 	d.await()
-	forget()
+	if ours {
+		c.ClearHook(&d.hook)
+	}
+	stop()
 	f := d.failure(ctx)
 	r.mu.Unlock() // not deferred: it is not locked while the user computes an input
 	return f
 }
 
-// heed cancels the plan when ctx ends, until forget (S11).
-func (d *drive) heed(ctx context.Context) (forget func()) {
-	// The context of a handler is ours: it needs no channel and no timer.
-	if c, ok := ctx.(*runner.Context); ok && c.SetHook(&d.hook) {
-		return func() { c.ClearHook(&d.hook) }
-	}
-	if ctx.Done() == nil {
-		return func() {}
-	}
-	stop := context.AfterFunc(ctx, d.Cancelled)
-	return func() { stop() }
-}
-
-// Cancelled implements runner.Hook.
+// Cancelled implements runner.Hook: it cancels the plan (S11).
 func (d *drive) Cancelled() {
 	if d.enter() {
 		d.fx = d.m.Cancel(d.fx)

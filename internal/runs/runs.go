@@ -126,6 +126,7 @@ type Beginning struct {
 	Attempt int
 	Nested  bool // it is a step of a plan: Key names the parent
 	Input   []byte
+	Lent    bool            // the input is part of a message
 	Ctx     *runner.Context // of the handler
 }
 
@@ -140,6 +141,7 @@ func (g *Registry) Begin(r *Run, b Beginning) (twin *Run, err error) {
 		id += record.RunID("#" + strconv.Itoa(b.Attempt))
 	}
 	r.id, r.host, r.event, r.ctx, r.nested, r.input = id, g.host, b.Event, b.Ctx, b.Nested, b.Input
+	r.lent = b.Lent
 	r.started, r.version = time.Now().UnixNano(), 1
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -168,7 +170,9 @@ func (g *Registry) End(r *Run, out []byte, err error) ([]byte, error) {
 	}
 	r.end = ending{at: time.Now().UnixNano(), out: out, err: err, outcome: outcome}
 	r.stopped = r.stopped || err != nil && r.ctx != nil && errors.Is(r.ctx.Cancelled(), context.Canceled)
-	r.input = bytes.Clone(r.input) // it points into a message
+	if r.lent {
+		r.input = bytes.Clone(r.input) // the message goes
+	}
 	r.ctx = nil
 	r.touch()
 	size := r.size()
