@@ -53,6 +53,10 @@ func TestLock(t *testing.T) {
 			"a: held 5.1 at once; b: held 5.2 at once; left: false; a: held 5.3 notified"},
 		{"L11_TryRecalledIdle", "lock a write; told granted 9 write; told recall 9 try; unlock a; told recall 9 try",
 			"hub: want write; a: held 9.1; hub: busy 9; hub: release 9"},
+		{"D7_ReadersThatStandTogetherAreOneTurn", "lock a read; lock b read; lock c read; lock d write; told granted 9 contended; lock e read; unlock a; unlock b; unlock c",
+			"hub: want read; a: held 9.1; b: held 9.2; c: held 9.3; hub: release 9 write"},
+		{"D7_AContendedGrantIsForOneTurn", "lock a write; lock b write; told granted 9 write contended; unlock a",
+			"hub: want write; a: held 9.1; hub: release 9 write"},
 		{"H11_AnAbandonCrossesAGrant", "lock a write; abandon a; told granted 9 write contended; idle",
 			"hub: want write; left: true; hub: abandon; hub: release 9; idle: true, 0 hold, 0 queued, 0 parked"},
 	} {
