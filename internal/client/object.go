@@ -108,6 +108,13 @@ func (o *Object) destroyed() {
 	o.mu.Unlock()
 }
 
+// Gone tells whether the object was destroyed, as far as is known here.
+func (o *Object) Gone() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone
+}
+
 // Name is the object's name.
 func (o *Object) Name() string { return o.name }
 
@@ -274,4 +281,54 @@ func (c *Client) do(ctx context.Context, of machine.Session, op shard.Op) (Answe
 		return a, ErrLost
 	}
 	return a, nil
+}
+
+// Wait sends an operation that may be answered much later, and waits for its
+// one answer. When ctx ends first the wait is taken back (VAbandon): if the
+// ledger says so, the error is the cause of ctx and nothing was done; if the
+// operation was done before that came, its answer is returned without an error.
+func (o *Object) Wait(ctx context.Context, op shard.Op) (Answer, error) {
+	for {
+		now, err := o.Open(ctx)
+		if err != nil {
+			return Answer{}, err
+		}
+		op.Handle = o.handle
+		w := askers.Get().(*asker)
+		req, err := o.c.Start(now, w, op)
+		if err != nil {
+			askers.Put(w)
+			if errors.Is(err, ErrLost) {
+				continue
+			}
+			return Answer{}, err
+		}
+		ended := false
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			ended = true
+			back := shard.Op{Verb: shard.VAbandon, Handle: o.handle, A: req}
+			if op.Verb == shard.VTransfer {
+				back.B = op.A
+			}
+			_, _ = o.c.Start(now, nil, back) // without the session the wait is over as well
+			<-w.done                         // of the abandoning, of what came before it, or of the loss of the session
+		}
+		a, lost := w.a, w.lost
+		w.a, w.lost = Answer{}, false
+		askers.Put(w)
+		switch {
+		case lost && ended:
+			return a, errors.Join(context.Cause(ctx), ErrLost)
+		case lost:
+			return a, ErrLost
+		case ended && a.Code == machine.Refused:
+			return a, context.Cause(ctx)
+		case a.Code == machine.Gone:
+			o.destroyed()
+			return a, ErrGone
+		}
+		return a, nil
+	}
 }

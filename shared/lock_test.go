@@ -1,0 +1,212 @@
+package shared_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/shared"
+)
+
+func TestMain(m *testing.M) { geartest.Main(m, nil) }
+
+func join(t testing.TB, cfg distgear.Config) *distgear.Node {
+	t.Helper()
+	n, err := distgear.Join(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := n.Leave(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// placements runs a body alone (all nodes are the same one) and in a cluster of
+// three nodes.
+func placements(t *testing.T, body func(t *testing.T, nodes []*distgear.Node)) {
+	t.Run("alone", func(t *testing.T) {
+		n := join(t, distgear.Config{Name: "alone"})
+		body(t, []*distgear.Node{n, n, n})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		hub := join(t, distgear.Config{Name: "n0", Serve: "127.0.0.1:0"})
+		nodes := []*distgear.Node{hub}
+		for i := range 2 {
+			nodes = append(nodes, join(t, distgear.Config{Name: cluster.NodeName(fmt.Sprint("n", i+1)), Hub: hub.HubURL()}))
+		}
+		body(t, nodes)
+	})
+}
+
+func TestMutex_L01_MutualExclusion(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		var total atomic.Int64
+		var guard sync.Mutex // for the race detector, which sees no order between sockets; never contended
+		var last shared.Token
+		var wg sync.WaitGroup
+		for i := range 9 {
+			m := shared.NewMutex(nodes[i%3], "m")
+			wg.Go(func() {
+				for range 100 {
+					s, err := m.Lock(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if !guard.TryLock() {
+						t.Error("two inside")
+						return
+					}
+					if s.Token() <= last {
+						t.Errorf("token %d after %d", s.Token(), last)
+					}
+					last = s.Token()
+					total.Add(1)
+					guard.Unlock()
+					if err := s.Unlock(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if total.Load() != 900 {
+			t.Fatal(total.Load())
+		}
+	})
+}
+
+func TestCond_L12_PutAndTake(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		const each = 40
+		var guard sync.Mutex // see TestMutex_L01_MutualExclusion
+		var queue []int      // guarded by m
+		var wg sync.WaitGroup
+		var taken atomic.Int64
+		empty := func() bool {
+			guard.Lock()
+			defer guard.Unlock()
+			return len(queue) == 0
+		}
+		for i := range 3 {
+			m := shared.NewMutex(nodes[i], "m")
+			full := shared.NewCond(m, "full")
+			wg.Go(func() {
+				for k := range each {
+					s, err := m.Lock(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					guard.Lock()
+					queue = append(queue, k)
+					guard.Unlock()
+					if err := errors.Join(full.Signal(s), s.Unlock()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			wg.Go(func() {
+				for range each {
+					s, err := m.Lock(t.Context())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for empty() {
+						if err := full.Wait(t.Context(), &s); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					guard.Lock()
+					queue = queue[1:]
+					guard.Unlock()
+					taken.Add(1)
+					if err := s.Unlock(); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if taken.Load() != 3*each || len(queue) != 0 {
+			t.Fatal(taken.Load(), len(queue))
+		}
+	})
+}
+
+func TestMutex_BadUse(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		ctx := t.Context()
+		m := shared.NewMutex(nodes[0], "m")
+		s, err := m.Lock(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok, err := shared.NewMutex(nodes[1], "m").TryLock(ctx); ok || err != nil {
+			t.Fatal("try", ok, err)
+		}
+		short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		defer cancel()
+		if _, err := shared.NewMutex(nodes[2], "m").Lock(short); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if err := s.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Unlock(); !errors.Is(err, shared.ErrNotHeld) {
+			t.Fatal(err)
+		}
+		s, ok, err := shared.NewMutex(nodes[1], "m").TryLock(ctx) // L11: recalls the idle holder
+		if !ok || err != nil {
+			t.Fatal("try", ok, err)
+		}
+		if err := s.Unlock(); err != nil {
+			t.Fatal(err)
+		}
+		if err := (shared.Lease{}).Unlock(); !errors.Is(err, shared.ErrNotHeld) {
+			t.Fatal(err)
+		}
+		err = m.Do(ctx, func(ctx context.Context, _ shared.Token) error { _, err := m.Lock(ctx); return err })
+		if !errors.Is(err, shared.ErrHeld) {
+			t.Fatal(err)
+		}
+	})
+}
+
+func BenchmarkMutex(b *testing.B) {
+	n, err := distgear.Join(b.Context(), distgear.Config{Name: "a", Serve: "127.0.0.1:0"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = n.Leave(context.Background()) }()
+	alone, _ := distgear.Join(b.Context(), distgear.Config{})
+	for name, n := range map[string]*distgear.Node{"hub": n, "alone": alone} {
+		b.Run(name, func(b *testing.B) {
+			m := shared.NewMutex(n, "m")
+			b.ReportAllocs()
+			for b.Loop() {
+				s, err := m.Lock(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := s.Unlock(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
