@@ -328,9 +328,12 @@ func history(t *testing.T, seed uint64) {
 func compare(t *testing.T, x *Map[string], m *model, where string, most int) {
 	t.Helper()
 	all := pages(t, x, most)
-	kept := 0
+	kept, timed := 0, 0
 	for key, l := range m.lines {
 		kept += len(l.kept)
+		if l.at != 0 {
+			timed++
+		}
 		if e, ok := all[key]; !ok || e.Val != l.v || e.Num != l.rev {
 			t.Fatalf("%s: %q is %+v in the map, want %+v", where, key, e, l)
 		}
@@ -338,7 +341,7 @@ func compare(t *testing.T, x *Map[string], m *model, where string, most int) {
 	var o out
 	x.Len(&o, machine.Who{})
 	_, due := m.due()
-	if len(all) != len(m.lines) || x.Entries() != len(m.lines) || o.Effects[0].Num != uint64(len(m.lines)) || x.Kept() != kept ||
+	if len(all) != len(m.lines) || x.Entries() != len(m.lines) || o.Effects[0].Num != uint64(len(m.lines)) || x.Kept() != kept || x.timed != timed ||
 		x.Watchers() != len(m.watch) || x.Due() != due || x.Revision() != m.rev || x.Idle() != (len(m.lines)+len(m.watch) == 0) {
 		t.Fatalf("%s: %d entries in pages, %d kept, %d watchers, due %d, revision %d, idle %t; want %+v, %d kept, due %d", where, len(all), x.Kept(), x.Watchers(), x.Due(), x.Revision(), x.Idle(), m, kept, due)
 	}

@@ -86,6 +86,20 @@ func TestMap_NotesAreBounded(t *testing.T) {
 	o.Reset()
 	x.Load(&o, who(1000), "k", true)
 	expect(t, &o, effect{To: who(1000), Code: machine.OK, Num: 1, Aux: 1, Val: "a"})
+	for i := range 10 * chunk { // and many in all: they go one by one
+		x.Store(&o, who(1), fmt.Sprint(i), "a", 0, 0)
+		x.Load(&o, who(1), fmt.Sprint(i), true)
+	}
+	for i := range 10 * chunk {
+		if n := x.Kept(); n != KeepPerKey+10*chunk-i {
+			t.Fatalf("%d notes after %d drops", n, i)
+		}
+		x.Drop(1, fmt.Sprint(i))
+	}
+	x.Delete(&o, who(1), "k", 0)
+	if x.Kept() != 0 || x.notes.kept != nil {
+		t.Errorf("left: %+v", x.notes)
+	}
 }
 
 // TestMap_PagesOverChanges: an entry that is there all the time is in exactly one page, whatever else is stored, deleted, or restored in between.
