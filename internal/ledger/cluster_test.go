@@ -11,21 +11,30 @@ import (
 	"github.com/distgear/distgear/internal/engine"
 )
 
+// freeAddrs are addresses of this host where nobody listens now.
+func freeAddrs(t testing.TB, n int) (addrs []string) {
+	t.Helper()
+	lns := make([]net.Listener, n)
+	for i := range lns {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lns[i] = ln
+		addrs = append(addrs, ln.Addr().String())
+	}
+	for _, ln := range lns {
+		ln.Close()
+	}
+	return addrs
+}
+
 // cluster starts three servers that are one. Ports are drawn until the servers
 // get them: another process may take one in between.
 func cluster(t testing.TB, tier engine.Tier) []*engine.Server {
 	t.Helper()
 	for range 5 {
-		routes := make([]string, 3)
-		for i := range routes {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			routes[i] = ln.Addr().String()
-			defer ln.Close()
-			ln.Close()
-		}
+		routes := freeAddrs(t, 3)
 		var servers []*engine.Server
 		for i := range routes {
 			s, err := engine.StartServer(engine.ServerConfig{

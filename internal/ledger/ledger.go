@@ -165,9 +165,10 @@ type Ledger struct {
 	progress atomic.Uint64         // the loop gets on
 	trouble  atomic.Uint64         // ticks that a recovery takes; 0: none
 
-	smu     sync.Mutex
-	pending []*chunk
-	waiting int // bytes in pending
+	smu      sync.Mutex
+	pending  []*chunk
+	waiting  int // bytes in pending
+	roundCap int // bytes that a new chunk has room for: a bit more than the last round had
 
 	mu      sync.Mutex
 	acks    []ack
@@ -270,7 +271,7 @@ func (l *Ledger) Submit(entry []byte) error {
 		c = l.pending[n-1]
 	}
 	if c == nil || c.n == maxEntries || len(c.buf)+need > maxRound {
-		c = &chunk{buf: make([]byte, headLen+1, headLen+max(need, 472))}
+		c = &chunk{buf: make([]byte, headLen+1, max(headLen+1+need, l.roundCap))}
 		l.pending = append(l.pending, c)
 	}
 	was := len(c.buf)

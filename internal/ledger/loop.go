@@ -304,7 +304,7 @@ func (l *Ledger) catchUp(ctx context.Context) error {
 	switch {
 	case errors.Is(err, engine.ErrTruncated):
 		return l.load(ctx)
-	case errors.Is(err, engine.ErrUnavailable), ctx.Err() != nil:
+	case errors.Is(err, engine.ErrUnavailable):
 		return nil
 	}
 	return err

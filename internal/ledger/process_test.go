@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -136,10 +135,10 @@ func (p *proc) is() (up, writer bool) {
 type fleet struct {
 	procs []*proc
 
-	mu    sync.Mutex
-	told  map[string]int
-	last  time.Time // of an answer
-	gap   time.Duration
+	mu   sync.Mutex
+	told map[string]int
+	last time.Time // of an answer
+	gap  time.Duration
 }
 
 func (f *fleet) hear(b []byte) {
@@ -285,20 +284,8 @@ func TestProcess_FrozenThawedKilled(t *testing.T) {
 
 // A hub is killed with its server, which is one of three.
 func TestProcess_HubKilled(t *testing.T) {
-	var routes, clients []string
-	for i := range 6 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		if i < 3 {
-			routes = append(routes, ln.Addr().String())
-		} else {
-			clients = append(clients, ln.Addr().String())
-		}
-		ln.Close()
-	}
+	addrs := freeAddrs(t, 6)
+	routes, clients := addrs[:3], addrs[3:]
 	f := &fleet{told: map[string]int{}}
 	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
 	run := func(i int) *proc {

@@ -137,7 +137,9 @@ func TestForeignRecord(t *testing.T) {
 
 // Records of an epoch that is over, which are stored late, do not count.
 func TestChain(t *testing.T) {
-	rec := func(k kind, epoch, index, nonce uint64) record { return record{kind: k, epoch: epoch, index: index, nonce: nonce, now: 7} }
+	rec := func(k kind, epoch, index, nonce uint64) record {
+		return record{kind: k, epoch: epoch, index: index, nonce: nonce, now: 7}
+	}
 	var c chain
 	for i, x := range []struct {
 		r    record

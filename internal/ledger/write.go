@@ -72,7 +72,7 @@ func (l *Ledger) takeOver(ctx context.Context) error {
 		return err
 	}
 	if err := l.openPipe(); err != nil {
-		return nil // the connection is down
+		return nil //nolint:nilerr // the connection is down: it is tried again
 	}
 	if l.next == 0 {
 		b := make([]byte, headLen)
@@ -295,6 +295,7 @@ func (l *Ledger) send() bool {
 		l.pending[0] = nil
 		l.pending = l.pending[1:]
 		l.waiting -= len(c.buf) - headLen - 1
+		l.roundCap = min(max(len(c.buf)+len(c.buf)/4, 512), maxRound)
 		if len(l.pending) == 0 {
 			l.pending = nil
 		}
@@ -386,7 +387,7 @@ func (l *Ledger) recover(why error) error {
 			return err
 		}
 		if l.ctx.Err() != nil {
-			return nil
+			return context.Cause(l.ctx)
 		}
 		if err != nil {
 			why = err
@@ -441,8 +442,6 @@ func (l *Ledger) reread(mine []uint64) (foreign bool, err error) {
 	switch {
 	case errors.Is(err, errForeign), errors.Is(err, engine.ErrTruncated):
 		return true, nil
-	case err != nil && l.ctx.Err() != nil:
-		return false, nil
 	}
 	return false, err
 }
