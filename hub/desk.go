@@ -23,6 +23,7 @@ type desk struct {
 	shard  *shard.Shard
 	ledger *ledger.Ledger
 
+	lead  func(writer bool)        // nil: nobody wants to know
 	ready chan struct{}            // closed when ledger is set
 	roles chan []shard.SessionInfo // 1: the sessions there are when this hub becomes the writer; nil: it is not any more
 	quit  chan struct{}
@@ -38,18 +39,19 @@ type pulse struct {
 	ttl time.Duration
 }
 
-// opening is how long opening the ledger may take.
+// opening is after how long it is said that the ledger does not open.
 const opening = 30 * time.Second
 
-func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config) (*desk, error) {
+// openDesk opens the ledger. lead, unless it is nil, is called by one goroutine
+// when this hub becomes the writer, and when it is not any more.
+func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(bool)) (*desk, error) {
 	d := &desk{
 		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"),
 		ready: make(chan struct{}), roles: make(chan []shard.SessionInfo, 1), quit: make(chan struct{}),
 	}
 	d.shard = shard.New(shard.Config{Send: d.send})
 	cfg.Conn, cfg.State, cfg.Subject = conn, state{d.shard, d}, prefix+".log"
-	ctx, cancel := context.WithTimeout(ctx, opening)
-	defer cancel()
+	d.lead = lead
 	d.wg.Go(d.loop)
 	var err error
 	if d.ledger, err = ledger.Open(ctx, cfg); err != nil {
@@ -145,6 +147,9 @@ func (d *desk) loop() {
 			}
 		}
 		d.mu.Unlock()
+		if d.lead != nil {
+			d.lead(sessions != nil)
+		}
 		if sessions == nil {
 			continue
 		}

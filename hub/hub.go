@@ -37,11 +37,6 @@ import (
 
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/ledger"
-	"github.com/distgear/distgear/internal/link"
-	"github.com/distgear/distgear/internal/machine/members"
-	"github.com/distgear/distgear/internal/runner"
-	"github.com/distgear/distgear/internal/session"
-	"github.com/distgear/distgear/internal/wire"
 )
 
 // probeTime is how long a hub that starts on a NATS of others waits for a word
@@ -55,6 +50,9 @@ type Config struct {
 	Token   string        // what nodes must present; needed to listen beyond loopback
 	TTL     time.Duration // of a node's session; zero: 3 s; at least 50 ms
 	URLs    string        // use the NATS there instead of an embedded one; excludes Listen
+	Name    string        // of this hub among several, the same after a restart; needed with Peers
+	Route   string        // host:port where the other hubs connect; needed with Peers
+	Peers   []string      // the Routes of all hubs of the cluster, three of them, in any order; zero: this is the only one
 	Dir     string        // where the embedded NATS server keeps the ledger, synced before it is acknowledged; zero: in memory
 	Logger  *slog.Logger  // nil means slog.Default()
 }
@@ -62,34 +60,22 @@ type Config struct {
 // Hub is a running hub. It is safe for concurrent use.
 type Hub struct {
 	cfg    Config
-	life   link.ID
 	prefix string
 	log    *slog.Logger
 
-	server   *engine.Server // nil with Config.URLs
-	conn     *engine.Conn
-	pool     *runner.Pool
-	requests *link.Endpoint // answers as link.Hub, in whatever life
-	own      *link.Endpoint // raises, as this life
-	unview   func()         // ends the subscription to the view
-	desk     *desk          // nil when the NATS of others has no JetStream
-
-	machine *members.Machine
-	inbox   chan *link.Inbound
-	touched map[uint64]bool          // lives that own has ever sent to
-	logged  map[uint64]members.State // by life: what the log says
-
-	pmu    sync.Mutex
-	posts  []func()      // for the loop
-	posted chan struct{} // 1: there are posts
+	server *engine.Server // nil with Config.URLs
+	conn   *engine.Conn
 
 	ctx       context.Context // of the hub's goroutines
 	cancel    context.CancelCauseFunc
-	wg        sync.WaitGroup // loop
-	raises    sync.WaitGroup // started by loop only
+	wg        sync.WaitGroup
 	done      chan struct{}
+	doneOnce  sync.Once
 	closeOnce sync.Once
+
 	mu        sync.Mutex
+	desk      *desk      // nil while there is no ledger
+	authority *authority // nil while another hub is the one
 	err       error
 }
 
@@ -119,17 +105,7 @@ func Start(ctx context.Context, cfg Config) (*Hub, error) {
 	if err := errors.Join(CheckCluster(cfg.Cluster), cfg.check()); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	now := time.Now()
-	h := &Hub{
-		cfg: cfg, life: link.NewID(now), prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"),
-		pool:    runner.New(),
-		machine: members.New(members.Config{TTL: cfg.TTL}, now),
-		inbox:   make(chan *link.Inbound, 256), // a round of the loop
-		posted:  make(chan struct{}, 1),
-		touched: make(map[uint64]bool),
-		logged:  make(map[uint64]members.State),
-		done:    make(chan struct{}),
-	}
+	h := &Hub{cfg: cfg, prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"), done: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	if err := h.start(ctx); err != nil {
 		h.release()
@@ -140,66 +116,112 @@ func Start(ctx context.Context, cfg Config) (*Hub, error) {
 
 func (h *Hub) start(ctx context.Context) (err error) {
 	cfg := &h.cfg
-	conn := engine.ConnConfig{URLs: cfg.URLs, Token: cfg.Token, Name: "distgear hub of " + cfg.Cluster, Logger: cfg.Logger}
+	conn := engine.ConnConfig{URLs: cfg.URLs, Token: cfg.Token, Name: "distgear hub of " + cfg.Cluster, Logger: cfg.Logger, OnUp: h.reconnected}
 	if cfg.URLs == "" {
-		tier := engine.Memory
+		sc := engine.ServerConfig{Listen: cfg.Listen, Token: cfg.Token, Logger: cfg.Logger, Tier: engine.Memory, Dir: cfg.Dir}
 		if cfg.Dir != "" {
-			tier = engine.Sync
+			sc.Tier = engine.Sync
 		}
-		h.server, err = engine.StartServer(engine.ServerConfig{Listen: cfg.Listen, Token: cfg.Token, Logger: cfg.Logger, Tier: tier, Dir: cfg.Dir})
-		if err != nil {
+		if len(cfg.Peers) > 0 {
+			sc.Cluster = &engine.Cluster{Name: cfg.Cluster, Server: cfg.Name, Listen: cfg.Route, Routes: cfg.Peers}
+		}
+		if h.server, err = engine.StartServer(sc); err != nil {
 			return err
 		}
 		conn.Server = h.server
 	}
-	conn.OnUp = func() { h.post(h.reconnected) }
 	if h.conn, err = engine.Dial(ctx, conn); err != nil {
 		return err
 	}
-	h.own, err = link.Open(link.Config{ID: h.life, Name: "hub", Prefix: h.prefix, Conn: h.conn, Runner: h.pool, Serve: refuse, Logger: cfg.Logger})
-	if err != nil {
+	lc := ledger.Config{Name: "distgear-" + cfg.Cluster, Hub: cmp.Or(cfg.Name, "hub"), Logger: cfg.Logger}
+	switch {
+	case len(cfg.Peers) > 0: // whoever is the ledger's writer is the authority
+		lc.Memory, lc.Replicas = cfg.Dir == "", len(cfg.Peers)
+		h.desk, err = openDesk(ctx, h.conn, h.prefix, lc, h.lead)
 		return err
-	}
-	if cfg.URLs != "" {
-		if err = h.probe(ctx); err != nil {
+	case h.server != nil: // nobody else can be the hub
+		lc.Memory, lc.Eager = cfg.Dir == "", true
+		if h.authority, err = h.startAuthority(ctx, true); err != nil {
 			return err
 		}
-	}
-	h.requests, err = link.Open(link.Config{ID: link.Hub, Name: "hub", Prefix: h.prefix, Conn: h.conn, Runner: h.pool, Serve: h.serve, Logger: cfg.Logger})
-	if err != nil {
+		h.wg.Go(h.watch)
+		h.desk, err = openDesk(ctx, h.conn, h.prefix, lc, nil)
 		return err
 	}
-	h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear)
-	if err != nil {
+	if h.authority, err = h.startAuthority(ctx, true); err != nil {
 		return err
 	}
-	h.wg.Go(h.loop)
-	return h.openLedger(ctx)
+	h.wg.Go(h.watch)
+	h.wg.Go(func() { h.openLater(lc) })
+	return nil
 }
 
-// openLedger opens the ledger. On a NATS of others it does so in the background:
-// it may be that there is no JetStream; then there are no shared objects, and
-// everything else works.
-func (h *Hub) openLedger(ctx context.Context) (err error) {
-	cfg := ledger.Config{Name: "distgear-" + h.cfg.Cluster, Hub: h.life.String(), Logger: h.cfg.Logger}
-	if h.server != nil {
-		cfg.Memory, cfg.Eager = h.cfg.Dir == "", true
-		h.desk, err = openDesk(ctx, h.conn, h.prefix, cfg)
-		return err
-	}
-	h.wg.Go(func() {
-		for told := false; h.ctx.Err() == nil; told = true {
-			d, err := openDesk(h.ctx, h.conn, h.prefix, cfg)
-			if err == nil {
-				h.desk = d // read after wg.Wait
-				return
-			}
-			if !told && h.ctx.Err() == nil {
-				h.log.Warn("no ledger yet, and so no shared objects: does the NATS at these addresses have JetStream?", "urls", h.cfg.URLs, "err", err)
-			}
+// openLater opens the ledger on a NATS of others, where it may be that there is
+// no JetStream: then there are no shared objects, and everything else works.
+func (h *Hub) openLater(cfg ledger.Config) {
+	for told := false; h.ctx.Err() == nil; told = true {
+		ctx, cancel := context.WithTimeout(h.ctx, opening)
+		d, err := openDesk(ctx, h.conn, h.prefix, cfg, nil)
+		cancel()
+		if err == nil {
+			h.mu.Lock()
+			h.desk = d
+			h.mu.Unlock()
+			return
 		}
-	})
-	return nil
+		if !told && h.ctx.Err() == nil {
+			h.log.Warn("no ledger yet, and so no shared objects: does the NATS at these addresses have JetStream?", "urls", h.cfg.URLs, "err", err)
+		}
+	}
+}
+
+// watch ends the hub when its only authority ends by itself.
+func (h *Hub) watch() {
+	a := h.authority
+	select {
+	case <-a.done:
+	case <-h.ctx.Done():
+		return
+	}
+	h.mu.Lock()
+	h.err = a.failed()
+	h.mu.Unlock()
+	h.cancel(h.err)
+	h.doneOnce.Do(func() { close(h.done) })
+}
+
+// lead makes this hub the authority, or makes it stop. The desk calls it when
+// the ledger has another writer, one call after the other.
+func (h *Hub) lead(writer bool) {
+	h.mu.Lock()
+	old := h.authority
+	h.authority = nil
+	h.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	if !writer || h.ctx.Err() != nil {
+		return
+	}
+	a, err := h.startAuthority(h.ctx, false)
+	if err != nil {
+		h.log.Error("cannot decide who is a member; nodes wait for a hub", "err", err)
+		return
+	}
+	h.mu.Lock()
+	h.authority = a
+	h.mu.Unlock()
+}
+
+// reconnected makes up for what may have been missed while the connection was
+// down.
+func (h *Hub) reconnected() {
+	h.mu.Lock()
+	a := h.authority
+	h.mu.Unlock()
+	if a != nil {
+		a.post(a.reconnected)
+	}
 }
 
 func (cfg *Config) check() error {
@@ -210,24 +232,17 @@ func (cfg *Config) check() error {
 	if cfg.URLs != "" && cfg.Listen != "" {
 		faults = append(faults, errors.New("either listen or use the NATS at URLs"))
 	}
+	if n := len(cfg.Peers); n > 0 {
+		switch {
+		case n != 3:
+			faults = append(faults, fmt.Errorf("%d hubs: one, or three of which two decide", n))
+		case cfg.URLs != "":
+			faults = append(faults, errors.New("either name the Peers of this hub or use the NATS at URLs"))
+		case cfg.Route == "" || cfg.Name == "":
+			faults = append(faults, errors.New("a hub among several needs a Name and a Route"))
+		}
+	}
 	return errors.Join(faults...)
-}
-
-// probe asks whether a hub is there already.
-func (h *Hub) probe(ctx context.Context) error {
-	if err := h.conn.Flush(ctx); err != nil {
-		return fmt.Errorf("NATS at %s: %w", h.cfg.URLs, err)
-	}
-	wait, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	rep, err := h.own.Do(wait, link.Hub, &wire.Command{Kind: session.KindProbe}, 0)
-	switch {
-	case err == nil && rep.Outcome == wire.OK:
-		return fmt.Errorf("cluster %q has a hub already on the NATS at %s: stop that one, or name another cluster", h.cfg.Cluster, h.cfg.URLs)
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	}
-	return nil
 }
 
 // URL is where nodes connect; empty when the hub serves this process only.
@@ -256,44 +271,31 @@ func (h *Hub) Err() error {
 	return h.err
 }
 
-// Close stops the hub and returns when its goroutines are gone. Nodes go on
-// with what they know until their leases lapse.
+// Close stops the hub and returns when its goroutines are gone. Another hub, if
+// there is one, takes over at once; otherwise nodes go on with what they know
+// until their leases lapse.
 func (h *Hub) Close() {
 	h.closeOnce.Do(func() {
 		h.cancel(errors.New("hub: closed"))
-		h.wg.Wait() // first: it uses what is released
 		h.release()
+		h.doneOnce.Do(func() { close(h.done) })
 	})
 }
 
-// release gives back what Start took, in reverse order.
+// release gives back what start took, in reverse order.
 func (h *Hub) release() {
 	h.cancel(nil)
+	h.wg.Wait()
 	if h.desk != nil {
 		h.desk.close()
 	}
-	if h.unview != nil {
-		h.unview()
+	if h.authority != nil {
+		h.authority.close()
 	}
-	if h.requests != nil {
-		h.requests.Close()
-	}
-	h.raises.Wait()
-	if h.own != nil {
-		h.own.Close()
-	}
-	h.pool.Close()
 	if h.conn != nil {
 		h.conn.Close()
 	}
 	if h.server != nil {
 		h.server.Close()
 	}
-}
-
-// refuse answers commands to the hub's own life: there are none.
-func refuse(in *link.Inbound) { in.Reply(failure("a hub does not serve " + in.Kind)) }
-
-func failure(why string) wire.Report {
-	return wire.Report{Outcome: wire.NeverRan, Over: true, Error: &wire.Error{Message: why}}
 }

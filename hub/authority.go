@@ -6,10 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
+	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/session"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -24,8 +28,132 @@ const (
 	raiseTime = 30 * time.Second
 )
 
+// authority decides who is a member, while this hub is the one that does: all
+// the time, or where there is a ledger with several hubs as long as it is the
+// writer. Each has a life of its own, later than those before it, whatever hub
+// they were at: by it nodes know that they have to join again.
+type authority struct {
+	cfg    *Config
+	life   link.ID
+	prefix string
+	log    *slog.Logger
+	conn   *engine.Conn
+	alone  bool // nothing else keeps a second hub away
+
+	pool     *runner.Pool
+	requests *link.Endpoint // answers as link.Hub, in whatever life
+	own      *link.Endpoint // raises, as this life
+	unview   func()         // ends the subscription to the view
+
+	machine *members.Machine
+	inbox   chan *link.Inbound
+	touched map[uint64]bool          // lives that own has ever sent to
+	logged  map[uint64]members.State // by life: what the log says
+
+	pmu    sync.Mutex
+	posts  []func()      // for the loop
+	posted chan struct{} // 1: there are posts
+
+	ctx    context.Context // of the goroutines
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup // loop
+	raises sync.WaitGroup // started by loop only
+	done   chan struct{}
+	mu     sync.Mutex
+	err    error
+}
+
+// startAuthority returns when nodes can join.
+func (h *Hub) startAuthority(ctx context.Context, alone bool) (_ *authority, err error) {
+	now := time.Now()
+	a := &authority{
+		cfg: &h.cfg, life: link.NewID(now), prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
+		pool:    runner.New(),
+		machine: members.New(members.Config{TTL: h.cfg.TTL}, now),
+		inbox:   make(chan *link.Inbound, 256), // a round of the loop
+		posted:  make(chan struct{}, 1),
+		touched: make(map[uint64]bool),
+		logged:  make(map[uint64]members.State),
+		done:    make(chan struct{}),
+	}
+	a.ctx, a.cancel = context.WithCancelCause(context.Background())
+	defer func() {
+		if err != nil {
+			a.release()
+		}
+	}()
+	a.own, err = link.Open(link.Config{ID: a.life, Name: "hub", Prefix: a.prefix, Conn: a.conn, Runner: a.pool, Serve: refuse, Logger: a.cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if alone && h.server == nil {
+		if err = a.probe(ctx); err != nil {
+			return nil, err
+		}
+	}
+	a.requests, err = link.Open(link.Config{ID: link.Hub, Name: "hub", Prefix: a.prefix, Conn: a.conn, Runner: a.pool, Serve: a.serve, Logger: a.cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	if alone {
+		a.unview, err = a.conn.Subscribe(session.ViewSubject(a.prefix), a.overhear)
+		if err != nil {
+			return nil, err
+		}
+	}
+	a.wg.Go(a.loop)
+	return a, nil
+}
+
+// probe asks whether a hub is there already.
+func (h *authority) probe(ctx context.Context) error {
+	if err := h.conn.Flush(ctx); err != nil {
+		return fmt.Errorf("NATS at %s: %w", h.cfg.URLs, err)
+	}
+	wait, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	rep, err := h.own.Do(wait, link.Hub, &wire.Command{Kind: session.KindProbe}, 0)
+	switch {
+	case err == nil && rep.Outcome == wire.OK:
+		return fmt.Errorf("cluster %q has a hub already on the NATS at %s: stop that one, or name another cluster", h.cfg.Cluster, h.cfg.URLs)
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// close ends the authority and returns when its goroutines are gone.
+func (h *authority) close() {
+	h.cancel(errors.New("hub: closed"))
+	h.wg.Wait() // first: it uses what is released
+	h.release()
+}
+
+// release gives back what start took, in reverse order.
+func (h *authority) release() {
+	h.cancel(nil)
+	if h.unview != nil {
+		h.unview()
+	}
+	if h.requests != nil {
+		h.requests.Close()
+	}
+	h.raises.Wait()
+	if h.own != nil {
+		h.own.Close()
+	}
+	h.pool.Close()
+}
+
+// refuse answers commands to the hub's own life: there are none.
+func refuse(in *link.Inbound) { in.Reply(failure("a hub does not serve " + in.Kind)) }
+
+func failure(why string) wire.Report {
+	return wire.Report{Outcome: wire.NeverRan, Over: true, Error: &wire.Error{Message: why}}
+}
+
 // serve hands a request to the loop.
-func (h *Hub) serve(in *link.Inbound) {
+func (h *authority) serve(in *link.Inbound) {
 	select {
 	case h.inbox <- in:
 	case <-h.ctx.Done():
@@ -34,7 +162,7 @@ func (h *Hub) serve(in *link.Inbound) {
 }
 
 // post has f called by the loop, unless the hub ends first. It does not block.
-func (h *Hub) post(f func()) {
+func (h *authority) post(f func()) {
 	h.pmu.Lock()
 	h.posts = append(h.posts, f)
 	h.pmu.Unlock()
@@ -44,7 +172,7 @@ func (h *Hub) post(f func()) {
 	}
 }
 
-func (h *Hub) takePosts() []func() {
+func (h *authority) takePosts() []func() {
 	h.pmu.Lock()
 	defer h.pmu.Unlock()
 	posts := h.posts
@@ -54,7 +182,7 @@ func (h *Hub) takePosts() []func() {
 
 // loop owns the machine. When it ends the hub is deaf: a request that nobody
 // answers is one the other hub, if there is one, can answer.
-func (h *Hub) loop() {
+func (h *authority) loop() {
 	defer close(h.done)
 	defer h.requests.Close()
 	tick := time.NewTicker(h.cfg.TTL / 10)
@@ -101,7 +229,7 @@ func (h *Hub) loop() {
 }
 
 // request applies one request and returns what sends its answer.
-func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect) {
+func (h *authority) request(in *link.Inbound) (reply func(), effects []members.Effect) {
 	now := time.Now()
 	answer := func(v any) func() {
 		return func() {
@@ -182,7 +310,7 @@ func (h *Hub) request(in *link.Inbound) (reply func(), effects []members.Effect)
 }
 
 // apply does what the machine wants done.
-func (h *Hub) apply(effects []members.Effect) {
+func (h *authority) apply(effects []members.Effect) {
 	var b session.Broadcast
 	size := 0
 	for _, e := range effects {
@@ -223,7 +351,7 @@ func weigh(m *members.Member) int {
 }
 
 // changed logs a change of the view, and keeps the links in step with it.
-func (h *Hub) changed(c members.Changed) {
+func (h *authority) changed(c members.Changed) {
 	m := &c.Member
 	switch {
 	case c.Dropped:
@@ -257,7 +385,7 @@ func (h *Hub) changed(c members.Changed) {
 
 // broadcast publishes to every session. One that is lost is found missing by
 // the next beat of each.
-func (h *Hub) broadcast(b session.Broadcast) {
+func (h *authority) broadcast(b session.Broadcast) {
 	b.Hub = uint64(h.life)
 	data, err := json.Marshal(b)
 	if err != nil {
@@ -269,7 +397,7 @@ func (h *Hub) broadcast(b session.Broadcast) {
 
 // raise runs an event of a member on a handler, and has ended called by the
 // loop with what became of it.
-func (h *Hub) raise(kind string, m, handler members.Member, ended func(m, handler members.Member, rep wire.Report, err error)) {
+func (h *authority) raise(kind string, m, handler members.Member, ended func(m, handler members.Member, rep wire.Report, err error)) {
 	h.touched[handler.Life] = true
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -292,7 +420,7 @@ func (h *Hub) raise(kind string, m, handler members.Member, ended func(m, handle
 	})
 }
 
-func (h *Hub) initEnded(m, handler members.Member, rep wire.Report, err error) {
+func (h *authority) initEnded(m, handler members.Member, rep wire.Report, err error) {
 	now := time.Now()
 	switch {
 	case err == nil && rep.Outcome == wire.OK:
@@ -305,7 +433,7 @@ func (h *Hub) initEnded(m, handler members.Member, rep wire.Report, err error) {
 	}
 }
 
-func (h *Hub) lossEnded(m, handler members.Member, rep wire.Report, err error) {
+func (h *authority) lossEnded(m, handler members.Member, rep wire.Report, err error) {
 	now := time.Now()
 	if err != nil || rep.Outcome == wire.Unknown || rep.Outcome == wire.NeverRan && !useless(rep) {
 		h.log.Warn("a loss could not be told", "node", m.Name, "to", handler.Name, "reason", cause(rep, err))
@@ -343,14 +471,14 @@ func cause(rep wire.Report, err error) string {
 
 // reconnected makes up for what the hub may have missed while its connection
 // was down.
-func (h *Hub) reconnected() {
+func (h *authority) reconnected() {
 	h.requests.Reconnected()
 	h.own.Reconnected()
 	h.broadcast(session.Broadcast{})
 }
 
 // overhear notices another hub of the cluster. Of two, the later ends.
-func (h *Hub) overhear(data []byte) {
+func (h *authority) overhear(data []byte) {
 	var b struct {
 		Hub uint64 `json:"hub"`
 	}
@@ -366,7 +494,7 @@ func (h *Hub) overhear(data []byte) {
 
 // fail ends the hub by itself: it stops deciding at once, and holds what it
 // has until Close.
-func (h *Hub) fail(err error) {
+func (h *authority) fail(err error) {
 	h.mu.Lock()
 	first := h.err == nil && h.ctx.Err() == nil
 	if first {
@@ -377,4 +505,11 @@ func (h *Hub) fail(err error) {
 		h.log.Error("the hub ends", "err", err)
 		h.cancel(err)
 	}
+}
+
+// failed says why the authority ended by itself.
+func (h *authority) failed() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.err
 }
