@@ -299,3 +299,11 @@ func (h *Hub) release() {
 		h.server.Close()
 	}
 }
+
+// Writer tells whether this hub writes the ledger now, as far as it knows.
+func (h *Hub) Writer() bool {
+	h.mu.Lock()
+	d := h.desk
+	h.mu.Unlock()
+	return d != nil && d.ledger.Writer()
+}

@@ -1,0 +1,102 @@
+package hub_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/distgear/distgear/hub"
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// freeAddrs finds addresses that nobody listens on now.
+func freeAddrs(t *testing.T, n int) []string {
+	t.Helper()
+	all := make([]string, n)
+	for i := range all {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = l.Close() }()
+		all[i] = l.Addr().String()
+	}
+	return all
+}
+
+// threeHubs starts three hubs that are one.
+func threeHubs(t *testing.T) []*hub.Hub {
+	t.Helper()
+	routes := freeAddrs(t, 3)
+	hubs := make([]*hub.Hub, 3)
+	errs := make([]error, 3)
+	var wg sync.WaitGroup
+	for i := range hubs {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			hubs[i], errs[i] = hub.Start(ctx, hub.Config{
+				Listen: "127.0.0.1:0", Name: fmt.Sprint("h", i), Route: routes[i], Peers: routes, TTL: time.Second, Logger: quiet(),
+			})
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil {
+			t.Fatal(i, err)
+		}
+		t.Cleanup(hubs[i].Close)
+	}
+	return hubs
+}
+
+func TestPeers_AnotherHubTakesOver(t *testing.T) {
+	hubs := threeHubs(t)
+	urls := hubs[0].URL() + "," + hubs[1].URL() + "," + hubs[2].URL()
+	conn, err := engine.Dial(t.Context(), engine.ConnConfig{URLs: urls, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(conn.Close)
+	c := client.New(client.Config{Conn: conn, Prefix: hubs[0].Prefix(), Name: "n", TTL: 10 * time.Second, Logger: quiet()})
+	t.Cleanup(c.Close)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	add := func() uint64 {
+		a, err := o.Do(t.Context(), shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.Num
+	}
+	if got := add(); got != 1 {
+		t.Fatal(got)
+	}
+	session, _ := c.Session()
+	writers := func() (all []*hub.Hub) {
+		for _, h := range hubs {
+			if h.Writer() {
+				all = append(all, h)
+			}
+		}
+		return all
+	}
+	first := writers()
+	if len(first) != 1 {
+		t.Fatalf("%d writers", len(first))
+	}
+	first[0].Close()
+	if got := add(); got != 2 { // what was acknowledged is there, and no session was lost
+		t.Fatal(got)
+	}
+	if now, ok := c.Session(); !ok || now != session {
+		t.Fatal("the session was lost")
+	}
+	if second := writers(); len(second) != 1 || second[0] == first[0] {
+		t.Fatal("no other writer")
+	}
+}
