@@ -152,7 +152,11 @@ func (n *Node) connect(ctx context.Context) (err error) {
 		OnUp: func() { n.end.Reconnected(); n.room.Ledger.Reconnected() },
 	}
 	if n.cfg.Serve != "" {
-		h := hub.Config{Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger}
+		h := hub.Config{Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger,
+			Name: string(n.name), Route: n.cfg.Route, Dir: n.cfg.Dir}
+		if n.cfg.Peers != "" {
+			h.Peers = strings.Split(n.cfg.Peers, ",")
+		}
 		if strings.Contains(h.Listen, "://") { // a NATS cluster that exists already
 			h.URLs, h.Listen, conn.URLs = h.Listen, "", h.Listen
 		}
@@ -420,9 +424,9 @@ func (n *Node) hosting() *runs.Host {
 	return &runs.Host{
 		Here: n.here(), Log: n.cfg.Logger, Stop: n.stop,
 		Place: n.place, Cancel: n.cancel, Error: reportError, Places: n.places, Request: n.request, Hold: n.hold, Free: n.finished,
-		Start: func(at place.Place, c *wire.Command, queue, lost time.Duration, r link.Receiver) (runs.Flight, error) {
-			if queue > 0 {
-				c.Start = n.hubTime(time.Now()).Add(queue).UnixMilli()
+		Start: func(at place.Place, c *wire.Command, begin time.Time, lost time.Duration, r link.Receiver) (runs.Flight, error) {
+			if !begin.IsZero() {
+				c.Start = n.hubTime(begin).UnixMilli()
 			}
 			return n.start(at, c, lost, r)
 		},

@@ -2,15 +2,15 @@ package plan
 
 import "fmt"
 
-// Machine is the state of one plan. Make it with New; it is not safe for concurrent use. A plan of six steps takes about 250 bytes.
+// Machine is the state of one plan. Make it with New; it is not safe for concurrent use. A plan of six steps takes about 340 bytes.
 type Machine struct {
-	steps []Step
-
-	// One space for words, cut in four.
+	// One space for words, cut in six.
 	bits    []uint32 // per step: state, outcome and flags
 	pending []uint32 // per step, forward: steps before it that are not OK; in rollback: steps after it that are not clear
 	first   []uint32 // per step, and one more: where its dependents begin in edges
 	edges   []uint32 // dependents, step by step
+	from    []uint32 // per step, and one more: where what it comes after begins in after
+	after   []uint32 // what steps come after, step by step
 
 	running int32 // steps in Running
 	open    int32 // in rollback: steps that are not clear
@@ -24,7 +24,7 @@ type Machine struct {
 	pivoted   bool // a pivot came OK while the plan went forward
 	undoing   bool // the rollback has begun, and may have ended
 
-	small [32]uint32 // the words of a plan of up to about eight steps
+	small [40]uint32 // the words of a plan of up to about six steps
 }
 
 // Bits of a step: state in bits 0-7, outcome in bits 8-15, then flags.
@@ -32,6 +32,8 @@ const (
 	flagLive  uint32 = 1 << (16 + iota) // an attempt may still be running although nobody waits for it (S9)
 	flagOwed                            // an undo is owed whatever the state says: after the one that runs, or when nothing holds it back
 	flagClear                           // in rollback: nothing is left to undo here nor in anything that depends on it
+	flagUndo                            // the action has an undo
+	flagPivot                           // once it is OK the plan only goes forward
 )
 
 // New returns the machine of a plan. It panics if a step comes after itself, after a later one, or after a negative one.
@@ -52,20 +54,28 @@ func (m *Machine) Init(spec Spec) {
 		}
 		e += len(s.After)
 	}
-	*m = Machine{steps: spec.Steps, rollback: spec.Rollback, cause: -1}
+	*m = Machine{rollback: spec.Rollback, cause: -1}
 	words := m.small[:]
-	if need := 3*n + 1 + e; need > len(words) {
+	if need := 4*n + 2 + 2*e; need > len(words) {
 		words = make([]uint32, need)
-	} else {
-		words = words[:need]
 	}
-	m.bits, words = words[:n:n], words[n:]
-	m.pending, words = words[:n:n], words[n:]
-	m.first, m.edges = words[:n+1:n+1], words[n+1:]
+	cut := func(n int) (part []uint32) {
+		part, words = words[:n:n], words[n:]
+		return part
+	}
+	m.bits, m.pending, m.first, m.edges, m.from, m.after = cut(n), cut(n), cut(n+1), cut(e), cut(n+1), cut(e)
 
 	// Count the dependents of each step, sum up so that first[a] is where a's end, then fill backwards so that it is where they begin.
-	for _, s := range m.steps {
-		for _, a := range s.After {
+	for i, s := range spec.Steps {
+		if s.Undo {
+			m.bits[i] |= flagUndo
+		}
+		if s.Pivot {
+			m.bits[i] |= flagPivot
+		}
+		m.from[i+1] = m.from[i] + uint32(len(s.After))
+		for k, a := range s.After {
+			m.after[int(m.from[i])+k] = uint32(a)
 			m.first[a]++
 		}
 	}
@@ -73,13 +83,17 @@ func (m *Machine) Init(spec Spec) {
 		m.first[a+1] += m.first[a]
 	}
 	for i := n - 1; i >= 0; i-- {
-		m.pending[i] = uint32(len(m.steps[i].After))
-		for _, a := range m.steps[i].After {
+		before := m.before(i)
+		m.pending[i] = uint32(len(before))
+		for _, a := range before {
 			m.first[a]--
 			m.edges[m.first[a]] = uint32(i)
 		}
 	}
 }
+
+// before lists the steps that step i comes after.
+func (m *Machine) before(i int) []uint32 { return m.after[m.from[i]:m.from[i+1]] }
 
 // Start begins the plan: the steps that come after nothing are done. It and every other input append their effects to fx and return it.
 func (m *Machine) Start(fx []Effect) []Effect {
@@ -90,7 +104,7 @@ func (m *Machine) Start(fx []Effect) []Effect {
 	if m.phase != Forward {
 		return fx // cancelled before it began
 	}
-	for i := range m.steps {
+	for i := range m.bits {
 		if m.pending[i] == 0 {
 			fx = m.do(i, fx)
 		}
@@ -125,7 +139,7 @@ func (m *Machine) Report(step int, o Outcome, over bool, fx []Effect) []Effect {
 	m.running--
 	switch {
 	case o == OK && m.phase == Forward:
-		m.pivoted = m.pivoted || m.steps[step].Pivot
+		m.pivoted = m.pivoted || m.bits[step]&flagPivot != 0
 		for _, d := range m.edges[m.first[step]:m.first[step+1]] {
 			if m.pending[d]--; m.pending[d] == 0 && m.State(int(d)) == Waiting {
 				fx = m.do(int(d), fx)
@@ -177,7 +191,7 @@ func (m *Machine) UndoReport(step int, ok bool, fx []Effect) []Effect {
 
 // Resolve is an operator's decision about a stuck undo. It is an error, and changes nothing, if the undo of that step is not stuck.
 func (m *Machine) Resolve(step int, how Resolution, fx []Effect) ([]Effect, error) {
-	if step < 0 || step >= len(m.steps) {
+	if step < 0 || step >= len(m.bits) {
 		return fx, fmt.Errorf("plan has no step %d", step)
 	}
 	if s := m.State(step); s != Stuck {
@@ -206,7 +220,7 @@ func (m *Machine) Cancel(fx []Effect) []Effect {
 		return fx
 	}
 	m.cancelled, m.started = true, true
-	for i := range m.steps {
+	for i := range m.bits {
 		if m.State(i) == Running {
 			fx = append(fx, Effect{Cancel, i})
 		}
@@ -279,7 +293,7 @@ func (m *Machine) do(i int, fx []Effect) []Effect {
 // stop ends dispatch for good.
 func (m *Machine) stop() {
 	m.phase = Draining
-	for i := range m.steps {
+	for i := range m.bits {
 		if m.State(i) == Waiting {
 			m.set(i, Skipped)
 		}
@@ -315,7 +329,7 @@ func (m *Machine) recount(fx []Effect) []Effect {
 	clear(m.pending)
 	m.open = 0
 	m.phase = RollingBack
-	for i := len(m.steps) - 1; i >= 0; i-- {
+	for i := len(m.bits) - 1; i >= 0; i-- {
 		m.bits[i] &^= flagClear
 		if m.pending[i] == 0 {
 			if m.released(i) {
@@ -325,7 +339,7 @@ func (m *Machine) recount(fx []Effect) []Effect {
 			fx = m.undo(i, fx)
 		}
 		m.open++
-		for _, a := range m.steps[i].After {
+		for _, a := range m.before(i) {
 			m.pending[a]++
 		}
 	}
@@ -347,9 +361,9 @@ func (m *Machine) advance(i int, fx []Effect) []Effect {
 	if m.open--; m.open == 0 {
 		m.phase = Settled
 	}
-	for _, a := range m.steps[i].After {
+	for _, a := range m.before(i) {
 		if m.pending[a]--; m.pending[a] == 0 {
-			fx = m.advance(a, fx)
+			fx = m.advance(int(a), fx)
 		}
 	}
 	return fx
@@ -359,7 +373,7 @@ func (m *Machine) advance(i int, fx []Effect) []Effect {
 func (m *Machine) owes(i int) bool {
 	switch m.State(i) {
 	case Done, FailedDirty, Lost:
-		return m.steps[i].Undo
+		return m.bits[i]&flagUndo != 0
 	case Undoing:
 		return false
 	}
@@ -391,7 +405,7 @@ func (m *Machine) setOutcome(i int, o Outcome) { m.bits[i] = m.bits[i]&^0xff00 |
 func (m *Machine) end(i int, o Outcome)        { m.set(i, ended(o)); m.setOutcome(i, o) }
 
 // Len returns the number of steps.
-func (m *Machine) Len() int { return len(m.steps) }
+func (m *Machine) Len() int { return len(m.bits) }
 
 // State returns where a step is.
 func (m *Machine) State(step int) State { return State(m.bits[step]) }
@@ -430,7 +444,7 @@ func (m *Machine) RolledBack() bool {
 	if !m.undoing || m.phase != Settled {
 		return false
 	}
-	for i := range m.steps {
+	for i := range m.bits {
 		if s := m.State(i); s == UndoSkipped || s == UndoMarked {
 			return false
 		}

@@ -65,7 +65,7 @@ type Step struct {
 
 // Spec is a plan to run.
 type Spec struct {
-	Steps    []Step // kept by the machine: do not change it afterwards; nil is a plan that is settled as soon as it starts
+	Steps    []Step // copied; nil is a plan that is settled as soon as it starts
 	Rollback bool   // undo on the first failure; false: go on with what does not depend on the failed step
 }
 

@@ -36,6 +36,7 @@ type drive struct {
 	calls  []int        // steps whose input the goroutine in Do has to compute
 	inputs []byte       // computed
 	cmd    wire.Command // being sent
+	now    time.Time    // when what is being taken in came
 
 	settled []chan struct{} // closed when the plan settles
 	back    bool            // Do has returned: the steps are the user's to read
@@ -45,7 +46,6 @@ type drive struct {
 	fxSpace    [4]plan.Effect
 	callSpace  [4]int
 	inputSpace [64]byte
-	stepSpace  [8]plan.Step
 }
 
 // attempt is one try of a step, or of its undo; it receives the report.
@@ -105,7 +105,8 @@ func (t *track) stop() {
 
 func newDrive(r *Run, h *Host, p *Plan) *drive {
 	d := &drive{r: r, h: h, p: p, tracks: make([]track, len(p.Steps))}
-	d.m.Init(p.spec(d.stepSpace[:0]))
+	var space [8]plan.Step
+	d.m.Init(p.spec(space[:0]))
 	d.wake.L = &r.mu
 	d.hook = d
 	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], d.inputSpace[:0]
@@ -116,6 +117,7 @@ func newDrive(r *Run, h *Host, p *Plan) *drive {
 // will. exit must follow.
 func (d *drive) enter() bool {
 	d.r.mu.Lock()
+	d.now = time.Now()
 	if d.back && !d.held { // the handler has gone on
 		if !d.h.Hold() {
 			d.r.mu.Unlock()
@@ -146,6 +148,7 @@ func (d *drive) exit() {
 
 // start begins the plan.
 func (d *drive) start() {
+	d.now = time.Now()
 	d.fx = d.m.Start(d.fx)
 	d.act()
 }
@@ -189,6 +192,7 @@ func (d *drive) compute(i int) {
 	d.r.mu.Unlock() // it is the user's code
 	b, err := s.Encode(d.inputs)
 	d.r.mu.Lock()
+	d.now = time.Now()
 	switch {
 	case err != nil:
 		d.final(i, plan.NeverRan, true, fmt.Errorf("%w: %w", fault.ErrInvalid, err))
@@ -208,7 +212,7 @@ func (d *drive) act() {
 		t := &d.tracks[e.Step]
 		switch e.Op {
 		case plan.Do:
-			t.began = time.Now().UnixNano()
+			t.began = d.now.UnixNano()
 			if d.p.Steps[e.Step].Encode != nil {
 				t.waiting = true
 				d.calls = append(d.calls, e.Step)
@@ -253,7 +257,7 @@ func (d *drive) dispatch(i int) {
 	}
 	*a = attempt{d: d, step: i, at: at}
 	t.cur = a
-	f, err := d.h.Start(at, &d.cmd, s.Queue, s.lost(), a)
+	f, err := d.h.Start(at, &d.cmd, d.now.Add(s.Queue), s.lost(), a)
 	if err != nil {
 		d.unplaced(i, err)
 		return
@@ -266,7 +270,7 @@ func (d *drive) dispatch(i int) {
 func (d *drive) unplaced(i int, err error) {
 	t := &d.tracks[i]
 	t.message = err.Error()
-	if t.patience() || d.m.Phase() != plan.Forward {
+	if d.patience(t) || d.m.Phase() != plan.Forward {
 		d.final(i, plan.NeverRan, true, err)
 		return
 	}
@@ -274,8 +278,8 @@ func (d *drive) unplaced(i int, err error) {
 }
 
 // patience tells whether the grace is over; it begins with the first question.
-func (t *track) patience() (over bool) {
-	now := time.Now().UnixNano()
+func (d *drive) patience(t *track) (over bool) {
+	now := d.now.UnixNano()
 	if t.until == 0 {
 		t.until = now + int64(Grace)
 	}
@@ -369,7 +373,7 @@ func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
 	if !d.back {
 		s.Ended, s.Err, s.Node, s.Result = true, err, t.at.Node, t.result
 	}
-	t.over = time.Now().UnixNano()
+	t.over = d.now.UnixNano()
 	t.outcome = wire.Outcome(o)
 	if err != nil {
 		t.message = err.Error()

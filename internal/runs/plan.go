@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/distgear/distgear/cluster"
@@ -56,39 +55,55 @@ const (
 	undoEnd = "/undo"
 )
 
-// seen is a space to look names up in: how often a name was taken.
-var seen = sync.Pool{New: func() any { return map[string]int{} }}
+// fewSteps is up to how many steps a name is looked for without a map.
+const fewSteps = 16
 
 // NameSteps names the steps of a run's plan that have no name yet, after their
 // kinds, and gives all of them their keys: run/plan/step/do. of is the plan.
 // Names that are there twice are faults.
 func NameSteps(run, of string, steps []*Step) (faults []error) {
-	names := seen.Get().(map[string]int)
+	var numbers map[string]int // of many steps: the last number after a name, at least 1 if it is taken
+	if len(steps) > fewSteps {
+		numbers = make(map[string]int, len(steps))
+	}
+	taken := func(name []byte, by []*Step) bool {
+		if numbers != nil {
+			return numbers[string(name)] > 0
+		}
+		for _, s := range by {
+			if s.Name == string(name) {
+				return true
+			}
+		}
+		return false
+	}
+	var space [160]byte
 	size := 0
-	for _, s := range steps {
+	for i, s := range steps {
 		size += len(run) + len(of) + max(len(s.Name), len(s.Kind)+4) + 2 + len(doEnd)
 		if s.Name == "" {
 			continue
 		}
-		if names[s.Name]++; names[s.Name] == 2 {
+		if taken(append(space[:0], s.Name...), steps[:i]) {
 			faults = append(faults, fmt.Errorf("two steps are named %q", s.Name))
+		} else if numbers != nil {
+			numbers[s.Name] = 1
 		}
 	}
 	var keys strings.Builder // names and keys are parts of one string
 	keys.Grow(size)
-	var space [160]byte
 	for _, s := range steps {
 		name := append(space[:0], s.Name...)
 		if s.Name == "" {
 			name = append(name, s.Kind...)
-			n := names[string(name)] + 1
-			for ; n > 1; n++ {
+			n := max(1, numbers[s.Kind])
+			for taken(name, steps) {
+				n++
 				name = strconv.AppendInt(append(append(name[:0], s.Kind...), '-'), int64(n), 10)
-				if names[string(name)] == 0 {
-					break
-				}
 			}
-			names[s.Kind] = n
+			if numbers != nil {
+				numbers[s.Kind] = n
+			}
 		}
 		begin := keys.Len()
 		keys.WriteString(run)
@@ -100,12 +115,10 @@ func NameSteps(run, of string, steps []*Step) (faults []error) {
 		end := keys.Len()
 		keys.WriteString(doEnd)
 		s.Name, s.key = keys.String()[at:end], keys.String()[begin:]
-		if names[s.Name] == 0 {
-			names[s.Name] = 1
+		if numbers != nil {
+			numbers[s.Name] = max(1, numbers[s.Name])
 		}
 	}
-	clear(names)
-	seen.Put(names)
 	return faults
 }
 

@@ -59,10 +59,10 @@ type Host struct {
 	// Place chooses where a command goes. joining is a node that may be
 	// addressed before it is a member; avoid a life that was just tried.
 	Place func(t place.Target, kind string, joining cluster.NodeName, avoid link.ID) (place.Place, error)
-	// Start sends a command that must start within queue (zero: no bound); its
+	// Start sends a command that must start before begin (zero: no bound); its
 	// outcome goes to r, unknown after lost (zero: never). An error means that it
 	// was not sent. The command is the caller's again when Start returns.
-	Start func(at place.Place, c *wire.Command, queue, lost time.Duration, r link.Receiver) (Flight, error)
+	Start func(at place.Place, c *wire.Command, begin time.Time, lost time.Duration, r link.Receiver) (Flight, error)
 	// Cancel asks a command to stop; its outcome still comes.
 	Cancel func(at place.Place, f Flight)
 	// Error is the error that a report stands for; nil when OK.
@@ -251,7 +251,7 @@ func (g *Registry) release(r *Run) {
 		for i, s := range d.p.Steps {
 			if at := d.tracks[i].at; s.Event && at.Life != 0 {
 				c := wire.Command{Kind: kindRelease, Key: s.key}
-				_, _ = d.h.Start(at, &c, 0, time.Second, nobody{})
+				_, _ = d.h.Start(at, &c, time.Time{}, time.Second, nobody{})
 			}
 		}
 	}

@@ -19,7 +19,7 @@ func (d *drive) dispatchUndo(i int) {
 	s, t := d.p.Steps[i], &d.tracks[i]
 	at, err := d.placeUndo(s, t)
 	if err != nil {
-		if !t.patience() {
+		if !d.patience(t) {
 			t.message = err.Error()
 			d.later(i, LookAgain, d.dispatchUndo)
 			return
@@ -36,7 +36,7 @@ func (d *drive) dispatchUndo(i int) {
 	s.undoCommand(&d.cmd, int(t.undos)+1, &u)
 	a := &attempt{d: d, step: i, undo: true, at: at}
 	t.cur = a
-	f, err := d.h.Start(at, &d.cmd, 0, s.lost(), a)
+	f, err := d.h.Start(at, &d.cmd, time.Time{}, s.lost(), a)
 	if err != nil {
 		d.undoFailed(i, err, nil)
 		return
@@ -65,7 +65,7 @@ func (d *drive) undone(i int, a *attempt, r *wire.Report) {
 	}
 	stuck := d.m.State(i) == plan.Stuck
 	if r.Outcome == wire.OK {
-		t.cur, t.over = nil, time.Now().UnixNano()
+		t.cur, t.over = nil, d.now.UnixNano()
 		if stuck { // it said so after all
 			fx, _ := d.m.Resolve(i, plan.RetryUndo, nil)
 			if len(fx) == 0 {
