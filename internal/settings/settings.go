@@ -30,16 +30,16 @@ import (
 
 // Settings are the fields of distgear.Config that can be said outside of it.
 type Settings struct {
-	Cluster, Name, Hub, Serve, Dir, Token string
-	Labels                                map[string]string
-	TTL                                   time.Duration
+	Cluster, Name, Hub, Serve, Route, Peers, Dir, Token string
+	Labels                                              map[string]string
+	TTL                                                 time.Duration
 }
 
 // said is Settings as the environment and a file say them.
 type said struct {
-	Cluster, Name, Hub, Serve, Dir, Token string
-	Labels                                map[string]string
-	TTL                                   string
+	Cluster, Name, Hub, Serve, Route, Peers, Dir, Token string
+	Labels                                              map[string]string
+	TTL                                                 string
 }
 
 // Fill fills the zero fields.
@@ -76,7 +76,7 @@ func (s *Settings) merge(f *said, from string) error {
 	for _, x := range []struct {
 		to *string
 		v  string
-	}{{&s.Cluster, f.Cluster}, {&s.Name, f.Name}, {&s.Dir, f.Dir}, {&s.Token, f.Token}} {
+	}{{&s.Cluster, f.Cluster}, {&s.Name, f.Name}, {&s.Route, f.Route}, {&s.Peers, f.Peers}, {&s.Dir, f.Dir}, {&s.Token, f.Token}} {
 		if *x.to == "" {
 			*x.to = x.v
 		}
