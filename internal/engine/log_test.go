@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // startStore starts a server that keeps logs, and a connection in the process.
@@ -174,6 +176,56 @@ func TestLog_RefusesAnotherStream(t *testing.T) {
 	for _, cfg := range []LogConfig{{Name: "log", Subject: "dg.log"}, {Name: "log", Subject: "other", Memory: true}} {
 		if _, err := OpenLog(t.Context(), c, cfg); err == nil {
 			t.Fatalf("%+v was opened", cfg)
+		}
+	}
+	js, err := jetstream.New(c.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "async", Subjects: []string{"async"}, Discard: jetstream.DiscardNew, AllowDirect: true, PersistMode: jetstream.AsyncPersistMode,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenLog(t.Context(), c, LogConfig{Name: "async", Subject: "async"}); err == nil || !strings.Contains(err.Error(), "persist") {
+		t.Fatalf("asynchronous stream: %v", err)
+	}
+}
+
+// BenchmarkAppend is what the log itself does: one append at a time, and 60 in
+// flight.
+func BenchmarkAppend(b *testing.B) {
+	for _, tier := range []Tier{Memory, File, Sync} {
+		for _, window := range []int{1, 60} {
+			for _, size := range []int{128, 8 << 10} {
+				b.Run(fmt.Sprintf("%v/window=%d/%dB", tier, window, size), func(b *testing.B) {
+					_, c := startStore(b, ServerConfig{Tier: tier, Dir: b.TempDir()})
+					l := openLog(b, c, LogConfig{Memory: tier == Memory})
+					p, err := l.Pipe()
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer p.Close()
+					room := make(chan error, window)
+					for range window {
+						room <- nil
+					}
+					data := make([]byte, size)
+					done := func(_ uint64, err error) { room <- err }
+					b.ResetTimer()
+					for i := range b.N {
+						if err := <-room; err != nil {
+							b.Fatal(err)
+						}
+						if err := p.Append(uint64(i), data, done); err != nil {
+							b.Fatal(err)
+						}
+					}
+					for range window {
+						<-room
+					}
+				})
+			}
 		}
 	}
 }

@@ -5,26 +5,13 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) {
-	if what := os.Getenv(childEnv); what != "" {
-		if err := child(what); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
-	goleak.VerifyTestMain(m)
-}
 
 // list is a State that keeps all entries.
 type list struct {

@@ -29,6 +29,7 @@ type loop struct {
 	patience  int // ticks
 	sincePoll int // ticks
 	seenBeats uint64
+	failed    int // take-overs that did not work out
 
 	writing
 	rate
@@ -343,9 +344,14 @@ func (l *Ledger) follow(ticked bool) error {
 		return nil
 	}
 	err := l.takeOver(l.ctx)
-	if !l.leading.Load() {
-		l.rearm()
-		l.misses = l.patience - 1 - rand.IntN(4)
+	if l.leading.Load() {
+		l.failed = 0
+		return err
+	}
+	l.rearm()
+	l.misses = l.patience - 1 - rand.IntN(4)
+	if l.failed++; err == nil && l.failed%20 == 0 {
+		err = l.exists()
 	}
 	return err
 }

@@ -18,11 +18,23 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
+	"go.uber.org/goleak"
 )
 
 // childEnv tells the test's own program to be a hub: url, or the hub's number
 // and its directory and all hubs' routes and client ports.
 const childEnv = "LEDGER_TEST_HUB"
+
+func TestMain(m *testing.M) {
+	if what := os.Getenv(childEnv); what != "" {
+		if err := child(what); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // child is a hub in a process of its own: what comes on the subject put is
 // submitted, what is released goes to told.
@@ -141,11 +153,15 @@ type fleet struct {
 	gap  time.Duration
 }
 
-func (f *fleet) hear(b []byte) {
+// hear is called by one connection, which has heard what is in seen. One that
+// is put through one hub is told through all.
+func (f *fleet) hear(seen map[string]int, b []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	f.told[string(b)]++
+	e := string(b)
+	seen[e]++
+	f.told[e] = max(f.told[e], seen[e])
 	if !f.last.IsZero() {
 		f.gap = max(f.gap, now.Sub(f.last))
 	}
@@ -165,26 +181,30 @@ func (f *fleet) count() (n int, gap time.Duration) {
 	return len(f.told), f.gap
 }
 
-func (f *fleet) drive(t testing.TB, urls string) {
+// drive puts entries through each of the servers.
+func (f *fleet) drive(t testing.TB, urls ...string) {
 	t.Helper()
-	c, err := engine.Dial(t.Context(), engine.ConnConfig{URLs: urls, Token: "secret", Logger: quiet()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Subscribe("told", f.hear); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for n := 0; ctx.Err() == nil; n++ {
-			<-tick.C
-			_ = c.Publish("put", fmt.Append(nil, n)) // not while the connection is down
+	for i, url := range urls {
+		c, err := engine.Dial(t.Context(), engine.ConnConfig{URLs: url, Token: "secret", Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	t.Cleanup(func() { cancel(); wg.Wait(); c.Close() })
+		seen := map[string]int{}
+		if _, err := c.Subscribe("told", func(b []byte) { f.hear(seen, b) }); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			tick := time.NewTicker(2 * time.Millisecond)
+			defer tick.Stop()
+			for n := 0; ctx.Err() == nil; n++ {
+				<-tick.C
+				_ = c.Publish("put", fmt.Append(nil, i, "/", n)) // not while the connection is down
+			}
+		})
+		t.Cleanup(func() { cancel(); wg.Wait(); c.Close() })
+	}
 }
 
 // more waits until n more entries are told.
@@ -282,8 +302,8 @@ func TestProcess_FrozenThawedKilled(t *testing.T) {
 	t.Logf("frozen, frozen, killed: silent for %v", took)
 }
 
-// A hub is killed with its server, which is one of three.
-func TestProcess_HubKilled(t *testing.T) {
+// A hub is killed, or frozen and thawed, with its server, which is one of three.
+func TestProcess_Hub(t *testing.T) {
 	addrs := freeAddrs(t, 6)
 	routes, clients := addrs[:3], addrs[3:]
 	f := &fleet{told: map[string]int{}}
@@ -295,16 +315,25 @@ func TestProcess_HubKilled(t *testing.T) {
 		f.procs = append(f.procs, run(i))
 	}
 	urls := "nats://" + strings.Join(clients, ",nats://")
-	f.drive(t, urls)
+	f.drive(t, strings.Split(urls, ",")...)
 	f.more(t, 100)
 	var took []time.Duration
-	for range 2 {
+	for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGKILL, syscall.SIGSTOP} {
 		w := f.writer(t)
 		f.reset()
-		w.cmd.Process.Kill()
+		if err := w.cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
 		f.more(t, 100)
 		_, gap := f.count()
 		took = append(took, gap)
+		if sig == syscall.SIGSTOP {
+			if err := w.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the thawed writer stepped down", func() bool { _, is := w.is(); return !is })
+			continue
+		}
 		for i, p := range f.procs {
 			if p == w {
 				f.procs[i] = run(i)
@@ -313,7 +342,8 @@ func TestProcess_HubKilled(t *testing.T) {
 		}
 		f.more(t, 100)
 	}
-	t.Logf("hub killed with its server: silent for %v", took)
+	f.more(t, 100)
+	t.Logf("hub killed with its server, killed, frozen: silent for %v", took)
 	f.check(t)
 	f.in(t, start(t, engine.ConnConfig{URLs: urls, Token: "secret"}, Config{Hub: "reader", Replicas: 3, Patience: time.Hour}))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
+	"github.com/nats-io/nats.go"
 )
 
 // bounds asks what the log holds.
@@ -132,6 +133,36 @@ func TestForeignRecord(t *testing.T) {
 			l.Close()
 		}
 		t.Fatal(err)
+	}
+}
+
+// A log that is removed ends writer and standby.
+func TestLogIsGone(t *testing.T) {
+	s := server(t, engine.ServerConfig{Listen: "127.0.0.1:0", Tier: engine.Memory})
+	a := start(t, engine.ConnConfig{Server: s}, Config{Memory: true, Eager: true})
+	b := start(t, engine.ConnConfig{Server: s}, Config{Memory: true, Hub: "b", Patience: 300 * time.Millisecond})
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	a.put(t, "one")
+	equal(t, a, b)
+	if _, err := nc.Request("$JS.API.STREAM.DELETE.test", nil, 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Submit([]byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []*node{a, b} {
+		select {
+		case <-n.Done():
+		case <-time.After(20 * time.Second):
+			t.Fatal("goes on without a log")
+		}
+		if !errors.Is(n.Err(), engine.ErrGone) {
+			t.Fatal(n.Err())
+		}
 	}
 }
 

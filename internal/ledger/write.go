@@ -383,6 +383,9 @@ func (l *Ledger) recover(why error) error {
 				}
 			}
 		}
+		if err != nil && try%20 == 19 {
+			err = errors.Join(err, l.exists())
+		}
 		if err != nil && fatal(err) {
 			return err
 		}
@@ -409,6 +412,16 @@ func (l *Ledger) recover(why error) error {
 
 // ticksNow counts by the clock what the loop's ticker cannot while it waits.
 func (l *Ledger) ticksNow() uint64 { return uint64(time.Since(l.began) / tickEvery) }
+
+// exists asks for the log, of which nothing is heard, and tells ErrGone only.
+func (l *Ledger) exists() error {
+	ctx, cancel := context.WithTimeout(l.ctx, openTimeout)
+	defer cancel()
+	if _, err := l.log.Bounds(ctx); errors.Is(err, engine.ErrGone) {
+		return fmt.Errorf("%w: what it held is lost; start the hubs again to begin a new one", err)
+	}
+	return nil
+}
 
 // fatal tells whether it is of no use to try again.
 func fatal(err error) bool {
