@@ -38,7 +38,7 @@ func newLock(n *distgear.Node, name string, param uint64) *lock {
 		l := &lock{}
 		l.base = makeBase(r, shard.KLock, name, param, l)
 		if r.Ledger.Alone() {
-			l.state = greedy.Alone(uint64(time.Now().UnixMilli()))
+			l.state = greedy.Alone(uint64(time.Now().UnixMilli()) << shard.TokenBits)
 		}
 		return l
 	}).(*lock)
@@ -105,7 +105,12 @@ func (l *lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 			waiters.Put(w)
 			return 0, false, l.misuse(what, err)
 		}
-		l.session = session
+		if session < l.session { // it was lost, and another goroutine has the next
+			l.mu.Unlock()
+			waiters.Put(w)
+			continue
+		}
+		l.session = session // what was of the one before was lost with it: see Lost
 		l.state.Enqueue(&w.Waiter, &l.out)
 		sent := l.flush()
 		l.mu.Unlock()
@@ -116,6 +121,7 @@ func (l *lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		switch state {
 		case greedy.Held:
 			if !l.room.Ledger.Valid(session) { // L5: it may have lapsed while we waited
+				_ = l.release(token) // lost, or as good as
 				continue
 			}
 			if err := context.Cause(ctx); err != nil { // both came at once

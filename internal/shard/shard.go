@@ -29,9 +29,9 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 )
 
-// tokenBits of a token number the grants of one millisecond: more borrow from
+// TokenBits of a token number the grants of one millisecond: more borrow from
 // the next. With 41 bits of time that stays below greedy's bound.
-const tokenBits = 2
+const TokenBits = 2
 
 // Config says where frames go.
 type Config struct {
@@ -109,7 +109,7 @@ func (s *Shard) reset() {
 // nextToken grows with every call, and with the ledger's time: so tokens grow
 // also when a log was lost and begun again.
 func (s *Shard) nextToken() uint64 {
-	s.token = max(s.token+1, uint64(s.now)<<tokenBits)
+	s.token = max(s.token+1, uint64(s.now)<<TokenBits)
 	return s.token
 }
 
