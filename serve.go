@@ -46,10 +46,8 @@ func (c *Command) Decode(v any) error { return codec.DecodeAny(c.Input, v) }
 // all attempts of a step, and unlike any other. It is empty for a plain Call
 // and outside of handlers.
 func KeyOf(ctx context.Context) string {
-	if c, ok := ctx.Value(runner.Self{}).(*wire.Command); ok {
-		return c.Key
-	}
-	return ""
+	key, _ := ctx.Value(runner.Key{}).(string)
+	return key
 }
 
 var commands = sync.Pool{New: func() any { return new(Command) }}
@@ -71,8 +69,9 @@ func (n *Node) load() members.Load {
 
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
+	defer in.Free()
 	if isBuiltin(in.Kind) { // leaving does not wait for who watches
-		in.Reply(n.serveBuiltin(&in.Context, &in.Command, cluster.NodeName(in.FromName())))
+		in.Reply(n.serveBuiltin(in.Context, &in.Command, cluster.NodeName(in.FromName())))
 		return
 	}
 	// What it did for others may be done elsewhere by now. A node that is still
@@ -83,7 +82,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 		return
 	}
 	n.active.Add(1)
-	rep, lent := n.serve(&in.Context, &in.Command, cluster.NodeName(in.FromName()), now, true)
+	rep, lent := n.serve(in.Context, &in.Command, cluster.NodeName(in.FromName()), now, true)
 	in.Reply(rep)
 	if lent != nil {
 		if len(rep.Payload) > link.Copied {
@@ -106,7 +105,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName
 	if w.Run > 0 {
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
-	ctx.Self = w
+	ctx.CommandKey = w.Key
 	c := n.command(ctx, o, w, from)
 	if lend {
 		c.lender = o.plain

@@ -328,7 +328,7 @@ func (e *Endpoint) Reconnected() {
 }
 
 // CancelRunning cancels the context of every command that runs here and for
-// which pick says so.
+// which pick says so; pick must not call the endpoint.
 func (e *Endpoint) CancelRunning(pick func(*Inbound) bool) {
 	e.mu.RLock()
 	boxes := make([]*inbox, 0, len(e.boxes))
@@ -337,11 +337,7 @@ func (e *Endpoint) CancelRunning(pick func(*Inbound) bool) {
 	}
 	e.mu.RUnlock()
 	for _, b := range boxes {
-		b.each(func(in *Inbound) {
-			if pick(in) {
-				in.Cancel(context.Canceled)
-			}
-		})
+		b.cancelRunning(pick)
 	}
 }
 

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/runner"
@@ -31,6 +32,7 @@ type inSlot struct {
 	state state
 	at    int64 // ns since 1970 when it was done
 	in    *Inbound
+	spare *Inbound    // of the command before, to be used again once it is free
 	rep   wire.Report // while the command runs its payload is spare space
 }
 
@@ -47,14 +49,16 @@ type inbox struct {
 	told  uint64 // as last told to the source
 }
 
-// Inbound is a command that arrived. It is the context of its own handler.
+// Inbound is a command that arrived. Its context is apart: a handler may have
+// given it to others, who keep it for longer than the command lasts.
 type Inbound struct {
-	runner.Context
+	*runner.Context
 	wire.Command
 	OneWay bool
 
-	box *inbox
-	ref Ref
+	box  *inbox
+	ref  Ref
+	free atomic.Bool
 }
 
 // From is the endpoint that it came from.
@@ -75,7 +79,6 @@ func (in *Inbound) Run() {
 // Copied bytes belongs to the link from then on.
 func (in *Inbound) Reply(r wire.Report) {
 	if in.OneWay {
-		in.Input = nil
 		return
 	}
 	b := in.box
@@ -91,12 +94,19 @@ func (in *Inbound) Reply(r wire.Report) {
 		return // the source gave up waiting long ago and has used the slot again
 	}
 	own := s.rep.Payload
-	s.state, s.in, s.rep, s.at = done, nil, r, b.e.now()
+	s.state, s.in, s.spare, s.rep, s.at = done, nil, in, r, b.e.now()
 	if len(r.Payload) <= Copied {
 		s.rep.Payload = append(own[:0], r.Payload...)
 	}
-	in.Input = nil // its neighbours in the slab may live long
 	b.sendLocked(in.ref, &r)
+}
+
+// Free lets in be used for the next command of its slot: nothing of it may be
+// used any more but its context. Who does not call it leaves it to the garbage
+// collector.
+func (in *Inbound) Free() {
+	in.Context, in.Command, in.box = nil, wire.Command{}, nil // what it points to is not kept
+	in.free.Store(true)
 }
 
 func (b *inbox) send(ref Ref, r *wire.Report) {
@@ -136,7 +146,11 @@ func (b *inbox) admitLocked(x *receiver, f *wire.Frame) (rep wire.Report, answer
 	if f.Gen == s.gen {
 		return s.rep, s.state == done
 	}
-	in := x.inbound(b, f)
+	in := s.spare
+	if in == nil || !in.free.Load() {
+		in = x.fresh()
+	}
+	x.fill(in, b, f)
 	own := s.rep.Payload[:0]
 	if cap(own) > Copied {
 		own = nil
@@ -195,25 +209,28 @@ func (b *inbox) cancel(f *wire.Frame) {
 		b.send(Ref{f.Slot, f.Gen}, &rep)
 		return
 	}
-	in := s.in
+	var ctx *runner.Context // not s.in, which may be another command once it is unlocked
+	if s.in != nil {
+		ctx = s.in.Context
+	}
 	b.mu.Unlock()
-	if in != nil {
-		in.Cancel(context.Canceled)
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
 	}
 }
 
-// each calls f with the commands that run now.
-func (b *inbox) each(f func(*Inbound)) {
+// cancelRunning cancels the commands that run now and for which pick says so.
+func (b *inbox) cancelRunning(pick func(*Inbound) bool) {
 	b.mu.Lock()
-	var ins []*Inbound
+	var ctxs []*runner.Context
 	for i := range b.slots {
-		if s := &b.slots[i]; s.state == running {
-			ins = append(ins, s.in)
+		if s := &b.slots[i]; s.state == running && pick(s.in) {
+			ctxs = append(ctxs, s.in.Context)
 		}
 	}
 	b.mu.Unlock()
-	for _, in := range ins {
-		f(in)
+	for _, c := range ctxs {
+		c.Cancel(context.Canceled)
 	}
 }
 
@@ -227,7 +244,7 @@ func (b *inbox) sweep(now int64) {
 		}
 		age := time.Duration(now - s.at)
 		if age > forget || age > forgetPayload && len(s.rep.Payload) > 0 {
-			s.state, s.rep = forgotten, wire.Report{}
+			s.state, s.spare, s.rep = forgotten, nil, wire.Report{}
 		}
 	}
 	b.mu.Unlock()

@@ -185,6 +185,47 @@ func TestLostReportsAreAskedFor(t *testing.T) {
 	}
 }
 
+// What a handler gave its context to may keep it: the command after it in the
+// same slot has another, though it uses the rest again. Its result does not
+// show through either.
+func TestFreedCommandsAreUsedAgain(t *testing.T) {
+	n := newNetwork(t)
+	var kept []*runner.Context
+	seen := map[*Inbound]bool{}
+	hang := make(chan struct{}, 1)
+	a := n.open("a", nil)
+	b := n.open("b", func(in *Inbound) {
+		kept, seen[in] = append(kept, in.Context), true
+		if string(in.Input) == "hang" {
+			hang <- struct{}{}
+			<-in.Done()
+		}
+		echo(in)
+		in.Free()
+	})
+	for i := range 50 {
+		want := strings.Repeat("x", 10*(50-i))
+		r, err := a.Do(t.Context(), b.ID(), &wire.Command{Kind: "x", Input: []byte(want)}, 0)
+		if err != nil || string(r.Payload) != want {
+			t.Fatal(r, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-hang; cancel() }()
+	if _, err := a.Do(ctx, b.ID(), &wire.Command{Kind: "x", Input: []byte("hang")}, 0); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { return a.Load(b.ID()) == 0 })
+	for i, c := range kept {
+		if last := i == len(kept)-1; (c.Err() != nil) != last {
+			t.Errorf("context %d of %d: %v", i, len(kept), c.Err())
+		}
+	}
+	if len(seen) > 40 {
+		t.Errorf("%d commands for %d calls, one after the other", len(seen), len(kept))
+	}
+}
+
 // recorder keeps what it is told.
 type recorder chan wire.Report
 

@@ -9,11 +9,12 @@ import (
 
 // receiver is what only receive uses, for one message after the other.
 type receiver struct {
-	kinds map[string]string
-	kind  string    // the last that was interned
-	slab  []Inbound // not used yet
-	run   []runner.Task
-	told  []delivery
+	kinds    map[string]string
+	kind     string           // the last that was interned
+	contexts []runner.Context // not used yet; so are the next
+	inbounds []Inbound
+	run      []runner.Task
+	told     []delivery
 }
 
 // delivery is a report on its way to who waits for it.
@@ -23,8 +24,8 @@ type delivery struct {
 }
 
 const (
-	// slabSize is how many inbound commands are allocated at once. The memory of
-	// one is free when all of them have ended.
+	// slabSize is how many inbound commands and contexts are allocated at once.
+	// Their memory is free when nobody has any of them.
 	slabSize = 16
 	// atOnce is how many frames are taken in under one lock. Who sends needs
 	// that lock too.
@@ -51,22 +52,30 @@ func (x *receiver) intern(kind []byte) string {
 	return s
 }
 
-// inbound makes a command of a frame.
-func (x *receiver) inbound(b *inbox, f *wire.Frame) *Inbound {
-	if len(x.slab) == 0 {
-		x.slab = make([]Inbound, slabSize)
+// fresh returns a new inbound command.
+func (x *receiver) fresh() *Inbound {
+	if len(x.inbounds) == 0 {
+		x.inbounds = make([]Inbound, slabSize)
 	}
-	in := &x.slab[0]
-	x.slab = x.slab[1:]
-	in.box = b
+	in := &x.inbounds[0]
+	x.inbounds = x.inbounds[1:]
+	return in
+}
+
+// fill makes in the command of a frame, and one to run.
+func (x *receiver) fill(in *Inbound, b *inbox, f *wire.Frame) {
+	if len(x.contexts) == 0 {
+		x.contexts = make([]runner.Context, slabSize)
+	}
+	in.Context, in.box, in.ref = &x.contexts[0], b, Ref{f.Slot, f.Gen}
+	x.contexts = x.contexts[1:]
+	in.free.Store(false)
 	in.Kind, in.Flags, in.Attempt = x.intern(f.Kind), f.Flags, f.Attempt
-	in.Start, in.Command.Run, in.Input = f.Start, f.Run, f.Input
+	in.Start, in.Command.Run, in.Input, in.Key = f.Start, f.Run, f.Input, ""
 	if len(f.Key) > 0 {
 		in.Key = string(f.Key)
 	}
-	in.ref = Ref{f.Slot, f.Gen}
 	x.run = append(x.run, in)
-	return in
 }
 
 // tell hands the reports on.
@@ -140,7 +149,9 @@ func (e *Endpoint) receive(data []byte) {
 				box.send(Ref{f.Slot, f.Gen}, &rep)
 			}
 		case wire.TSend:
-			x.inbound(box, &f).OneWay = true
+			in := x.fresh()
+			x.fill(in, box, &f)
+			in.OneWay = true
 		case wire.TCancel:
 			// A command of this very message must be running before it can stop.
 			box.cancel(&f)

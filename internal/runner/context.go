@@ -16,11 +16,11 @@ import (
 // It implements the AfterFunc method that package context looks for, so that
 // contexts derived from it need no goroutine.
 type Context struct {
-	Self     any // the value of the key Self{}: the command itself
-	deadline int64
-	looked   atomic.Pointer[looked]
-	hook     atomic.Pointer[Hook]
-	err      atomic.Uint32 // index into errs
+	CommandKey string // the value of the key Key{}: the command's idempotency key
+	deadline   int64
+	looked     atomic.Pointer[looked]
+	hook       atomic.Pointer[Hook]
+	err        atomic.Uint32 // index into errs
 }
 
 // looked is what is needed once somebody looked at Done.
@@ -35,8 +35,8 @@ type looked struct {
 
 var errs = [...]error{nil, context.Canceled, context.DeadlineExceeded}
 
-// Self is the key of the field Self.
-type Self struct{}
+// Key is the key of the field CommandKey.
+type Key struct{}
 
 // Hook is told that a context was cancelled. It must not block.
 type Hook interface{ Cancelled() }
@@ -73,8 +73,8 @@ func (c *Context) Deadline() (time.Time, bool) {
 
 // Value implements context.Context.
 func (c *Context) Value(key any) any {
-	if _, ok := key.(Self); ok {
-		return c.Self
+	if _, ok := key.(Key); ok {
+		return c.CommandKey
 	}
 	return nil
 }
