@@ -1,0 +1,275 @@
+package shard
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/locks"
+)
+
+// world is a shard and what it sent, by session.
+type world struct {
+	*Shard
+	sent map[machine.Session][][]byte
+}
+
+func newWorld() *world {
+	w := &world{sent: map[machine.Session][][]byte{}}
+	w.Shard = New(Config{Send: func(to machine.Session, frame []byte) {
+		w.sent[to] = append(w.sent[to], bytes.Clone(frame))
+	}})
+	w.Lead(1)
+	return w
+}
+
+func (w *world) cut() {
+	if r := w.Cut(); r != nil {
+		r.Release()
+	}
+}
+
+// told takes what a session was told, and forgets it.
+func (w *world) told(t *testing.T, id machine.Session) (all []Output, last Frame) {
+	t.Helper()
+	for _, b := range w.sent[id] {
+		f, err := ParseFrame(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = f
+		var o Output
+		for f.Next(&o) {
+			o.Key, o.Val = bytes.Clone(o.Key), bytes.Clone(o.Val)
+			all = append(all, o)
+		}
+	}
+	delete(w.sent, id)
+	return all, last
+}
+
+func opening(id machine.Session) []byte {
+	return AppendEntry(nil, &Entry{Type: EntryOpen, Session: id, TTL: 1000, Name: []byte(fmt.Sprint("n", id))})
+}
+
+func entry(id machine.Session, first, ack uint64, ops ...Op) []byte {
+	b := AppendEntry(nil, &Entry{Type: EntryOps, Session: id, First: first, Ack: ack})
+	for i := range ops {
+		b = AppendOp(b, &ops[i])
+	}
+	return b
+}
+
+func TestShard_ResentOperationsAreAppliedOnce(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(7))
+	e := entry(7, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KCounter), Key: []byte("c")}, Op{Verb: VCounterAdd, Handle: 1, Req: 2, A: 5})
+	w.Apply(2, e)
+	w.Apply(3, e)
+	w.Apply(4, entry(7, 4, 0, Op{Verb: VCounterAdd, Handle: 1, Req: 4, A: 5})) // 3 is missing: not applied
+	w.cut()
+	all, f := w.told(t, 7)
+	if len(all) != 1 || all[0].Num != 5 || f.Applied != 2 {
+		t.Fatalf("%+v, applied %d", all, f.Applied)
+	}
+	w.Apply(5, AppendEntry(nil, &Entry{Type: EntryAsk, Session: 7, First: 3, Ack: 0}))
+	w.cut()
+	if all, _ = w.told(t, 7); len(all) != 1 || all[0].Num != 5 {
+		t.Fatalf("told again: %+v", all)
+	}
+	w.Apply(6, entry(7, 3, 1, Op{Verb: VCounterAdd, Handle: 1, Req: 3, A: 1}))
+	w.Lead(2) // another writer tells again what was not acknowledged, and nothing else
+	w.cut()
+	if all, f = w.told(t, 7); len(all) != 1 || all[0].Num != 6 || f.Epoch != 2 || f.First != 2 {
+		t.Fatalf("%+v %+v", all, f)
+	}
+}
+
+func TestShard_UnknownSessionIsOver(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, entry(9, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KCounter), Key: []byte("c")}))
+	w.cut()
+	if _, f := w.told(t, 9); f.Type != FrameOver {
+		t.Fatalf("%+v", f)
+	}
+}
+
+func TestShard_NamesAreOfOneKindAndFreeAgainWhenIdle(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(7))
+	w.Apply(1, entry(7, 1, 0,
+		Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")},
+		Op{Verb: VOpen, Handle: 2, Req: 2, A: uint64(KQueue), Key: []byte("c")},
+		Op{Verb: VCounterAdd, Handle: 1, Req: 3, A: 1},
+		Op{Verb: VClose, Handle: 1, Req: 4},
+		Op{Verb: VOpen, Handle: 2, Req: 5, A: uint64(KQueue), Key: []byte("c")}, // it is not 0: it stays
+		Op{Verb: VOpen, Handle: 1, Req: 6, A: uint64(KCounter), Key: []byte("c")},
+		Op{Verb: VDestroy, Handle: 1, Req: 7},
+		Op{Verb: VCounterLoad, Handle: 1, Req: 8},
+		Op{Verb: VOpen, Handle: 2, Req: 9, A: uint64(KQueue), Key: []byte("c")},
+		Op{Verb: VClose, Handle: 2, Req: 10},
+	))
+	w.cut()
+	all, _ := w.told(t, 7)
+	var codes []machine.Code
+	for _, o := range all {
+		if o.Req != 0 { // not what is told by handle
+			codes = append(codes, o.Code)
+		}
+	}
+	want := []machine.Code{machine.OK, machine.Invalid, machine.OK, machine.OK, machine.Invalid, machine.OK, machine.OK, machine.Gone, machine.OK, machine.OK}
+	if !slices.Equal(codes, want) {
+		t.Fatalf("%v", codes)
+	}
+	if len(w.names) != 0 {
+		t.Fatal("an idle object that nobody has open is kept")
+	}
+}
+
+func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(7))
+	w.Apply(1, entry(7, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KMap), Key: []byte("m")}))
+	n, val := uint64(2), make([]byte, 64<<10)
+	for range 2 * maxOutbox / len(val) {
+		w.Apply(1, entry(7, n, 0, Op{Verb: VMapStore, Handle: 1, Key: []byte("k"), Val: val}, Op{Verb: VMapLoad, Handle: 1, Req: n + 1, Key: []byte("k")}))
+		n += 2
+	}
+	w.cut()
+	if _, f := w.told(t, 7); f.Type != FrameOver || w.sessions[7] != nil {
+		t.Fatalf("%+v", f)
+	}
+}
+
+// randomEntry makes up an entry, mostly a sensible one.
+func randomEntry(r *rand.Rand, next map[machine.Session]uint64) []byte {
+	id := machine.Session(1 + r.IntN(3))
+	switch r.IntN(40) {
+	case 0:
+		next[id] = 0
+		return AppendEntry(nil, &Entry{Type: EntryExpire, Session: id})
+	case 1:
+		return AppendEntry(nil, &Entry{Type: EntryAsk, Session: id, First: next[id] + 1, Ack: uint64(r.IntN(30))})
+	}
+	if next[id] == 0 {
+		next[id] = 1
+		return opening(id)
+	}
+	e := AppendEntry(nil, &Entry{Type: EntryOps, Session: id, First: next[id], Ack: uint64(r.IntN(50)), Stamp: r.Uint64N(100)})
+	for range r.IntN(4) {
+		o := Op{Handle: 1 + r.Uint64N(10), Req: next[id], A: r.Uint64N(4), B: r.Uint64N(3), Key: []byte{byte('a' + r.IntN(3))}}
+		next[id]++
+		switch r.IntN(8) {
+		case 0, 1, 2:
+			kind := 1 + r.Uint64N(uint64(endKinds)-1)
+			o.Verb, o.A, o.B, o.Key = VOpen, kind, kind%3+1, []byte(fmt.Sprint("o", kind, r.IntN(2)))
+			o.Handle = kind
+		case 3:
+			o.Verb = Verb(1 + r.IntN(3))
+		default:
+			o.Verb = Verb(o.Handle<<4) + Verb(r.IntN(12))
+			if o.Handle == uint64(KLock) {
+				o = LockOp(locks.Op{Verb: locks.Verb(1 + r.IntN(9)), Mode: locks.Mode(1 + r.IntN(2)), Token: r.Uint64N(50), Ticket: 1 + r.Uint64N(3)})
+				o.Handle = uint64(KLock)
+			}
+			if r.IntN(2) == 0 {
+				o.Val = []byte("some value")
+			}
+		}
+		e = AppendOp(e, &o)
+	}
+	return e
+}
+
+func TestShard_AStandbyAndASnapshotAreTheSameState(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	for round := range 60 {
+		a, b := newWorld(), newWorld()
+		b.Follow()
+		next := map[machine.Session]uint64{}
+		for i := range 300 {
+			now := int64(i * 3)
+			e := randomEntry(r, next)
+			a.Apply(now, e)
+			b.Apply(now, e)
+			if r.IntN(3) == 0 {
+				a.cut()
+			}
+			if r.IntN(50) == 0 {
+				c := newWorld()
+				if err := c.Restore(b.Snapshot()); err != nil {
+					t.Fatalf("seed %d round %d: %v", seed, round, err)
+				}
+				b = c
+			}
+			if r.IntN(20) == 0 && !bytes.Equal(logical(t, a), logical(t, b)) {
+				t.Fatalf("seed %d round %d entry %d: the states differ", seed, round, i)
+			}
+		}
+	}
+}
+
+// logical is a snapshot without the outboxes' bytes: where they were cut, and so
+// how much of what is acknowledged is still there, is each process's own.
+func logical(t *testing.T, w *world) []byte {
+	t.Helper()
+	c := New(Config{})
+	if err := c.Restore(w.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ses := range c.sessions {
+		ses.out.chunks = nil
+	}
+	return c.Snapshot()
+}
+
+func FuzzApply(f *testing.F) {
+	r := rand.New(rand.NewPCG(1, 1))
+	next := map[machine.Session]uint64{}
+	for range 20 {
+		f.Add(randomEntry(r, next))
+	}
+	f.Add([]byte{Version, byte(EntryOps), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := newWorld()
+		for id := range machine.Session(3) {
+			w.Apply(1, opening(id+1))
+		}
+		w.Apply(2, b)
+		w.cut()
+		if err := newWorld().Restore(w.Snapshot()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzRestore(f *testing.F) {
+	w := newWorld()
+	r := rand.New(rand.NewPCG(2, 1))
+	next := map[machine.Session]uint64{}
+	for i := range 200 {
+		w.Apply(int64(i), randomEntry(r, next))
+	}
+	f.Add(w.Snapshot())
+	f.Add([]byte{snapshotVersion})
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_ = newWorld().Restore(b) // an error or a state, and no panic
+	})
+}
+
+func FuzzFrame(f *testing.F) {
+	f.Add(AppendOutput(AppendFrame(nil, &Frame{Type: FrameOutputs, First: 1}), &Output{Code: machine.OK, Req: 1, Val: []byte("v")}))
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		fr, err := ParseFrame(b)
+		if err != nil {
+			return
+		}
+		var o Output
+		for fr.Next(&o) {
+		}
+	})
+}
