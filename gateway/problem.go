@@ -70,6 +70,9 @@ func (h *handler) problem(w http.ResponseWriter, r *http.Request, p *problem) {
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:
+		if r.ContentLength != 0 { // or net/http would wait for the body before it answers
+			head.Set("Connection", "close")
+		}
 		head.Set("WWW-Authenticate", `Bearer realm="distgear"`)
 	case http.StatusServiceUnavailable:
 		head.Set("Retry-After", "1")

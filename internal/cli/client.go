@@ -112,6 +112,9 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, accep
 		if json.Unmarshal(b, &p) != nil || p.Type == "" {
 			return nil, exit(Unreachable, "%s answers %s, but is no gateway of DistGear", c.base, res.Status)
 		}
+		if res.StatusCode == http.StatusUnauthorized && c.token != "" {
+			return nil, exit(NeverRan, "the gateway does not take this token: give another with --token or DISTGEAR_TOKEN")
+		}
 		return nil, p.err()
 	}
 	return res, nil

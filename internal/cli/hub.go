@@ -144,15 +144,40 @@ func memberRow(m cluster.Member) []string {
 	}
 }
 
-// watchNodes writes a line per node and per change of one's state.
+// watchAgain is how soon a watch asks again when the gateway is gone.
+const watchAgain = 500 * time.Millisecond
+
+// watchNodes writes a line per node and per change of one's state until it is
+// interrupted. A gateway that was there once is waited for when it is gone.
 func (a *app) watchNodes(ctx context.Context, cl *client) error {
-	for m, err := range follow[cluster.Member](ctx, cl, "/v1/members", "member") {
+	for seen, told := false, false; ; {
+		err := a.watchNodesOnce(ctx, cl, func() { seen, told = true, false })
 		if ctx.Err() != nil {
 			return nil // interrupted, as it is meant to end
 		}
+		if e, ok := errors.AsType[*exitError](err); !seen || !ok || e.code != Unreachable {
+			return err
+		}
+		if !told {
+			told = true
+			a.say("distgear: %v; waiting until it is back", err)
+		}
+		t := time.NewTimer(watchAgain)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		}
+	}
+}
+
+func (a *app) watchNodesOnce(ctx context.Context, cl *client, seen func()) error {
+	for m, err := range follow[cluster.Member](ctx, cl, "/v1/members", "member") {
 		if err != nil {
 			return err
 		}
+		seen()
 		text := fmt.Sprintf("%s  %-8s %s  (incarnation %d)  %s", m.Since.Local().Format("15:04:05.000"), m.State, m.Name, m.Incarnation, strings.Join(m.Kinds, ","))
 		if a.json {
 			b, err := json.Marshal(m)
@@ -165,10 +190,7 @@ func (a *app) watchNodes(ctx context.Context, cl *client) error {
 			return err
 		}
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return exit(Unreachable, "the hub has left")
+	return exit(Unreachable, "the hub at %s has left", cl.base)
 }
 
 // table writes rows in columns.

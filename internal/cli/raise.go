@@ -32,7 +32,7 @@ func (a *app) raiseCmd() *cobra.Command {
 		Example: `  distgear raise deploy '{"release": "v1"}'
   distgear raise deploy --async --id release-42 - < input.json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			input, err := a.input(args[1:])
+			input, err := a.input(c.Context(), args[1:])
 			if err != nil {
 				return err
 			}
@@ -145,14 +145,16 @@ func interrupted(err error, advice string) error {
 }
 
 // input is the event's input as JSON.
-func (a *app) input(args []string) ([]byte, error) {
+func (a *app) input(ctx context.Context, args []string) ([]byte, error) {
 	if len(args) == 0 {
 		return nil, nil
 	}
 	b := []byte(args[0])
 	if args[0] == "-" {
 		var err error
-		if b, err = io.ReadAll(io.LimitReader(a.in, distgear.MaxPayload+1)); err != nil {
+		if b, err = readAll(ctx, io.LimitReader(a.in, distgear.MaxPayload+1)); ctx.Err() != nil {
+			return nil, exit(NeverRan, "interrupted while reading the input: nothing was raised")
+		} else if err != nil {
 			return nil, exit(Usage, "reading the input: %w", err)
 		}
 	}
@@ -160,6 +162,23 @@ func (a *app) input(args []string) ([]byte, error) {
 		return nil, exit(Usage, `the input is no JSON: %s (a string is '"text"')`, show.Short(string(b)))
 	}
 	return b, nil
+}
+
+// readAll is io.ReadAll that ends with ctx: a read of a terminal does not.
+func readAll(ctx context.Context, r io.Reader) (b []byte, err error) {
+	done := make(chan struct{})
+	var read []byte
+	var failed error
+	go func() { // left behind, with the process, if nobody types
+		read, failed = io.ReadAll(r)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return read, failed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // watchRun tells each change of a run and returns its last record.
