@@ -15,7 +15,7 @@ const (
 	VMapDelete                                     // Key; A: revision, or 0
 	VMapClear
 	VMapLen
-	VMapRange   // A: cursor; B: how many at most
+	VMapRange   // A: cursor; B: how many at most; pageSize may end it before
 	VMapWatch   // Key; A: 1 is a prefix
 	VMapUnwatch // A: the request of the Watch
 	VMapDrop    // Key: it is not kept any more
@@ -45,7 +45,7 @@ func (x *mapOf) apply(c *call) {
 	case VMapLen:
 		x.Len(&c.vals, who)
 	case VMapRange:
-		x.Range(&c.vals, who, o.A, int(min(o.B, 10_000)))
+		x.page(&c.vals, who, o.A, int(min(o.B, 10_000)))
 	case VMapWatch:
 		x.Watch(&c.vals, who, string(o.Key), o.A != 0)
 	case VMapUnwatch:
@@ -55,6 +55,41 @@ func (x *mapOf) apply(c *call) {
 	default:
 		c.invalid()
 	}
+}
+
+// An answer of several values ends before it has more than pageSize bytes, but for
+// those of pageStep more values: it fits in an outbox, which is 16 MiB.
+const (
+	pageSize = 1 << 20
+	pageStep = 8 // the largest have a bit less than 1 MiB each: client.MaxOp
+)
+
+// page is Range, of at most pageSize bytes.
+func (x *mapOf) page(out *machine.Out[Value], who machine.Who, cursor uint64, most int) {
+	if most <= 0 {
+		x.Range(out, who, cursor, most)
+		return
+	}
+	first, size := len(out.Effects), 0
+	for {
+		n := len(out.Effects)
+		x.Range(out, who, cursor, min(most, pageStep))
+		last := len(out.Effects) - 1
+		cursor = out.Effects[last].Num
+		out.Effects = out.Effects[:last]
+		for _, e := range out.Effects[n:] {
+			size += len(e.Key) + len(e.Val.S)
+		}
+		most -= last - n
+		if cursor == 0 || last == n || most <= 0 || size >= pageSize {
+			break
+		}
+	}
+	n := len(out.Effects)
+	for i := first; i < n; i++ {
+		out.Effects[i].Aux = uint64(n - i)
+	}
+	out.Tell(who, machine.OK, cursor)
 }
 
 func (x *mapOf) abandon(*call, machine.Who) {}
@@ -83,8 +118,8 @@ func parseValue(b []byte) (Value, error) { return Value{S: string(b)}, nil }
 // answered is said by package queues.
 const (
 	VPut   Verb = Verb(KQueue)<<4 + iota // Val; B: 1 does not wait
-	VTake                                // A: how many at most; B: 1 does not wait
-	VDrain                               // A: how many at most; 0: all
+	VTake                                // A: how many at most; B: 1 does not wait; pageSize may end it before
+	VDrain                               // A: how many at most; 0: all; pageSize may end it before
 	VPeek
 	VQueueLen
 	VTransfer // A: the handle of the queue it goes to; B: 1 does not wait
@@ -109,9 +144,13 @@ func (x *queue) apply(c *call) {
 	case VPut:
 		x.Put(&c.vals, who, c.value(), x.bound, o.B == 0)
 	case VTake:
-		x.Take(&c.vals, who, int(min(o.A, maxItems)), o.B == 0)
+		x.some(&c.vals, who, int(min(o.A, maxItems)), o.B == 0)
 	case VDrain:
-		x.Drain(&c.vals, who, int(min(o.A, maxItems)))
+		most := int(min(o.A, maxItems))
+		if most == 0 {
+			most = maxItems
+		}
+		x.some(&c.vals, who, most, false)
 	case VPeek:
 		x.Peek(&c.vals, who)
 	case VQueueLen:
@@ -130,6 +169,28 @@ func (x *queue) apply(c *call) {
 		queues.Transfer(&c.vals, &x.Queue, &t.Queue, who, t.bound, o.B == 0)
 	default:
 		c.invalid()
+	}
+}
+
+// some is Take, of at most pageSize bytes.
+func (x *queue) some(out *machine.Out[Value], who machine.Who, most int, wait bool) {
+	if most <= pageStep || x.Length() <= pageStep {
+		x.Take(out, who, most, wait)
+		return
+	}
+	var mine []int // effects that answer who
+	size := 0
+	for left := min(most, x.Length()); left > 0 && size < pageSize; { // those who wait to put come in behind
+		n, step := len(out.Effects), min(left, pageStep)
+		x.Take(out, who, step, false)
+		for i := n; i < n+step; i++ {
+			mine = append(mine, i)
+			size += len(out.Effects[i].Val.S)
+		}
+		left -= step
+	}
+	for i, at := range mine {
+		out.Effects[at].Num, out.Effects[at].Aux = uint64(len(mine)), uint64(len(mine)-1-i)
 	}
 }
 
