@@ -153,7 +153,7 @@ func (a *app) watchNodes(ctx context.Context, cl *client) error {
 	for seen, told := false, false; ; {
 		err := a.watchNodesOnce(ctx, cl, func() { seen, told = true, false })
 		if ctx.Err() != nil {
-			return nil // interrupted, as it is meant to end
+			return nil //nolint:nilerr // interrupted, as it is meant to end
 		}
 		if e, ok := errors.AsType[*exitError](err); !seen || !ok || e.code != Unreachable {
 			return err
