@@ -81,11 +81,11 @@ func appendFields(dst []byte, fs []field, p unsafe.Pointer) ([]byte, bool) {
 		case opUint:
 			dst = strconv.AppendUint(dst, f.form.uint(at), 10)
 		default:
-			v, bits := f.form.float(at)
+			v, size := f.form.float(at)
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				return dst, false
 			}
-			dst = appendFloat(dst, v, bits)
+			dst = appendFloat(dst, v, size)
 		}
 	}
 	return append(dst, '}'), true
