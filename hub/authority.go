@@ -66,8 +66,9 @@ type authority struct {
 // startAuthority returns when nodes can join.
 func (h *Hub) startAuthority(ctx context.Context, alone bool) (_ *authority, err error) {
 	now := time.Now()
+	life := max(link.NewID(now), link.ID(h.latest.Load())+1) // the other's clock may be ahead
 	a := &authority{
-		cfg: &h.cfg, life: link.NewID(now), prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
+		cfg: &h.cfg, life: life, prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
 		pool:    runner.New(),
 		machine: members.New(members.Config{TTL: h.cfg.TTL}, now),
 		inbox:   make(chan *link.Inbound, 256), // a round of the loop
@@ -477,19 +478,28 @@ func (h *authority) reconnected() {
 	h.broadcast(session.Broadcast{})
 }
 
-// overhear notices another hub of the cluster. Of two, the later ends.
-func (h *authority) overhear(data []byte) {
+// speaker is the life of the hub that a broadcast is from; 0: of none.
+func speaker(data []byte) uint64 {
 	var b struct {
 		Hub uint64 `json:"hub"`
 	}
-	if json.Unmarshal(data, &b) != nil || b.Hub == 0 || b.Hub == uint64(h.life) {
+	if json.Unmarshal(data, &b) != nil {
+		return 0
+	}
+	return b.Hub
+}
+
+// overhear notices another hub of the cluster. Of two, the later ends.
+func (h *authority) overhear(data []byte) {
+	other := speaker(data)
+	if other == 0 || other == uint64(h.life) {
 		return
 	}
-	if b.Hub > uint64(h.life) {
+	if other > uint64(h.life) {
 		h.post(func() { h.broadcast(session.Broadcast{}) }) // it shall hear of us
 		return
 	}
-	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(b.Hub)))
+	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(other)))
 }
 
 // fail ends the hub by itself: it stops deciding at once, and holds what it

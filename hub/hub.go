@@ -33,10 +33,12 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/ledger"
+	"github.com/distgear/distgear/internal/session"
 )
 
 // probeTime is how long a hub that starts on a NATS of others waits for a word
@@ -65,6 +67,8 @@ type Hub struct {
 
 	server *engine.Server // nil with Config.URLs
 	conn   *engine.Conn
+	unview func()        // ends the subscription to the view; nil for the only hub
+	latest atomic.Uint64 // the latest life of an authority that was heard of
 
 	ctx       context.Context // of the hub's goroutines
 	cancel    context.CancelCauseFunc
@@ -137,6 +141,9 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	switch {
 	case len(cfg.Peers) > 0: // whoever is the ledger's writer is the authority
 		lc.Memory, lc.Replicas = cfg.Dir == "", len(cfg.Peers)
+		if h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear); err != nil {
+			return err
+		}
 		h.desk, err = openDesk(ctx, h.conn, h.prefix, lc, h.lead)
 		return err
 	case h.server != nil: // nobody else can be the hub
@@ -213,6 +220,13 @@ func (h *Hub) lead(writer bool) {
 	h.mu.Unlock()
 }
 
+// overhear notes who decides.
+func (h *Hub) overhear(data []byte) {
+	if life := speaker(data); life > h.latest.Load() {
+		h.latest.Store(life) // one goroutine
+	}
+}
+
 // reconnected makes up for what may have been missed while the connection was
 // down.
 func (h *Hub) reconnected() {
@@ -286,6 +300,9 @@ func (h *Hub) Close() {
 func (h *Hub) release() {
 	h.cancel(nil)
 	h.wg.Wait()
+	if h.unview != nil {
+		h.unview()
+	}
 	if h.desk != nil {
 		h.desk.close()
 	}

@@ -203,6 +203,9 @@ func (b *beater) beatAnswered(a answer) bool {
 		return false
 	}
 	s := b.s
+	if r.Hub < b.hub && s.Valid(time.Now()) {
+		return false // one that was stopped, and does not know yet that another took over
+	}
 	s.clock.sample(r.Stamp, a.q.sent, a.received)
 	if !r.Again {
 		s.renew(a.q.sent)
