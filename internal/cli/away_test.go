@@ -55,7 +55,9 @@ func hubAt(t *testing.T, addr, token string) (at string, stop func()) {
 	go func() { done <- s.Serve(ctx) }()
 	return u.Host, sync.OnceFunc(func() {
 		cancel()
-		_ = <-done // it was told to end
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		if err := n.Leave(context.Background()); err != nil {
 			t.Error(err)
 		}
