@@ -3,6 +3,7 @@ package distgear
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
@@ -32,7 +33,7 @@ type Plan struct {
 	space struct {
 		steps  [8]*runs.Step
 		after  [8]int
-		inputs [64]byte
+		inputs [96]byte
 	}
 }
 
@@ -110,7 +111,7 @@ func (a *Action[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), af
 
 func (a *Action[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
 	s := &Step[Out]{plan: p, index: len(p.in.Steps)}
-	s.s.Kind, s.s.Undo, s.s.Idem, s.s.Retries = a.Name, a.Undo != nil, a.Idempotent, a.Retries
+	s.s.Kind, s.s.Undo, s.s.Idem, s.s.Retries = a.Name, a.Undo != nil, a.Idempotent, int32(min(a.Retries, math.MaxInt32))
 	s.s.Timeout, s.s.Queue = or(a.Timeout, defaultTimeout), or(a.Queue, defaultQueue)
 	p.join(&s.s, on, after)
 	return s

@@ -41,7 +41,7 @@ func (r *Run) Do(ctx context.Context, p *Plan) error {
 	if err := p.validate(n, r.in.ID()); err != nil {
 		return err
 	}
-	p.in.Name, p.in.Rollback = p.Name, p.Rollback
+	p.in.Name, p.in.Rollback, p.in.Inputs = p.Name, p.Rollback, p.inputs
 	if f := r.in.Do(ctx, n.host, &p.in); f != nil {
 		return (*PlanError)(f)
 	}

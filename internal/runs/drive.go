@@ -31,7 +31,9 @@ type drive struct {
 
 	wake   sync.Cond   // for the goroutine in Do: calls, the end, or Host.Stop
 	hook   runner.Hook // the drive itself
+	index  int         // of the run's plans
 	tracks []track
+	firsts []attempt // the first attempt of each step
 	fx     []plan.Effect
 	calls  []int        // steps whose input the goroutine in Do has to compute
 	inputs []byte       // computed
@@ -42,16 +44,19 @@ type drive struct {
 	back    bool            // Do has returned: the steps are the user's to read
 	left    bool            // the node has left before the plan had settled
 	held    bool            // something came in after Do had returned, and is not settled
+	loose   bool            // who cancels may still hold on to it
 
-	fxSpace    [4]plan.Effect
-	callSpace  [4]int
-	inputSpace [64]byte
+	fxSpace   [4]plan.Effect
+	callSpace [4]int
 }
 
 // attempt is one try of a step, or of its undo; it receives the report.
+// It knows the run and not the drive, which may be another plan's by the time a
+// report comes that nobody waits for.
 type attempt struct {
-	d    *drive
-	step int
+	r    *Run
+	plan int32
+	step int32
 	undo bool
 	at   place.Place
 	f    Flight
@@ -59,28 +64,27 @@ type attempt struct {
 
 // Report implements link.Receiver.
 func (a *attempt) Report(r wire.Report) {
-	d := a.d
-	if !d.enter() {
+	a.r.mu.Lock()
+	d := a.r.plans[a.plan].d
+	if d == nil || !d.entered() {
+		a.r.mu.Unlock()
 		return
 	}
 	if a.undo {
-		d.undone(a.step, a, &r)
+		d.undone(int(a.step), a, &r)
 	} else {
-		d.reported(a.step, a, &r)
+		d.reported(int(a.step), a, &r)
 	}
 	d.exit()
 }
 
-// track is what the driver knows of a step. Times are ns since 1970.
+// track is what the driver knows of a step.
 type track struct {
 	cur      *attempt // the latest; nil before the first
-	first    attempt  // the space of the first
 	at       place.Place
 	result   []byte
 	message  string // of the last error
-	began    int64  // of the first attempt
-	over     int64
-	until    int64 // grace: when to stop looking for a node
+	until    int64  // grace: when to stop looking for a node, in ns since 1970
 	timer    *time.Timer
 	tries    int32 // attempts that count
 	undos    int32
@@ -103,27 +107,70 @@ func (t *track) stop() {
 	}
 }
 
+// drives are spaces for drives and their tracks.
+var drives = sync.Pool{New: func() any { return new(drive) }}
+
+// maxTracks is up to how many tracks are kept for use again.
+const maxTracks = 64
+
+// newDrive returns the drive of a run's next plan. The run is locked.
 func newDrive(r *Run, h *Host, p *Plan) *drive {
-	d := &drive{r: r, h: h, p: p, tracks: make([]track, len(p.Steps))}
+	d := drives.Get().(*drive)
+	n := len(p.Steps)
+	tracks := d.tracks
+	if n > cap(tracks) {
+		tracks = make([]track, n)
+	}
+	*d = drive{r: r, h: h, p: p, index: len(r.plans), tracks: tracks[:n], firsts: make([]attempt, n)}
 	var space [8]plan.Step
 	d.m.Init(p.spec(space[:0]))
 	d.wake.L = &r.mu
 	d.hook = d
-	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], d.inputSpace[:0]
+	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], p.Inputs
 	return d
+}
+
+// plain tells whether all steps are OK and nothing that happened is worth
+// remembering but that, and nobody can bring anything in any more.
+func (d *drive) plain() bool {
+	if !d.back || d.left || d.held || d.loose || !d.m.Settled() || d.m.Failed() || d.m.Cancelled() {
+		return false
+	}
+	for i := range d.tracks {
+		t := &d.tracks[i]
+		if t.cur != &d.firsts[i] || t.tries != 1 || t.late != 0 || t.outcome != wire.OK || t.timer != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// recycle takes a plain drive back.
+func (d *drive) recycle() {
+	clear(d.tracks)
+	if cap(d.tracks) <= maxTracks {
+		*d = drive{tracks: d.tracks[:0]}
+		drives.Put(d)
+	}
 }
 
 // enter begins to take something in; false when the node has left and nobody
 // will. exit must follow.
 func (d *drive) enter() bool {
 	d.r.mu.Lock()
+	if !d.entered() {
+		d.r.mu.Unlock()
+		return false
+	}
+	return true
+}
+
+// entered is enter for who has locked the run.
+func (d *drive) entered() bool {
 	d.now = time.Now()
 	if d.back && !d.held { // the handler has gone on
-		if !d.h.Hold() {
-			d.r.mu.Unlock()
-			return false
-		}
-		d.held = true
+		d.held = d.h.Hold()
+		return d.held
 	}
 	return true
 }
@@ -212,7 +259,7 @@ func (d *drive) act() {
 		t := &d.tracks[e.Step]
 		switch e.Op {
 		case plan.Do:
-			t.began = d.now.UnixNano()
+			d.p.Steps[e.Step].began = d.now.UnixNano()
 			if d.p.Steps[e.Step].Encode != nil {
 				t.waiting = true
 				d.calls = append(d.calls, e.Step)
@@ -251,11 +298,11 @@ func (d *drive) dispatch(i int) {
 		return
 	}
 	s.command(&d.cmd, int(t.tries)+1)
-	a := &t.first
+	a := &d.firsts[i]
 	if t.cur != nil {
 		a = new(attempt)
 	}
-	*a = attempt{d: d, step: i, at: at}
+	*a = attempt{r: d.r, plan: int32(d.index), step: int32(i), at: at}
 	t.cur = a
 	f, err := d.h.Start(at, &d.cmd, d.now.Add(s.Queue), s.lost(), a)
 	if err != nil {
@@ -362,7 +409,7 @@ func (d *drive) repeats(s *Step, t *track, r *wire.Report) (wait time.Duration, 
 	if r.Error != nil {
 		l.After = time.Duration(r.Error.AfterMS) * time.Millisecond
 	}
-	next, wait := plan.Policy{Retries: s.Retries, Idempotent: s.Idem}.Next(l, rand.Float64())
+	next, wait := plan.Policy{Retries: int(s.Retries), Idempotent: s.Idem}.Next(l, rand.Float64())
 	return wait, next == plan.Again
 }
 
@@ -373,7 +420,7 @@ func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
 	if !d.back {
 		s.Ended, s.Err, s.Node, s.Result = true, err, t.at.Node, t.result
 	}
-	t.over = d.now.UnixNano()
+	s.over = d.now.UnixNano()
 	t.outcome = wire.Outcome(o)
 	if err != nil {
 		t.message = err.Error()

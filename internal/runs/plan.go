@@ -21,6 +21,7 @@ type Plan struct {
 	Name     string
 	Rollback bool
 	Steps    []*Step
+	Inputs   []byte // those that are computed are appended; who serves a step may keep them
 }
 
 // Step is a command's place in a plan.
@@ -31,22 +32,24 @@ type Step struct {
 	After   []int
 	Encode  func(b []byte) ([]byte, error) // appends the input; nil when Input holds it
 	Input   []byte
+	Timeout time.Duration // zero: no limit
+	Queue   time.Duration
+	Retries int32
 	Event   bool
 	Undo    bool
 	Pivot   bool
 	Idem    bool
-	Timeout time.Duration // zero: no limit
-	Queue   time.Duration
-	Retries int
 
 	// What became of it; the user's to read once Do has returned, or a step
 	// after it is OK.
-	Ended  bool
 	Err    error
 	Result []byte
 	Node   cluster.NodeName
+	Ended  bool
 
-	key string // of its attempts
+	key   string // of its attempts
+	began int64  // the first attempt, in ns since 1970
+	over  int64  // the last, or its undo
 }
 
 // The ends of keys.

@@ -29,10 +29,19 @@ func (r *Run) record(whole bool) record.Run {
 		return rec
 	}
 	rec.Input, rec.Result = shown(r.input), shown(r.end.out)
-	for _, d := range r.drives {
-		p := record.Plan{Name: d.p.Name, Rollback: d.p.Rollback, Steps: make([]record.Step, len(d.p.Steps))}
-		for i := range d.p.Steps {
-			p.Steps[i] = d.record(i)
+	for _, x := range r.plans {
+		p := record.Plan{Name: x.p.Name, Rollback: x.p.Rollback, Steps: make([]record.Step, len(x.p.Steps))}
+		for i, s := range x.p.Steps {
+			rec := &p.Steps[i]
+			*rec = record.Step{Name: s.Name, Kind: s.Kind, Target: s.On.String(), Started: instant(s.began), Ended: instant(s.over)}
+			for _, a := range s.After {
+				rec.After = append(rec.After, x.p.Steps[a].Name)
+			}
+			if x.d == nil {
+				rec.State, rec.Node, rec.Attempt = record.StepState(plan.Done.String()), s.Node, 1
+			} else {
+				x.d.record(i, rec)
+			}
 		}
 		rec.Plans = append(rec.Plans, p)
 	}
@@ -63,7 +72,11 @@ func shown(payload []byte) json.RawMessage {
 
 func (r *Run) state() record.RunState {
 	var stuck, rolling, unwound bool
-	for _, d := range r.drives {
+	for _, x := range r.plans {
+		d := x.d
+		if d == nil {
+			continue
+		}
 		stuck = stuck || d.stuck()
 		rolling = rolling || d.m.Phase() == plan.RollingBack
 		unwound = unwound || d.p.Rollback && d.m.RolledBack()
@@ -90,16 +103,11 @@ func (r *Run) state() record.RunState {
 	return record.Failed
 }
 
-func (d *drive) record(i int) record.Step {
-	s, t := d.p.Steps[i], &d.tracks[i]
-	rec := record.Step{
-		Name: s.Name, Kind: s.Kind, Target: s.On.String(), State: record.StepState(d.m.State(i).String()), Node: t.at.Node,
-		Attempt: int(t.tries), UndoAttempt: int(t.undos), Late: int(t.late),
-		Started: instant(t.began), Ended: instant(t.over), Error: t.message,
-	}
-	for _, a := range s.After {
-		rec.After = append(rec.After, d.p.Steps[a].Name)
-	}
+// record adds what the drive knows of a step.
+func (d *drive) record(i int, rec *record.Step) {
+	t := &d.tracks[i]
+	rec.State, rec.Node, rec.Error = record.StepState(d.m.State(i).String()), t.at.Node, t.message
+	rec.Attempt, rec.UndoAttempt, rec.Late = int(t.tries), int(t.undos), int(t.late)
 	switch d.m.State(i) {
 	case plan.Running:
 		if t.waiting && t.tries > 0 {
@@ -112,5 +120,4 @@ func (d *drive) record(i int) record.Step {
 	case plan.Undoing, plan.Undone: // t.undos counts those that failed
 		rec.UndoAttempt++
 	}
-	return rec
 }

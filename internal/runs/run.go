@@ -27,9 +27,9 @@ type Run struct {
 
 	mu      sync.Mutex
 	ctx     *runner.Context // nil when it has ended
-	drives  []*drive
-	usual   [1]*drive // where drives begins
-	started int64     // ns since 1970
+	plans   []planned
+	usual   [1]planned // where plans begins
+	started int64      // ns since 1970
 	version uint32
 	input   []byte
 	lent    bool          // input is part of a message
@@ -37,6 +37,12 @@ type Run struct {
 	changed chan struct{} // closed at the next change; nil: nobody waits
 	nested  bool
 	stopped bool // cancelled by somebody
+}
+
+// planned is a plan of a run.
+type planned struct {
+	p *Plan
+	d *drive // nil when the run has ended and the plan was plain: its steps say all
 }
 
 // ending is how a run ended.
@@ -54,34 +60,31 @@ func (r *Run) ID() record.RunID { return r.id }
 func (r *Run) Plans() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.drives)
+	return len(r.plans)
 }
 
 // Do runs a plan, whose steps have been named, in the cluster of h, and returns
 // when nothing of it runs any more. Nil means that all steps are OK.
 func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
-	d := newDrive(r, h, p)
 	r.mu.Lock()
-	if r.drives == nil {
-		r.drives = r.usual[:0]
+	if r.plans == nil {
+		r.plans = r.usual[:0]
 	}
-	r.drives = append(r.drives, d)
+	d := newDrive(r, h, p)
+	r.plans = append(r.plans, planned{p, d})
 	r.touch()
 	d.start()
 	r.mu.Unlock()
 	// The context of a handler is ours: it needs no channel and no timer.
 	c, ours := ctx.(*runner.Context)
 	ours = ours && c.SetHook(&d.hook)
-	stop := func() bool { return true }
+	var stop func() bool
 	if !ours && ctx.Done() != nil {
 		stop = context.AfterFunc(ctx, d.Cancelled)
 	}
 	r.mu.Lock()
 	d.await()
-	if ours {
-		c.ClearHook(&d.hook)
-	}
-	stop()
+	d.loose = ours && !c.ClearHook(&d.hook) || stop != nil && !stop()
 	f := d.failure(ctx)
 	r.mu.Unlock() // not deferred: it is not locked while the user computes an input
 	return f
@@ -148,8 +151,10 @@ func (r *Run) cancel() {
 func (r *Run) leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, d := range r.drives {
-		d.wake.Broadcast() // it looks at Host.Stop
+	for _, x := range r.plans {
+		if x.d != nil {
+			x.d.wake.Broadcast() // it looks at Host.Stop
+		}
 	}
 }
 
@@ -159,10 +164,10 @@ func (r *Run) unwind(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	drives := r.drives
+	plans := r.plans
 	r.mu.Unlock()
-	for i := len(drives) - 1; i >= 0; i-- {
-		d := drives[i]
+	for i := len(plans) - 1; i >= 0; i-- {
+		d := plans[i].d // a nested run keeps them
 		if !d.p.Rollback {
 			continue
 		}
@@ -193,10 +198,10 @@ func (r *Run) resolve(step string, how plan.Resolution) error {
 	r.mu.Lock()
 	var d *drive
 	at := -1
-	for _, x := range r.drives {
+	for _, x := range r.plans {
 		for i, s := range x.p.Steps {
-			if s.Name == step && (x.m.State(i) == plan.Stuck || x.tracks[i].stuck) {
-				d, at = x, i
+			if x.d != nil && s.Name == step && (x.d.m.State(i) == plan.Stuck || x.d.tracks[i].stuck) {
+				d, at = x.d, i
 			}
 		}
 	}
@@ -225,8 +230,8 @@ func (r *Run) key() string {
 // size is about how many bytes a finished run holds on to.
 func (r *Run) size() int {
 	n := 512 + len(r.input) + len(r.end.out)
-	for _, d := range r.drives {
-		for _, s := range d.p.Steps {
+	for _, x := range r.plans {
+		for _, s := range x.p.Steps {
 			n += 512 + len(s.Input) + len(s.Result)
 		}
 	}
@@ -235,12 +240,25 @@ func (r *Run) size() int {
 
 // clean tells whether nothing of a failed run's plans is left.
 func (r *Run) clean() bool {
-	for _, d := range r.drives {
-		if !d.p.Rollback || !d.m.RolledBack() {
+	for _, x := range r.plans {
+		if x.d == nil || !x.p.Rollback || !x.d.m.RolledBack() {
 			return false
 		}
 	}
-	return len(r.drives) > 0
+	return len(r.plans) > 0
+}
+
+// settle takes the drives of plain plans back, of a run that has ended and will
+// not be undone.
+func (r *Run) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.plans {
+		if d := r.plans[i].d; d.plain() {
+			r.plans[i].d = nil
+			d.recycle()
+		}
+	}
 }
 
 // failure is what Do returns.

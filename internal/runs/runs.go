@@ -179,6 +179,7 @@ func (g *Registry) End(r *Run, out []byte, err error) ([]byte, error) {
 	r.mu.Unlock()
 	if !r.nested {
 		g.release(r)
+		r.settle()
 	}
 	g.mu.Lock()
 	if r.nested && outcome == wire.Clean {
@@ -247,11 +248,14 @@ func (nobody) Report(wire.Report) {}
 func (g *Registry) release(r *Run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, d := range r.drives {
-		for i, s := range d.p.Steps {
-			if at := d.tracks[i].at; s.Event && at.Life != 0 {
+	for _, x := range r.plans {
+		for i, s := range x.p.Steps {
+			if !s.Event || x.d == nil {
+				continue
+			}
+			if at := x.d.tracks[i].at; at.Life != 0 {
 				c := wire.Command{Kind: kindRelease, Key: s.key}
-				_, _ = d.h.Start(at, &c, time.Time{}, time.Second, nobody{})
+				_, _ = x.d.h.Start(at, &c, time.Time{}, time.Second, nobody{})
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (d *drive) dispatchUndo(i int) {
 		u.Message = t.message
 	}
 	s.undoCommand(&d.cmd, int(t.undos)+1, &u)
-	a := &attempt{d: d, step: i, undo: true, at: at}
+	a := &attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: true, at: at}
 	t.cur = a
 	f, err := d.h.Start(at, &d.cmd, time.Time{}, s.lost(), a)
 	if err != nil {
@@ -65,7 +65,7 @@ func (d *drive) undone(i int, a *attempt, r *wire.Report) {
 	}
 	stuck := d.m.State(i) == plan.Stuck
 	if r.Outcome == wire.OK {
-		t.cur, t.over = nil, d.now.UnixNano()
+		t.cur, d.p.Steps[i].over = nil, d.now.UnixNano()
 		if stuck { // it said so after all
 			fx, _ := d.m.Resolve(i, plan.RetryUndo, nil)
 			if len(fx) == 0 {
