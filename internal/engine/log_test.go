@@ -222,11 +222,23 @@ func BenchmarkAppend(b *testing.B) {
 						}
 					}
 					for range window {
-						<-room
+						if err := <-room; err != nil {
+							b.Fatal(err)
+						}
 					}
 				})
 			}
 		}
+	}
+}
+
+// stock is read before any server runs.
+var stock = [3]time.Duration{minElectionTimeout, maxElectionTimeout, hbInterval}
+
+// The timers are those of nats-server, which may rename them: then they would be 0.
+func TestElectionTimers(t *testing.T) {
+	if stock != [3]time.Duration{4 * time.Second, 9 * time.Second, time.Second} {
+		t.Fatalf("nats-server's election timers are not %v any more: look at raft.go", stock)
 	}
 }
 

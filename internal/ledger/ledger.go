@@ -64,6 +64,7 @@ type State interface {
 	// Due is the ledger time in ms when a tick is wanted; 0 is never.
 	Due() int64
 	// Snapshot is the whole state. The ledger keeps it until it is in the log.
+	// Everything waits while it is made; if that takes 5 s, another takes over.
 	Snapshot() []byte
 	// Restore replaces the state by a snapshot, or by the empty one at the
 	// beginning of a log if it is empty. An error ends the ledger.
@@ -80,6 +81,8 @@ type State interface {
 type Release interface {
 	// Release is called when the round is in the log, in the order of the
 	// rounds, from one goroutine, beside the State's. While it blocks, rounds wait.
+	// A round that was in the log in time may be released late, when another
+	// is the writer already and has told the same.
 	Release()
 }
 
@@ -108,7 +111,8 @@ type Config struct {
 	SnapshotBytes int64
 	// MaxPending is how many bytes of entries may wait for the log. Zero: 32 MiB.
 	MaxPending int
-	// Window is how many rounds may be on their way to the log. Zero: 8.
+	// Window is how many rounds may be on their way to the log. Zero: 4; more
+	// made smaller rounds and no more entries per second.
 	Window int
 
 	stall time.Duration // how long the goroutine may stand still before its beats stop; zero: 5 s
@@ -196,7 +200,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	cfg.Patience = cmp.Or(cfg.Patience, 700*time.Millisecond)
 	cfg.SnapshotBytes = cmp.Or(cfg.SnapshotBytes, 64<<20)
 	cfg.MaxPending = cmp.Or(cfg.MaxPending, 32<<20)
-	cfg.Window = min(cmp.Or(cfg.Window, 8), 60) // of a pipe's 64
+	cfg.Window = min(cmp.Or(cfg.Window, 4), 60) // of a pipe's 64
 	cfg.stall = cmp.Or(cfg.stall, 5*time.Second)
 	l := &Ledger{
 		cfg:   cfg,

@@ -190,6 +190,9 @@ func (l *Ledger) write(ticked bool) error {
 	if unknown == nil && len(l.flight) > 0 && l.ticks-l.flight[0].sent > ackTicks {
 		unknown = fmt.Errorf("log %s: %w", l.cfg.Name, engine.ErrUnavailable)
 	}
+	if unknown == nil && ticked && len(l.flight) > 0 && !l.cfg.Conn.Up() {
+		unknown = fmt.Errorf("log %s: %w: the connection is down", l.cfg.Name, engine.ErrUnavailable)
+	}
 	if unknown == nil && other > l.epoch {
 		unknown = errors.New("another writer was heard")
 	}
@@ -405,7 +408,7 @@ func (l *Ledger) recover(why error) error {
 		select {
 		case <-l.ctx.Done():
 			return nil
-		case <-time.After(time.Duration(min(50+20*try, 500)) * time.Millisecond):
+		case <-time.After(time.Duration(min(50+10*try, 200)) * time.Millisecond):
 		}
 	}
 }
