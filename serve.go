@@ -69,7 +69,6 @@ func (n *Node) load() members.Load {
 
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
-	defer in.Free()
 	if isBuiltin(in.Kind) { // leaving does not wait for who watches
 		in.Reply(n.serveBuiltin(in.Context, &in.Command, cluster.NodeName(in.FromName())))
 		return
@@ -90,6 +89,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 		}
 		lent.put()
 	}
+	in.Free()
 	n.finished() // not before the report is on its way: leaving waits for this
 }
 
