@@ -337,7 +337,7 @@ func TestProcess_Hub(t *testing.T) {
 		for i, p := range f.procs {
 			if p == w {
 				f.procs[i] = run(i)
-				eventually(t, "the hub is back", func() bool { up, _ := f.procs[i].is(); return up })
+				eventuallyIn(t, 40*time.Second, "the hub is back", func() bool { up, _ := f.procs[i].is(); return up })
 			}
 		}
 		f.more(t, 100)
