@@ -63,9 +63,10 @@ func BenchmarkEntries(b *testing.B) {
 
 // BenchmarkClusterEntries is BenchmarkEntries on three servers in one process.
 func BenchmarkClusterEntries(b *testing.B) {
+	s := cluster(b, engine.Sync)[0]
 	for _, n := range []int{1, 16, 256, 4096} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			benchEntries(b, cluster(b, engine.Sync)[0], Config{Replicas: 3}, n)
+			benchEntries(b, s, Config{Replicas: 3}, n)
 		})
 	}
 }
