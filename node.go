@@ -153,7 +153,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	}
 	if n.cfg.Serve != "" {
 		h := hub.Config{Cluster: n.cfg.Cluster, Listen: n.cfg.Serve, Token: n.cfg.Token, TTL: n.cfg.TTL, Logger: n.cfg.Logger,
-			Name: string(n.name), Route: n.cfg.Route, Dir: n.cfg.Dir}
+			Name: string(n.name), Route: n.cfg.Route, Dir: n.cfg.Dir, Version: Version}
 		if n.cfg.Peers != "" {
 			h.Peers = strings.Split(n.cfg.Peers, ",")
 		}
@@ -185,6 +185,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	n.room.Ask = n.askHub
 	s, err := session.Open(ctx, session.Config{
 		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
 		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,

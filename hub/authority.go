@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
@@ -49,6 +50,9 @@ type authority struct {
 	inbox   chan *link.Inbound
 	touched map[uint64]bool          // lives that own has ever sent to
 	logged  map[uint64]members.State // by life: what the log says
+	skews   map[uint64]int64         // by life: ns that its clock is ahead
+	waits   waits
+	look    func(context.Context, client.Query) client.Inspection
 
 	pmu    sync.Mutex
 	posts  []func()      // for the loop
@@ -75,6 +79,8 @@ func (h *Hub) startAuthority(ctx context.Context, alone bool) (_ *authority, err
 		posted:  make(chan struct{}, 1),
 		touched: make(map[uint64]bool),
 		logged:  make(map[uint64]members.State),
+		skews:   make(map[uint64]int64),
+		look:    h.look,
 		done:    make(chan struct{}),
 	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
@@ -284,6 +290,9 @@ func (h *authority) request(in *link.Inbound) (reply func(), effects []members.E
 			return malformed(err), nil
 		}
 		m, effects, err := h.machine.Beat(now, q.Life, q.Incarnation, q.Load)
+		if err == nil {
+			h.skews[q.Life] = q.Skew
+		}
 		return stand(m, err), effects
 	case session.KindKinds:
 		var q session.KindsRequest
@@ -306,6 +315,18 @@ func (h *authority) request(in *link.Inbound) (reply func(), effects []members.E
 		return answer(r), nil
 	case session.KindProbe:
 		return answer(stamp), nil
+	case client.KindInspect:
+		var q client.Query
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		return h.inspect(q, answer), nil
+	case client.KindWaits:
+		var q client.WaitsReport
+		if err := json.Unmarshal(in.Input, &q); err != nil {
+			return malformed(err), nil
+		}
+		return answer(h.report(now, uint64(in.From()), q)), nil
 	}
 	return func() { in.Reply(failure("a hub does not serve " + in.Kind)) }, nil
 }
@@ -364,6 +385,7 @@ func (h *authority) changed(c members.Changed) {
 	}
 	if c.Dropped {
 		delete(h.logged, m.Life)
+		delete(h.skews, m.Life)
 		return
 	}
 	if h.logged[m.Life] == m.State { // other kinds, say: nothing for the log

@@ -22,6 +22,7 @@ type desk struct {
 	log    *slog.Logger
 	shard  *shard.Shard
 	ledger *ledger.Ledger
+	cut    time.Time // of the last round; the State's goroutine's
 
 	lead  func(writer bool)        // nil: nobody wants to know
 	ready chan struct{}            // closed when ledger is set
@@ -81,6 +82,7 @@ type state struct {
 
 // Cut implements ledger.State.
 func (s state) Cut() ledger.Release {
+	s.d.cut = time.Now()
 	if r := s.Shard.Cut(); r != nil {
 		return r
 	}
@@ -89,6 +91,7 @@ func (s state) Cut() ledger.Release {
 
 // Lead implements ledger.State.
 func (s state) Lead(epoch uint64, _ int64) {
+	s.d.cut = time.Now()
 	s.Shard.Lead(epoch)
 	s.d.role(s.Sessions())
 }

@@ -56,6 +56,7 @@ type Config struct {
 	Route   string        // host:port where the other hubs connect; needed with Peers
 	Peers   []string      // the Routes of all hubs of the cluster, three of them, in any order; zero: this is the only one
 	Dir     string        // where the embedded NATS server keeps the ledger, synced before it is acknowledged; zero: in memory
+	Version string        // of the program, for people
 	Logger  *slog.Logger  // nil means slog.Default()
 }
 
@@ -76,6 +77,7 @@ type Hub struct {
 	done      chan struct{}
 	doneOnce  sync.Once
 	closeOnce sync.Once
+	looking   chan struct{} // 1: holds who looks into the ledger
 
 	mu        sync.Mutex
 	desk      *desk      // nil while there is no ledger
@@ -109,7 +111,7 @@ func Start(ctx context.Context, cfg Config) (*Hub, error) {
 	if err := errors.Join(CheckCluster(cfg.Cluster), cfg.check()); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	h := &Hub{cfg: cfg, prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"), done: make(chan struct{})}
+	h := &Hub{cfg: cfg, prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"), done: make(chan struct{}), looking: make(chan struct{}, 1)}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	if err := h.start(ctx); err != nil {
 		h.release()
@@ -144,16 +146,14 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		if h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear); err != nil {
 			return err
 		}
-		h.desk, err = openDesk(ctx, h.conn, h.prefix, lc, h.lead)
-		return err
+		return h.open(ctx, lc, h.lead)
 	case h.server != nil: // nobody else can be the hub
 		lc.Memory, lc.Eager = cfg.Dir == "", true
 		if h.authority, err = h.startAuthority(ctx, true); err != nil {
 			return err
 		}
 		h.wg.Go(h.watch)
-		h.desk, err = openDesk(ctx, h.conn, h.prefix, lc, nil)
-		return err
+		return h.open(ctx, lc, nil)
 	}
 	if h.authority, err = h.startAuthority(ctx, true); err != nil {
 		return err
@@ -163,17 +163,25 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// open opens the ledger.
+func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(bool)) error {
+	d, err := openDesk(ctx, h.conn, h.prefix, cfg, lead)
+	if err == nil {
+		h.mu.Lock()
+		h.desk = d
+		h.mu.Unlock()
+	}
+	return err
+}
+
 // openLater opens the ledger on a NATS of others, where it may be that there is
 // no JetStream: then there are no shared objects, and everything else works.
 func (h *Hub) openLater(cfg ledger.Config) {
 	for told := false; h.ctx.Err() == nil; told = true {
 		ctx, cancel := context.WithTimeout(h.ctx, opening)
-		d, err := openDesk(ctx, h.conn, h.prefix, cfg, nil)
+		err := h.open(ctx, cfg, nil)
 		cancel()
 		if err == nil {
-			h.mu.Lock()
-			h.desk = d
-			h.mu.Unlock()
 			return
 		}
 		if !told && h.ctx.Err() == nil {

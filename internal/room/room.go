@@ -12,6 +12,7 @@
 package room
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 
@@ -23,6 +24,9 @@ type Room struct {
 	Node   string         // its name
 	Ledger *client.Client // opens its session when it is first used
 	Logger *slog.Logger
+	// Ask asks the hub and waits for its answer; kind is one of package client's.
+	// Nil: the node is alone.
+	Ask func(ctx context.Context, kind string, in []byte) ([]byte, error)
 
 	mu     sync.Mutex
 	values map[any]any
@@ -41,4 +45,15 @@ func (r *Room) Value(key any, make func() any) any {
 		r.values[key] = v
 	}
 	return v
+}
+
+// Values are all values that are kept.
+func (r *Room) Values() []any {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := make([]any, 0, len(r.values))
+	for _, v := range r.values {
+		all = append(all, v)
+	}
+	return all
 }

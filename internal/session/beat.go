@@ -87,7 +87,9 @@ func (b *beater) send() time.Duration {
 		return min(next, 50*time.Millisecond)
 	}
 	if b.joined {
-		b.start(KindBeat, BeatRequest{Life: s.life(), Incarnation: b.inc, Load: s.load()}, &request{incarnation: b.inc})
+		now := time.Now()
+		skew := now.UnixNano() - s.HubTime(now).UnixNano()
+		b.start(KindBeat, BeatRequest{Life: s.life(), Incarnation: b.inc, Load: s.load(), Skew: skew}, &request{incarnation: b.inc})
 		if b.flying > busy {
 			next = 2 * ttl
 		}

@@ -53,6 +53,7 @@ type BeatRequest struct {
 	Life        uint64       `json:"life"`
 	Incarnation uint64       `json:"incarnation"`
 	Load        members.Load `json:"load"`
+	Skew        int64        `json:"skew"` // ns that the node's time of day is ahead of the hub's, as it thinks
 }
 
 // KindsRequest says which kinds of command the node handles from now on.
