@@ -1,0 +1,344 @@
+package shared
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// Map is a map that all nodes see. Make it with NewMap; it is safe for
+// concurrent use.
+//
+// A key is stored as package distgear encodes values, and must be found again in
+// what it becomes: a key that decodes to another one (NaN, a struct with
+// unexported fields that are set, text in a struct that is not UTF-8), and one with an
+// interface or a pointer in its type, is refused with ErrInvalid. A key and its value
+// have at most 700 KiB together; a larger pair is refused with ErrInvalid (a process
+// that is alone does not measure values). Nothing is changed then.
+//
+// Each change of the map has a Revision. Of every method that changes something
+// an error that is ErrSessionLost, or the cause of ctx, leaves open whether it was
+// done; any other says that it was not.
+//
+// # What a read sees
+//
+// Load is answered from memory if this node has read the entry before and
+// nobody has changed it since: the hub tells the nodes that keep an entry when
+// it changes. What was written under a lock is seen by everybody who has the lock
+// afterwards, on any node, and a node sees at once what it wrote itself. Without a lock
+// Load may miss, for as long as a message takes, what another node has just stored; it
+// never goes back to something older than it gave before. LoadLatest asks the hub and is
+// linearizable, as are all changes and Len.
+//
+// A node keeps up to 65,536 entries and 32 MiB of each map. A key that is not in the map
+// is not kept: each Load of it asks the hub.
+//
+// # Values
+//
+// What a method returns is the caller's own if the type of values has a slice,
+// map, pointer or interface in it: it is decoded each time. Only in a process that
+// is alone values are handed on as they are: do not change what was stored or loaded.
+// In one process a name has one type of keys and of values for as long as the
+// process lives; another one is ErrMismatch. Nodes that use different types under one
+// name get errors when they decode.
+type Map[K comparable, V any] struct {
+	n *distgear.Node
+	s *mapState[K, V]
+}
+
+// Revision numbers the changes of a map: later ones have higher numbers. Zero is
+// no entry.
+type Revision uint64
+
+// StoreOption says how an entry is stored: TTL.
+type StoreOption interface{ apply(*storeOptions) }
+
+type storeOptions struct{ ttl time.Duration }
+
+// TTL is how long an entry stays, if it is not stored again. A part of a
+// millisecond counts as a whole one; less than a nanosecond is refused with
+// ErrInvalid. The time is the ledger's: it goes on when the hub is another, and stands
+// still when there is none.
+type TTL time.Duration
+
+func (t TTL) apply(o *storeOptions) { o.ttl = time.Duration(t) }
+
+// ttl is in ms; false: it makes no sense.
+func ttl(opts []StoreOption) (int64, bool) {
+	if len(opts) == 0 {
+		return 0, true
+	}
+	var o storeOptions
+	for _, f := range opts {
+		if f != nil {
+			o.ttl = -1
+			f.apply(&o)
+			if o.ttl <= 0 {
+				return 0, false
+			}
+		}
+	}
+	return int64((o.ttl-1)/time.Millisecond) + 1, true
+}
+
+// NewMap returns the map with that name. It does no I/O.
+func NewMap[K comparable, V any](n *distgear.Node, name string) *Map[K, V] {
+	return &Map[K, V]{n, newMapState[K, V](n, name)}
+}
+
+// Load reads the value of a key; false: there is none. See Map for what it sees.
+func (m *Map[K, V]) Load(ctx context.Context, key K) (V, bool, error) {
+	if v, _, ok, err := m.s.kept(key); ok {
+		return v, true, err
+	}
+	a, err := m.s.do(ctx, "load", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
+	return a.v, err == nil && a.code == machine.OK, err
+}
+
+// LoadLatest reads the value of a key and its revision at the hub; revision 0:
+// there is none, and the value is the zero value.
+func (m *Map[K, V]) LoadLatest(ctx context.Context, key K) (V, Revision, error) {
+	a, err := m.s.do(ctx, "load", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
+	if err != nil {
+		return a.v, 0, err
+	}
+	return a.v, Revision(a.num), nil
+}
+
+// Store sets the value of a key. Without a TTL the entry stays for ever, also if
+// it had one before.
+func (m *Map[K, V]) Store(ctx context.Context, key K, v V, opts ...StoreOption) error {
+	ms, ok := ttl(opts)
+	if !ok {
+		return m.badTTL()
+	}
+	_, err := m.s.do(ctx, "store", mapOp[K, V]{verb: shard.VMapStore, k: key, v: v, hasV: true, ttl: ms})
+	return err
+}
+
+// LoadOrStore returns the value that a key has, with true, or stores v and
+// returns it, with false.
+func (m *Map[K, V]) LoadOrStore(ctx context.Context, key K, v V, opts ...StoreOption) (actual V, loaded bool, err error) {
+	ms, ok := ttl(opts)
+	if !ok {
+		return actual, false, m.badTTL()
+	}
+	a, err := m.s.do(ctx, "load or store", mapOp[K, V]{verb: shard.VMapLoadOrStore, k: key, v: v, hasV: true, ttl: ms})
+	if err != nil {
+		return a.v, a.aux == 1, err
+	}
+	if a.aux == 1 {
+		return a.v, true, nil
+	}
+	return v, false, nil
+}
+
+// CompareAndSwap stores v if the entry's revision is rev (0: if there is none),
+// and returns the new revision. If it is not, ok is false, nothing is changed, and now
+// is the revision that there is.
+func (m *Map[K, V]) CompareAndSwap(ctx context.Context, key K, rev Revision, v V, opts ...StoreOption) (now Revision, ok bool, err error) {
+	ms, fine := ttl(opts)
+	if !fine {
+		return 0, false, m.badTTL()
+	}
+	a, err := m.s.do(ctx, "compare and swap", mapOp[K, V]{verb: shard.VMapCompareAndSwap, k: key, v: v, hasV: true, rev: uint64(rev), ttl: ms, blind: true})
+	return Revision(a.num), err == nil && a.code == machine.OK, err
+}
+
+// Delete removes a key; false: it was not there.
+func (m *Map[K, V]) Delete(ctx context.Context, key K) (bool, error) {
+	a, err := m.s.do(ctx, "delete", mapOp[K, V]{verb: shard.VMapDelete, k: key})
+	return err == nil && a.code == machine.OK, err
+}
+
+// CompareAndDelete removes a key if its revision is rev, which is not 0
+// (ErrInvalid); false: it was not there, or has another one.
+func (m *Map[K, V]) CompareAndDelete(ctx context.Context, key K, rev Revision) (bool, error) {
+	if rev == 0 {
+		return false, fmt.Errorf("%w: revision 0 is no entry", ErrInvalid)
+	}
+	a, err := m.s.do(ctx, "compare and delete", mapOp[K, V]{verb: shard.VMapDelete, k: key, rev: uint64(rev), blind: true})
+	return err == nil && a.code == machine.OK, err
+}
+
+// Swap stores v and returns what was there before; false: nothing. It is a
+// CompareAndSwap that is repeated while others change the entry.
+func (m *Map[K, V]) Swap(ctx context.Context, key K, v V, opts ...StoreOption) (old V, had bool, err error) {
+	_, _, err = m.Compute(ctx, key, func(was V, ok bool) (V, bool) {
+		old, had = was, ok
+		return v, true
+	}, opts...)
+	return old, had, err
+}
+
+// Compute sets the value of a key to what f makes of the old one, or removes
+// the key if f says not to keep it. It returns the value and whether there is one now.
+// ok of f tells whether there was one. f is called in the caller's goroutine, again
+// with a newer value each time that somebody else changed the entry meanwhile: it
+// must have no other effect, and must not change what it is given. Of the changes
+// made with Compute none is lost.
+func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (v V, keep bool), opts ...StoreOption) (V, bool, error) {
+	var none V
+	ms, fine := ttl(opts)
+	if !fine {
+		return none, false, m.badTTL()
+	}
+	old, rev, ok, err := m.s.kept(key)
+	if !ok || err != nil {
+		a, err := m.s.do(ctx, "compute", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
+		if err != nil {
+			return none, false, err
+		}
+		old, rev = a.v, a.num
+	}
+	for {
+		v, keep := f(old, rev != 0)
+		op := mapOp[K, V]{verb: shard.VMapCompareAndSwap, k: key, v: v, hasV: true, rev: rev, ttl: ms}
+		if !keep {
+			op = mapOp[K, V]{verb: shard.VMapDelete, k: key, rev: rev}
+			if rev == 0 { // it is still so: a key without an entry was just read at the hub
+				return none, false, nil
+			}
+		}
+		a, err := m.s.do(ctx, "compute", op)
+		if err != nil {
+			return none, false, err
+		}
+		if a.code == machine.OK {
+			if !keep {
+				v = none
+			}
+			return v, keep, nil
+		}
+		if err := context.Cause(ctx); err != nil {
+			return none, false, err
+		}
+		old, rev = a.v, a.num
+	}
+}
+
+// Clear removes all entries in one change, and returns how many there were.
+func (m *Map[K, V]) Clear(ctx context.Context) (int, error) {
+	a, err := m.s.do(ctx, "clear", mapOp[K, V]{verb: shard.VMapClear})
+	return int(a.aux), err
+}
+
+// Len is how many entries there are.
+func (m *Map[K, V]) Len(ctx context.Context) (int, error) {
+	a, err := m.s.do(ctx, "len", mapOp[K, V]{verb: shard.VMapLen})
+	return int(a.num), err
+}
+
+// Entry is one of All.
+type Entry[K comparable, V any] struct {
+	Key      K
+	Value    V
+	Revision Revision
+}
+
+// All walks the entries in no order, in pages, while the map may change: an entry that
+// is there from the beginning to the end comes exactly once, one that was stored or
+// deleted meanwhile may come or not. Each is as it was when its page was read. The
+// loop may use the map, and may stop. After an error, which comes with a zero Entry,
+// it is over, unless it is ErrInvalid: then one entry could not be decoded.
+func (m *Map[K, V]) All(ctx context.Context) iter.Seq2[Entry[K, V], error] {
+	return func(yield func(Entry[K, V], error) bool) {
+		var cursor uint64
+		for {
+			entries, next, err := m.s.page(ctx, cursor)
+			if err != nil {
+				yield(Entry[K, V]{}, err)
+				return
+			}
+			for i := range entries {
+				e := Entry[K, V]{Revision: Revision(entries[i].num)}
+				var err error
+				e.Key, e.Value, err = m.s.decodeItem(&entries[i])
+				if !yield(e, err) {
+					return
+				}
+			}
+			if next == 0 {
+				return
+			}
+			cursor = next
+		}
+	}
+}
+
+// ChangeKind says what happened to an entry.
+type ChangeKind int
+
+// The kinds of changes.
+const (
+	Stored  ChangeKind = machineStored
+	Deleted ChangeKind = machineDeleted
+	Expired ChangeKind = machineExpired // its TTL was over
+	Cleared ChangeKind = machineCleared // all entries went; the key is the zero value
+)
+
+// String is the kind in a word.
+func (k ChangeKind) String() string {
+	switch k {
+	case Stored:
+		return "stored"
+	case Deleted:
+		return "deleted"
+	case Expired:
+		return "expired"
+	case Cleared:
+		return "cleared"
+	}
+	return fmt.Sprintf("change %d", int(k))
+}
+
+// Change is one that a watcher is told.
+type Change[K comparable, V any] struct {
+	Kind     ChangeKind
+	Key      K
+	Value    V // of Stored
+	Revision Revision
+}
+
+// Watch tells every change of one key from now on, in order: those after Watch
+// returned, on any node. It returns when the hub knows. The loop over what it returns can
+// be run once; the watch ends with it, or with ctx, whichever is first. An error is
+// the last thing that comes: the cause of ctx; ErrSessionLost or ErrDestroyed;
+// distgear.ErrOverloaded when the loop is 8,192 changes or 8 MiB behind (nobody waits
+// for a slow watcher: read again and watch anew); or what Watch itself failed with.
+// A change that cannot be decoded comes as ErrInvalid, and others follow.
+func (m *Map[K, V]) Watch(ctx context.Context, key K) iter.Seq2[Change[K, V], error] {
+	return m.s.watch(ctx, key, false)
+}
+
+// WatchAll is Watch for all keys.
+func (m *Map[K, V]) WatchAll(ctx context.Context) iter.Seq2[Change[K, V], error] {
+	var none K
+	return m.s.watch(ctx, none, true)
+}
+
+// Key returns the mutex of a key, whether there is an entry or not. It is a lock of its
+// own, which no operation of the map asks for; its name is made of those of the map and
+// the key.
+func (m *Map[K, V]) Key(key K) *Mutex {
+	name, err := m.s.lockName(key)
+	if err != nil {
+		l := &lock{base: makeBase(m.s.room, shard.KLock, m.s.name, plainLock, nil)}
+		l.err = err
+		return &Mutex{l}
+	}
+	return NewMutex(m.n, name)
+}
+
+// Destroy ends the map for everybody: entries are gone, watchers get ErrDestroyed. The
+// name may be used anew.
+func (m *Map[K, V]) Destroy(ctx context.Context) error { return m.s.destroy(ctx) }
+
+func (m *Map[K, V]) badTTL() error {
+	return fmt.Errorf("%w: a TTL of map %q must be positive", ErrInvalid, m.s.name)
+}

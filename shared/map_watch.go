@@ -1,0 +1,304 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/maps"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// item is an entry of a page, or a change, not decoded.
+type item[V any] struct {
+	kind ChangeKind
+	key  string
+	raw  []byte
+	v    V // instead of raw, in a process that is alone
+	num  uint64
+}
+
+func (s *mapState[K, V]) decodeItem(e *item[V]) (k K, v V, err error) {
+	if k, err = s.keys.codec.New([]byte(e.key)); err != nil {
+		return k, v, fmt.Errorf("%w: a key in map %q: %w", ErrInvalid, s.name, err)
+	}
+	if s.alone != nil || e.kind > Stored {
+		return k, e.v, nil
+	}
+	v, err = s.decode(e.raw)
+	return k, v, err
+}
+
+// pageEntries is how many entries a page of All has at most.
+const pageEntries = 1024
+
+// pageTaker collects a page.
+type pageTaker[V any] struct {
+	of      machine.Session
+	entries []item[V]
+	next    uint64
+	code    machine.Code
+}
+
+// Take implements client.Taker.
+func (t *pageTaker[V]) Take(of machine.Session, o *shard.Output) bool {
+	if of != t.of { // what an earlier session began to tell
+		t.of, t.entries = of, nil
+	}
+	t.code = o.Code
+	if o.Code != machine.OK || o.Aux == 0 {
+		t.next = o.Num
+		return true
+	}
+	t.entries = append(t.entries, item[V]{key: string(o.Key), raw: append([]byte(nil), o.Val...), num: o.Num})
+	return false
+}
+
+func (s *mapState[K, V]) page(ctx context.Context, cursor uint64) ([]item[V], uint64, error) {
+	if s.err != nil {
+		return nil, 0, s.err
+	}
+	if s.alone != nil {
+		return s.alone.page(ctx, cursor)
+	}
+	t := &pageTaker[V]{}
+	err := s.object().Ask(ctx, shard.Op{Verb: shard.VMapRange, A: cursor, B: pageEntries}, t, true)
+	if err != nil {
+		return nil, 0, s.fault("range", err)
+	}
+	if t.code != machine.OK {
+		return nil, 0, fmt.Errorf("%w: range of map %q", ErrInvalid, s.name)
+	}
+	return t.entries, t.next, nil
+}
+
+func (e *item[V]) bytes() int { return len(e.key) + len(e.raw) + 64 }
+
+// How far a watcher may be behind.
+const (
+	watchItems = 8192
+	watchBytes = 8 << 20
+)
+
+// watcher is told changes, and keeps them until its loop comes for them. In a
+// cluster it is a client.Receiver.
+type watcher[K comparable, V any] struct {
+	s   *mapState[K, V]
+	all bool
+	key string
+
+	of  machine.Session
+	obj *client.Object
+
+	told chan struct{} // 1: there is something new
+	on   chan struct{} // closed when the hub has answered, or never will
+
+	mu    sync.Mutex
+	req   uint64 // 0: not known yet
+	began bool   // on is closed
+	items []item[V]
+	bytes int
+	err   error // after items; nothing comes any more
+	ended bool  // End was sent
+}
+
+func (w *watcher[K, V]) wake() {
+	select {
+	case w.told <- struct{}{}:
+	default:
+	}
+}
+
+// push adds a change; false: no more are wanted.
+func (w *watcher[K, V]) push(e item[V]) bool {
+	w.mu.Lock()
+	switch {
+	case w.err != nil:
+	case len(w.items) >= watchItems || w.bytes+e.bytes() > watchBytes && len(w.items) > 0:
+		w.err = fmt.Errorf("%w: a watcher of map %q is %d changes behind; read again and watch anew", distgear.ErrOverloaded, w.s.name, len(w.items))
+	default:
+		w.items = append(w.items, e)
+		w.bytes += e.bytes()
+	}
+	more := w.err == nil
+	w.mu.Unlock()
+	w.wake()
+	return more
+}
+
+// finish says the last thing; only the first counts.
+func (w *watcher[K, V]) finish(err error) {
+	w.mu.Lock()
+	if w.err == nil {
+		w.err = err
+	}
+	w.mu.Unlock()
+	w.wake()
+}
+
+func (w *watcher[K, V]) answered() {
+	w.mu.Lock()
+	if !w.began {
+		w.began = true
+		close(w.on)
+	}
+	w.mu.Unlock()
+}
+
+// Output implements client.Receiver.
+func (w *watcher[K, V]) Output(o *shard.Output) bool {
+	switch o.Code {
+	case machine.OK:
+		w.answered()
+		return false
+	case machine.Changed:
+		e := item[V]{kind: ChangeKind(o.Aux), key: string(o.Key), num: o.Num}
+		if o.Aux == maps.Stored {
+			e.raw = append([]byte(nil), o.Val...)
+		}
+		if !w.push(e) {
+			w.end()
+		}
+		return false
+	case machine.Gone:
+		w.finish(w.s.fault("watch", client.ErrGone))
+	default:
+		w.finish(fmt.Errorf("%w: watch of map %q", ErrInvalid, w.s.name))
+	}
+	w.answered()
+	return true
+}
+
+// Lost implements client.Receiver.
+func (w *watcher[K, V]) Lost() {
+	w.finish(fmt.Errorf("%w while watching map %q: changes may be missing", ErrSessionLost, w.s.name))
+	w.answered()
+}
+
+// begin makes the hub tell.
+func (w *watcher[K, V]) begin(ctx context.Context) error {
+	s := w.s
+	if s.alone != nil {
+		return s.alone.begin(ctx, w)
+	}
+	for {
+		obj := s.object()
+		of, err := obj.Open(ctx)
+		if err != nil {
+			return s.fault("watch", err)
+		}
+		var all uint64
+		if w.all {
+			all = 1
+		}
+		w.obj, w.of = obj, of
+		req, err := obj.Start(of, w, shard.Op{Verb: shard.VMapWatch, Key: []byte(w.key), A: all})
+		switch {
+		case err == nil:
+		case errors.Is(err, client.ErrLost):
+			continue
+		default:
+			return s.fault("watch", err)
+		}
+		w.mu.Lock()
+		w.req = req
+		over := w.err != nil
+		w.mu.Unlock()
+		if over { // before its number was known
+			w.end()
+		}
+		select {
+		case <-w.on:
+			return nil
+		case <-ctx.Done():
+			w.end()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// end makes the hub tell no more.
+func (w *watcher[K, V]) end() {
+	w.finish(context.Canceled)
+	if w.s.alone != nil {
+		w.s.alone.end(w)
+		return
+	}
+	w.mu.Lock()
+	req := w.req
+	if w.ended {
+		req = 0
+	}
+	w.ended = w.ended || req != 0
+	w.mu.Unlock()
+	if req != 0 {
+		w.obj.End(w.of, req, shard.Op{Verb: shard.VMapUnwatch, A: req})
+	}
+}
+
+func (s *mapState[K, V]) watch(ctx context.Context, k K, all bool) iter.Seq2[Change[K, V], error] {
+	fail := func(err error) iter.Seq2[Change[K, V], error] {
+		return func(yield func(Change[K, V], error) bool) { yield(Change[K, V]{}, err) }
+	}
+	if s.err != nil {
+		return fail(s.err)
+	}
+	w := &watcher[K, V]{s: s, all: all, told: make(chan struct{}, 1), on: make(chan struct{})}
+	if !all {
+		b, err := s.keys.append(nil, k)
+		if err != nil {
+			return fail(err)
+		}
+		w.key = string(b)
+	}
+	if err := w.begin(ctx); err != nil {
+		return fail(err)
+	}
+	unhook := context.AfterFunc(ctx, func() {
+		w.finish(context.Cause(ctx))
+		w.end()
+	})
+	return func(yield func(Change[K, V], error) bool) {
+		defer w.end()
+		defer unhook()
+		for {
+			w.mu.Lock()
+			items, err := w.items, w.err
+			w.items, w.bytes = nil, 0
+			w.mu.Unlock()
+			if err := context.Cause(ctx); err != nil {
+				yield(Change[K, V]{}, err)
+				return
+			}
+			for i := range items {
+				if !yield(s.change(&items[i])) {
+					return
+				}
+			}
+			if len(items) > 0 {
+				continue
+			}
+			if err != nil {
+				yield(Change[K, V]{}, err)
+				return
+			}
+			select {
+			case <-w.told:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (s *mapState[K, V]) change(e *item[V]) (c Change[K, V], err error) {
+	c.Kind, c.Revision = e.kind, Revision(e.num)
+	if e.kind != Cleared {
+		c.Key, c.Value, err = s.decodeItem(e)
+	}
+	return c, err
+}

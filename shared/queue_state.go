@@ -1,0 +1,385 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/queues"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// queueState is a queue as one node knows it.
+type queueState[T any] struct {
+	*base
+
+	items codec.Of[T]
+	bound queues.Bound
+	alone *aloneQueue[T] // instead of a session with a hub
+}
+
+type numbersKey struct{}
+
+func newQueueState[T any](n *distgear.Node, name string, capacity int) *queueState[T] {
+	r := n.Room()
+	numbers := r.Value(numbersKey{}, func() any { return &queueNumbers{} }).(*queueNumbers)
+	v := r.Value(key{shard.KQueue, name, uint64(capacity)}, func() any {
+		s := &queueState[T]{items: codec.For[T](), bound: queues.Bound{Capacity: capacity, Most: MaxItems}}
+		s.base = makeBase(r, shard.KQueue, name, uint64(capacity), s)
+		if capacity < 0 || capacity > MaxItems {
+			s.err = fmt.Errorf("%w: the capacity of queue %q is 0 to %d, not %d", ErrInvalid, name, MaxItems, capacity)
+		}
+		if r.Ledger.Alone() {
+			s.alone = newAloneQueue(s, numbers)
+		}
+		return s
+	})
+	if s, ok := v.(*queueState[T]); ok {
+		return s
+	}
+	s := &queueState[T]{base: makeBase(r, shard.KQueue, name, uint64(capacity), nil)}
+	s.err = fmt.Errorf("%w: queue %q has another type of items in this process: %T", ErrMismatch, name, v)
+	return s
+}
+
+// Event implements client.Sink. Who waits at the hub is told by itself.
+func (s *queueState[T]) Event(*shard.Output) {}
+
+// Lost implements client.Sink.
+func (s *queueState[T]) Lost() {
+	if s.alone != nil {
+		s.alone.close()
+	}
+}
+
+// buffers are for what is encoded, which is copied before it is sent.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (s *queueState[T]) put(ctx context.Context, item T, wait bool) (bool, error) {
+	if s.err != nil {
+		return false, s.err
+	}
+	if s.alone != nil {
+		return s.alone.put(ctx, item, wait)
+	}
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	var err error
+	if *buf, err = s.items.Append((*buf)[:0], item); err != nil {
+		return false, fmt.Errorf("%w: item: %w", ErrInvalid, err)
+	}
+	op := shard.Op{Verb: shard.VPut, Val: *buf}
+	var a client.Answer
+	if wait {
+		a, err = s.object().Wait(ctx, op)
+	} else {
+		op.B = 1
+		a, err = s.object().Do(ctx, op, false)
+	}
+	if err != nil {
+		return false, s.fault("put", err)
+	}
+	return s.outcome(a.Code, wait)
+}
+
+// How many items PutAll sends before it waits for their answers.
+const (
+	putItems = 4096
+	putBytes = 4 << 20
+)
+
+// puts is told how several puts ended.
+type puts struct {
+	done chan struct{} // closed when all are answered
+
+	mu    sync.Mutex
+	codes []machine.Code // 0: lost
+	left  int
+}
+
+// onePut is one of puts: a request.
+type onePut struct {
+	p *puts
+	i int
+}
+
+// Output implements client.Receiver.
+func (o *onePut) Output(out *shard.Output) bool {
+	o.p.answered(o.i, out.Code)
+	return true
+}
+
+// Lost implements client.Receiver.
+func (o *onePut) Lost() { o.p.answered(o.i, 0) }
+
+func (p *puts) answered(i int, code machine.Code) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.codes[i] = code
+	p.left--
+	if p.left == 0 {
+		close(p.done)
+	}
+}
+
+// putSome puts the first items, and returns how many are in.
+func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	if s.alone != nil {
+		for i, v := range items {
+			if _, err := s.alone.put(ctx, v, true); err != nil {
+				return i, err
+			}
+		}
+		return len(items), nil
+	}
+	obj := s.object()
+	of, err := obj.Open(ctx)
+	if err != nil {
+		return 0, s.fault("put", err)
+	}
+	n := min(len(items), putItems)
+	p := &puts{done: make(chan struct{}), codes: make([]machine.Code, n), left: n}
+	reqs, each := make([]uint64, 0, n), make([]onePut, n)
+	var buf []byte
+	size := 0
+	var fault error
+	for i := range n {
+		if buf, err = s.items.Append(buf[:0], items[i]); err != nil {
+			fault = fmt.Errorf("%w: item: %w", ErrInvalid, err)
+			break
+		}
+		size += len(buf)
+		if size > putBytes && i > 0 {
+			break
+		}
+		each[i] = onePut{p, i}
+		req, err := obj.Start(of, &each[i], shard.Op{Verb: shard.VPut, Val: buf})
+		if err != nil {
+			fault = s.fault("put", err)
+			if errors.Is(err, client.ErrLost) && i == 0 {
+				return 0, context.Cause(ctx) // nothing was sent: again in the next session
+			}
+			break
+		}
+		reqs = append(reqs, req)
+	}
+	p.mu.Lock()
+	p.left -= n - len(reqs)
+	all := p.left == 0
+	p.mu.Unlock()
+	if !all {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			for i := len(reqs) - 1; i >= 0; i-- { // from behind: what gets in meanwhile are the first
+				_, _ = obj.Start(of, nil, shard.Op{Verb: shard.VAbandon, A: reqs[i]}) // without the session the wait is over as well
+			}
+			<-p.done
+		}
+	}
+	return s.putOutcome(ctx, p.codes[:len(reqs)], fault)
+}
+
+// putOutcome counts what is in.
+func (s *queueState[T]) putOutcome(ctx context.Context, codes []machine.Code, fault error) (int, error) {
+	for i, code := range codes {
+		switch code {
+		case machine.OK:
+			continue
+		case 0:
+			return i, &LostError{Op: "put", Object: s.name}
+		case machine.Gone:
+			return i, s.fault("put", client.ErrGone)
+		default:
+		}
+		if err := context.Cause(ctx); err != nil && code == machine.Refused {
+			return i, err
+		}
+		_, err := s.outcome(code, true)
+		return i, err
+	}
+	return len(codes), fault
+}
+
+// oneItem takes up an answer with at most one item.
+type oneItem struct {
+	code machine.Code
+	num  uint64
+	val  []byte
+}
+
+// Take implements client.Taker.
+func (t *oneItem) Take(_ machine.Session, o *shard.Output) bool {
+	t.code, t.num, t.val = o.Code, o.Num, append(t.val[:0], o.Val...)
+	return true
+}
+
+func (s *queueState[T]) one(ctx context.Context, what string, op shard.Op, wait bool) (v T, ok bool, err error) {
+	t := &oneItem{}
+	if wait {
+		err = s.object().Await(ctx, op, t)
+	} else {
+		err = s.object().Ask(ctx, op, t, op.Verb == shard.VPeek)
+	}
+	if err != nil {
+		return v, false, s.fault(what, err)
+	}
+	switch t.code {
+	case machine.OK:
+		v, err = s.decode(t.val)
+		return v, err == nil, err
+	case machine.Refused:
+		return v, false, nil
+	default:
+		return v, false, fmt.Errorf("%w: %s of queue %q", ErrInvalid, what, s.name)
+	}
+}
+
+func (s *queueState[T]) decode(b []byte) (T, error) {
+	v, err := s.items.New(b)
+	if err != nil {
+		err = fmt.Errorf("%w: an item of queue %q: %w", ErrInvalid, s.name, err)
+	}
+	return v, err
+}
+
+func (s *queueState[T]) take(ctx context.Context, wait bool) (v T, ok bool, err error) {
+	switch {
+	case s.err != nil:
+		return v, false, s.err
+	case s.alone != nil:
+		return s.alone.take(ctx, wait)
+	case wait:
+		return s.one(ctx, "take", shard.Op{Verb: shard.VTake, A: 1}, true)
+	}
+	return s.one(ctx, "take", shard.Op{Verb: shard.VTake, A: 1, B: 1}, false)
+}
+
+func (s *queueState[T]) peek(ctx context.Context) (v T, ok bool, err error) {
+	switch {
+	case s.err != nil:
+		return v, false, s.err
+	case s.alone != nil:
+		return s.alone.peek(ctx)
+	}
+	return s.one(ctx, "peek", shard.Op{Verb: shard.VPeek}, false)
+}
+
+func (s *queueState[T]) length(ctx context.Context) (int, error) {
+	switch {
+	case s.err != nil:
+		return 0, s.err
+	case s.alone != nil:
+		return s.alone.length(ctx)
+	}
+	a, err := s.do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)
+	return int(a.Num), err
+}
+
+// manyItems takes up an answer with several.
+type manyItems struct {
+	mu   sync.Mutex // an answer may still come when ctx has ended
+	code machine.Code
+	buf  []byte
+	ends []int
+}
+
+// Take implements client.Taker.
+func (t *manyItems) Take(_ machine.Session, o *shard.Output) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.code = o.Code
+	if o.Code != machine.OK {
+		return true
+	}
+	t.buf = append(t.buf, o.Val...)
+	t.ends = append(t.ends, len(t.buf))
+	return o.Aux == 0
+}
+
+func (s *queueState[T]) takeSome(ctx context.Context, verb shard.Verb, most int, wait bool) ([]T, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	if s.alone != nil {
+		return s.alone.takeSome(ctx, most, wait)
+	}
+	t := &manyItems{}
+	op := shard.Op{Verb: verb, A: uint64(most)}
+	var err error
+	if wait {
+		err = s.object().Await(ctx, op, t)
+	} else {
+		err = s.object().Ask(ctx, op, t, false)
+	}
+	if err != nil {
+		err = s.fault("take", err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && t.code != machine.OK && t.code != machine.Refused {
+		return nil, fmt.Errorf("%w: take of queue %q", ErrInvalid, s.name)
+	}
+	all := make([]T, 0, len(t.ends))
+	from := 0
+	for _, to := range t.ends {
+		v, bad := s.decode(t.buf[from:to:to])
+		from = to
+		if bad != nil {
+			err = errors.Join(err, bad)
+			continue
+		}
+		all = append(all, v)
+	}
+	return all, err
+}
+
+func (s *queueState[T]) transfer(ctx context.Context, to *queueState[T]) (v T, err error) {
+	if err := errors.Join(s.err, to.err); err != nil {
+		return v, err
+	}
+	if s.alone != nil {
+		return s.alone.transfer(ctx, to.alone)
+	}
+	for {
+		from, into := s.object(), to.object()
+		of, err := from.Open(ctx)
+		if err != nil {
+			return v, s.fault("transfer", err)
+		}
+		with, err := into.Open(ctx)
+		if err != nil {
+			return v, to.fault("transfer", err)
+		}
+		if of != with {
+			continue
+		}
+		t := &oneItem{}
+		err = from.AskIn(ctx, of, shard.Op{Verb: shard.VTransfer, A: into.Handle()}, t, true)
+		switch {
+		case client.NotSent(err):
+			continue
+		case errors.Is(err, client.ErrGone): // one of them
+			return v, s.gone(ctx, to)
+		case err != nil:
+			return v, s.fault("transfer", err)
+		case t.code == machine.OK:
+			return s.decode(t.val)
+		case t.code == machine.Refused: // a queue without bound that is full all the same
+			return v, to.full(true)
+		case t.code != machine.Wake:
+			return v, fmt.Errorf("%w: transfer from queue %q to %q", ErrInvalid, s.name, to.name)
+		}
+		if err := context.Cause(ctx); err != nil {
+			return v, err
+		}
+	}
+}
