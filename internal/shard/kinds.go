@@ -20,6 +20,7 @@ const (
 	KMap
 	KQueue
 	KTopic
+	KElection
 	endKinds
 )
 
@@ -49,6 +50,7 @@ var kinds = [endKinds]struct {
 	KMap:       {"map", newMap},
 	KQueue:     {"queue", newQueue},
 	KTopic:     {"topic", newTopic},
+	KElection:  {"election", newElection},
 }
 
 // Verb is an operation: the kind of the object it is for, and which.

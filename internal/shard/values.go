@@ -38,7 +38,7 @@ func (x *counter) apply(c *call) {
 
 func (x *counter) abandon(*call, machine.Who) {}
 func (x *counter) expire(*call)               {}
-func (x *counter) destroy(c *call)            { x.Destroy(&c.none) }
+func (x *counter) destroy(c *call)            { c.goneToAll(); x.Destroy(&c.none) }
 
 // The verbs of a topic.
 const (
@@ -69,5 +69,5 @@ func (x *topic) apply(c *call) {
 
 func (x *topic) abandon(*call, machine.Who) {}
 func (x *topic) expire(c *call)             { x.Expire(&c.vals, c.ses.id) }
-func (x *topic) destroy(c *call)            { x.Destroy(&c.vals) }
+func (x *topic) destroy(c *call)            { c.goneToAll(); x.Destroy(&c.vals) }
 func (x *topic) floor() uint64              { return x.Last() }

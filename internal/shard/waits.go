@@ -1,6 +1,9 @@
 package shard
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/barriers"
 	"github.com/distgear/distgear/internal/machine/latches"
@@ -45,7 +48,7 @@ func (x *semaphore) tokens(c *call) {
 
 func (x *semaphore) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who); x.tokens(c) }
 func (x *semaphore) expire(c *call)                   { x.Expire(&c.none, c.ses.id); x.tokens(c) }
-func (x *semaphore) destroy(c *call)                  { x.Destroy(&c.none) }
+func (x *semaphore) destroy(c *call)                  { c.goneToAll(); x.Destroy(&c.none) }
 
 // The verbs of a barrier. Its parameter is how many parties it has.
 const (
@@ -79,7 +82,7 @@ func (x *barrier) apply(c *call) {
 
 func (x *barrier) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who) }
 func (x *barrier) expire(c *call)                   { x.Expire(&c.none, c.ses.id) }
-func (x *barrier) destroy(c *call)                  { x.Destroy(&c.none) }
+func (x *barrier) destroy(c *call)                  { c.goneToAll(); x.Destroy(&c.none) }
 func (x *barrier) floor() uint64                    { return x.Generation() }
 
 // The verbs of a latch. Its parameter is its count.
@@ -145,3 +148,13 @@ func (x *group) apply(c *call) {
 func (x *group) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who) }
 func (x *group) expire(c *call)                   { x.Expire(&c.none, c.ses.id) }
 func (x *group) destroy(c *call)                  { x.Destroy(&c.none) }
+
+// goneToAll tells each session that knows the object that it is gone, before
+// those are told who wait: who holds something of it has lost it.
+func (c *call) goneToAll() {
+	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
+		if c.sessions[id].opens[c.obj] != 0 {
+			c.none.Tell(machine.Who{Session: id}, machine.Gone, 0)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package shard
+
+import (
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/elections"
+)
+
+// The verbs of an election.
+const (
+	VCampaign Verb = Verb(KElection)<<4 + iota // Key: the value; B: 1 does not wait
+	VResign                                    // A: the request of the Campaign
+	VLeader
+	VObserve // until it is abandoned
+)
+
+type election struct {
+	plain
+	elections.Election
+}
+
+func newElection(uint64, uint64) thing { return &election{} }
+
+func (x *election) apply(c *call) {
+	switch c.op.Verb {
+	case VCampaign:
+		x.Campaign(&c.none, c.nextToken, c.who(), string(c.op.Key), c.op.B != 0)
+	case VResign:
+		x.Resign(&c.none, c.nextToken, machine.Who{Session: c.ses.id, Req: c.op.A})
+		c.answer(machine.OK, 0, 0)
+	case VLeader:
+		x.Load(&c.none, c.who())
+	case VObserve:
+		x.Watch(&c.none, c.who())
+	default:
+		c.invalid()
+	}
+}
+
+func (x *election) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who) }
+func (x *election) expire(c *call)                   { x.Expire(&c.none, c.nextToken, c.ses.id) }
+func (x *election) destroy(c *call)                  { c.goneToAll(); x.Destroy(&c.none) }

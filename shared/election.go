@@ -1,0 +1,235 @@
+package shared
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// Election finds one leader among those who campaign. Make it with NewElection;
+// it is safe for concurrent use.
+//
+//	e := shared.NewElection(n, "primary")
+//	lead, err := e.Campaign(ctx, "10.0.0.1:80") // returns when we lead
+//	defer lead.Resign()
+//	leader, err := e.Leader(ctx)                // anywhere: 10.0.0.1:80
+//
+// At most one leads, by Token: a process that was stopped may still believe
+// that it leads, see Leadership.Lost, and whoever remembers the highest Token can
+// refuse it. Candidates lead in the order in which the hub heard of them. A leader
+// whose node left or was lost leads no more, and the next one does.
+type Election struct{ x *holder }
+
+// NewElection returns the election with that name. It does no I/O.
+func NewElection(n *distgear.Node, name string) *Election {
+	r := n.Room()
+	return &Election{r.Value(key{shard.KElection, name, 0}, func() any {
+		x := &holder{held: map[*hold]struct{}{}}
+		x.base = makeBase(r, shard.KElection, name, 0, x)
+		return x
+	}).(*holder)}
+}
+
+// maxValue is how long the value of a candidate may be, in bytes: an address, not
+// a document. All who observe are told it.
+const maxValue = 4096
+
+// Leader is who leads. The zero value is nobody.
+type Leader struct {
+	Value string // as given to Campaign
+	Token Token  // of its Leadership; 0: nobody leads
+}
+
+// Campaign waits until it leads, and tells value, at most 4,096 bytes, to those
+// who ask for the leader: an address, say. An error means that it does not lead:
+// ctx ended, or the session was lost while it waited (ErrSessionLost). Two Campaigns of
+// one node are two candidates.
+func (e *Election) Campaign(ctx context.Context, value string) (Leadership, error) {
+	h, _, err := e.take(ctx, value, 0)
+	return Leadership{h}, err
+}
+
+// TryCampaign leads if nobody does now. ctx bounds the message to the hub and its
+// answer.
+func (e *Election) TryCampaign(ctx context.Context, value string) (Leadership, bool, error) {
+	h, ok, err := e.take(ctx, value, 1)
+	return Leadership{h}, ok, err
+}
+
+func (e *Election) take(ctx context.Context, value string, try uint64) (*hold, bool, error) {
+	if len(value) > maxValue {
+		return nil, false, fmt.Errorf("%w: a candidate's value in election %q has %d bytes: at most %d", ErrInvalid, e.x.name, len(value), maxValue)
+	}
+	return e.x.take(ctx, "campaign", shard.Op{Verb: shard.VCampaign, Key: []byte(value), B: try}, shard.Op{Verb: shard.VResign})
+}
+
+// Do campaigns, runs f while it leads, and resigns. The context of f ends, with
+// the cause ErrSessionLost or ErrDestroyed, when the lead is lost meanwhile; then
+// Do's error says so too.
+func (e *Election) Do(ctx context.Context, value string, f func(context.Context, Token) error) error {
+	h, _, err := e.take(ctx, value, 0)
+	if err != nil {
+		return err
+	}
+	return h.under(ctx, "resign", f)
+}
+
+// Leader asks the hub who leads now. It may be over when the answer is here; for
+// as long as its node was not found to be lost, a lost leader still counts.
+func (e *Election) Leader(ctx context.Context) (Leader, error) {
+	a, err := e.x.do(ctx, "leader", shard.Op{Verb: shard.VLeader}, true)
+	return Leader{a.Key, Token(a.Aux)}, err
+}
+
+// Observe yields who leads now, and then each change, nobody included. Who reads
+// slowly misses what was between, never the latest. It ends with ctx, whose cause
+// it yields, and with ErrDestroyed. A loss of the session does not end it: it goes on
+// in the next one.
+func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
+	return func(yield func(Leader, error) bool) {
+		last, told := Leader{}, false
+		for {
+			v, err := e.observe(ctx)
+			if err != nil {
+				yield(Leader{}, err)
+				return
+			}
+			for {
+				now, over, err := v.next(ctx)
+				if over {
+					break // the session was lost
+				}
+				if err != nil {
+					v.stop()
+					yield(Leader{}, err)
+					return
+				}
+				if told && now == last {
+					continue
+				}
+				last, told = now, true
+				if !yield(now, nil) {
+					v.stop()
+					return
+				}
+			}
+		}
+	}
+}
+
+// Destroy ends the election for everybody: who campaigns or observes gets
+// ErrDestroyed, who leads has lost the lead. The name may be used anew.
+func (e *Election) Destroy(ctx context.Context) error { return e.x.destroy(ctx) }
+
+// Leadership is the lead of an Election. The zero value does not lead. It may be
+// copied; any goroutine may resign, once.
+type Leadership struct{ h *hold }
+
+// Token fences what is done by the leader: of two leaders of one election the
+// later has the higher one.
+func (l Leadership) Token() Token { return l.h.fence() }
+
+// Resign lets the next one lead. ErrSessionLost: the lead was lost before;
+// ErrDestroyed: the election was; ErrNotHeld: it does not lead, or not any more.
+// It does not block: what was done before is on its way before it.
+func (l Leadership) Resign() error { return l.h.release("resign") }
+
+// Lost is closed when the lead is gone without a Resign: the session with the
+// hub was lost, or the election was destroyed. It is closed before the hub may let
+// another lead, unless this process was stopped at that moment: only the Token is
+// safe against that. After Resign it is closed too, if it was not asked for before.
+func (l Leadership) Lost() <-chan struct{} { return l.h.gone() }
+
+// view is the latest that an Observe was told.
+type view struct {
+	obj     *client.Object
+	b       *base
+	session machine.Session
+	req     uint64
+	more    chan struct{} // 1: there is something new
+
+	mu   sync.Mutex
+	now  Leader
+	lost bool
+	err  error
+}
+
+func (e *Election) observe(ctx context.Context) (*view, error) {
+	const what = "observe"
+	x := e.x
+	if x.err != nil {
+		return nil, x.err
+	}
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		v := &view{b: x.base, obj: x.object(), more: make(chan struct{}, 1)}
+		var err error
+		if v.session, err = v.obj.Open(ctx); err != nil {
+			return nil, x.fault(what, err)
+		}
+		if v.req, err = v.obj.Start(v.session, v, shard.Op{Verb: shard.VObserve}); err == nil {
+			return v, nil
+		}
+		if !errors.Is(err, client.ErrLost) {
+			return nil, x.fault(what, err)
+		}
+	}
+}
+
+// next waits for something new; over: nothing more will come.
+func (v *view) next(ctx context.Context) (now Leader, over bool, err error) {
+	select {
+	case <-v.more:
+	case <-ctx.Done():
+		return now, false, context.Cause(ctx)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.now, v.lost, v.err
+}
+
+func (v *view) stop() {
+	_, _ = v.obj.Start(v.session, nil, shard.Op{Verb: shard.VAbandon, A: v.req}) // a lost session hears nothing any more
+}
+
+// Output implements client.Receiver.
+func (v *view) Output(o *shard.Output) (done bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch o.Code {
+	case machine.OK, machine.Changed:
+		v.now = Leader{string(o.Key), Token(o.Aux)}
+	case machine.Refused: // it was stopped
+		return true
+	case machine.Gone:
+		v.err, done = v.b.fault("observe", client.ErrGone), true
+	default:
+		v.err, done = fmt.Errorf("%w: observe of election %q", ErrInvalid, v.b.name), true
+	}
+	v.signal()
+	return done
+}
+
+// Lost implements client.Receiver.
+func (v *view) Lost() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.lost = true
+	v.signal()
+}
+
+func (v *view) signal() {
+	select {
+	case v.more <- struct{}{}:
+	default:
+	}
+}
