@@ -28,10 +28,10 @@ func loseSession(t *testing.T, n *distgear.Node, hub string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	was, ok := n.Room().Ledger.Session()
-	if !ok {
-		t.Fatal("no session")
+	if err := n.Room().Ledger.Ready(t.Context()); err != nil {
+		t.Fatal(err)
 	}
+	was, _ := n.Room().Ledger.Session()
 	if err := c.Publish(client.EntrySubject("dg.default"), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: was})); err != nil {
 		t.Fatal(err)
 	}
