@@ -12,6 +12,7 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"syscall"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/shared"
@@ -21,7 +22,7 @@ import (
 type line struct{ From, Text string }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx)
 	stop()
 	if err != nil {
@@ -50,8 +51,8 @@ func run(ctx context.Context) (err error) {
 	go func() { cancel(<-said) }()
 	for m, err := range heard.All(reading) {
 		switch {
-		case reading.Err() != nil && ctx.Err() == nil && errors.Is(context.Cause(reading), errBye):
-			return nil
+		case ctx.Err() != nil || errors.Is(context.Cause(reading), errBye):
+			return nil // interrupted, or the end of what there was to say
 		case err != nil:
 			return err
 		}

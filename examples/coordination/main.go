@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/shared"
@@ -30,7 +31,7 @@ func main() {
 	here := flag.Int("here", 4, "workers in this process")
 	all := flag.Int("all", 4, "workers in all processes")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *here, *all)
 	stop()
 	if err != nil {

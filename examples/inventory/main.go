@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"syscall"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/shared"
@@ -30,7 +31,7 @@ const (
 func main() {
 	processes := flag.Int("processes", 1, "processes in all")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *processes)
 	stop()
 	if err != nil {
