@@ -2,14 +2,17 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/distgear/distgear/bench/proc"
 )
 
 func TestMain(m *testing.M) {
-	if isChild() {
-		os.Exit(runChild())
+	if proc.IsChild() {
+		os.Exit(proc.Run(newRole))
 	}
 	os.Exit(m.Run())
 }
@@ -21,6 +24,9 @@ func BenchmarkRow(b *testing.B) {
 	for _, r := range rows() {
 		for _, side := range r.sides {
 			b.Run(r.Name+"/"+side, func(b *testing.B) {
+				if _, err := exec.LookPath("redis-server"); side == "redsync" && err != nil {
+					b.Skip("redis-server is not installed (apt-get install redis-server): redsync is not measured")
+				}
 				var v map[string]float64
 				for b.Loop() {
 					sp := r.size(true)

@@ -102,7 +102,7 @@ func gearConfig(name cluster.NodeName) distgear.Config {
 
 func gearRole(sp spec) (*role, error) {
 	ctx := context.Background()
-	rl := &role{answers: map[string]func(string) (reply, error){}}
+	rl := &role{Answers: map[string]func(string) (reply, error){}}
 	g := newGear(sp)
 	cfg := gearConfig(cluster.NodeName(sp.Role))
 	cfg.Hub = sp.URL
@@ -113,8 +113,8 @@ func gearRole(sp spec) (*role, error) {
 	if g.n, err = distgear.Join(ctx, cfg); err != nil {
 		return nil, err
 	}
-	rl.ready.URL = g.n.HubURL()
-	rl.stop = func() {
+	rl.Ready.URL = g.n.HubURL()
+	rl.Stop = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		g.n.Leave(ctx) // the parent has its figures; nothing hangs on this
@@ -126,13 +126,13 @@ func gearRole(sp spec) (*role, error) {
 	case sp.Row == "same-node" || sp.Row == "same-node-struct":
 		return rl, g.sameNode(ctx, rl)
 	case sp.Role == "worker":
-		rl.answers["count"] = func(string) (reply, error) {
+		rl.Answers["count"] = func(string) (reply, error) {
 			if n := g.undos.Load(); n > 0 {
 				return reply{}, fmt.Errorf("%d steps were undone", n)
 			}
 			return reply{Runs: g.runs.Load()}, nil
 		}
-		rl.answers["rss"] = rssAnswer(sp)
+		rl.Answers["rss"] = rssAnswer(sp)
 		return rl, g.n.Handle(g.text, g.order, g.step, g.hold)
 	case sp.Role == "caller":
 		return rl, g.caller(ctx, rl)
@@ -192,19 +192,19 @@ func (g *gear) caller(ctx context.Context, rl *role) error {
 			return err
 		}
 	}
-	rl.answers["contact"] = contact(func() error {
+	rl.Answers["contact"] = contact(func() error {
 		_, err := g.text.Call(ctx, g.n, on, "contact")
 		return err
 	})
 	switch g.sp.Row {
 	case "call":
-		rl.answers["run"] = func(string) (reply, error) { return latency(g.sp, text) }
+		rl.Answers["run"] = func(string) (reply, error) { return latency(g.sp, text) }
 	case "commands-string":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(g.sp, text) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(g.sp, text) }
 	case "commands-struct":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(g.sp, orders) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(g.sp, orders) }
 	case "plan":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(g.sp, plans) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(g.sp, plans) }
 		return g.n.Handle(g.plan)
 	case "memory":
 		memoryAnswers(g.sp, rl, g.gate, func(x int64) func() (int64, error) {
@@ -231,8 +231,8 @@ func (g *gear) oneWay(ctx context.Context, rl *role) error {
 	if err != nil {
 		return err
 	}
-	stop := rl.stop
-	rl.stop = func() {
+	stop := rl.Stop
+	rl.Stop = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		b.Leave(ctx)
@@ -245,7 +245,7 @@ func (g *gear) oneWay(ctx context.Context, rl *role) error {
 	if _, err := contact(func() error { _, err := g.text.Call(ctx, g.n, on, "contact"); return err })(""); err != nil {
 		return err
 	}
-	rl.answers["run"] = func(string) (reply, error) {
+	rl.Answers["run"] = func(string) (reply, error) {
 		full := 0
 		r, err := oneWay(g.sp, &g.flow, func(v int64) error {
 			for {
@@ -270,7 +270,7 @@ func (g *gear) sameNode(ctx context.Context, rl *role) error {
 		return err
 	}
 	on := distgear.On(g.n.Name())
-	rl.answers["run"] = func(string) (reply, error) {
+	rl.Answers["run"] = func(string) (reply, error) {
 		in, o := ringOf(0)[0], orderOf(0, 0)
 		if g.sp.Row == "same-node-struct" {
 			return local(g.sp, func(k int) error {

@@ -45,7 +45,7 @@ func grpcDial(addr string) (*grpc.ClientConn, error) {
 }
 
 func grpcRole(sp spec) (*role, error) {
-	rl := &role{answers: map[string]func(string) (reply, error){}}
+	rl := &role{Answers: map[string]func(string) (reply, error){}}
 	switch sp.Role {
 	case "worker":
 		return rl, grpcWorker(sp, rl)
@@ -88,16 +88,16 @@ func grpcWorker(sp spec, rl *role) error {
 	if err != nil {
 		return err
 	}
-	rl.ready.Addr, rl.stop = addr, s.Stop
-	rl.answers["count"] = func(string) (reply, error) { return reply{Runs: runs.Load()}, nil }
-	rl.answers["rss"] = rssAnswer(sp)
+	rl.Ready.Addr, rl.Stop = addr, s.Stop
+	rl.Answers["count"] = func(string) (reply, error) { return reply{Runs: runs.Load()}, nil }
+	rl.Answers["rss"] = rssAnswer(sp)
 	return nil
 }
 
 func grpcCaller(sp spec, rl *role) error {
 	var cc *grpc.ClientConn
 	ctx := context.Background()
-	rl.answers["contact"] = func(addr string) (reply, error) {
+	rl.Answers["contact"] = func(addr string) (reply, error) {
 		var err error
 		if cc, err = grpcDial(addr); err != nil {
 			return reply{}, err
@@ -142,13 +142,13 @@ func grpcCaller(sp spec, rl *role) error {
 	}
 	switch sp.Row {
 	case "call":
-		rl.answers["run"] = func(string) (reply, error) { return latency(sp, text) }
+		rl.Answers["run"] = func(string) (reply, error) { return latency(sp, text) }
 	case "commands-string":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, text) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(sp, text) }
 	case "commands-struct":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, raw) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(sp, raw) }
 	case "plan":
-		rl.answers["run"] = func(string) (reply, error) {
+		rl.Answers["run"] = func(string) (reply, error) {
 			return throughput(sp, plansByHand(func(x int64) (int64, error) { return number("/bench/Step", x) }))
 		}
 	case "memory":
@@ -159,7 +159,7 @@ func grpcCaller(sp spec, rl *role) error {
 		if err != nil {
 			return err
 		}
-		rl.ready.Addr, rl.stop = addr, s.Stop
+		rl.Ready.Addr, rl.Stop = addr, s.Stop
 		memoryAnswers(sp, rl, g, func(x int64) func() (int64, error) {
 			return inBackground(func() (int64, error) { return number("/bench/Event", x) })
 		})

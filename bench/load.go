@@ -11,8 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"github.com/distgear/distgear/bench/proc"
 )
 
 // work makes the loop body of one caller: a function that makes its call number k and checks the answer. The function is used by one goroutine.
@@ -253,21 +254,12 @@ func rssAnswer(sp spec) func(string) (reply, error) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		if sp.Profile != "" && arg == "gc" {
-			if err := writeProfile(sp, "heap"); err != nil {
+			if err := proc.WriteProfile(sp, "heap"); err != nil {
 				return reply{}, err
 			}
 		}
 		return reply{Values: map[string]float64{"rss": v, "stacks": float64(m.StackInuse), "heap": float64(m.HeapInuse)}}, nil
 	}
-}
-
-// usage answers what this process has used so far: processor time in seconds, and how often it allocated.
-func usage(string) (reply, error) {
-	var u syscall.Rusage
-	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return reply{Values: map[string]float64{"cpu": float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9, "allocs": float64(m.Mallocs)}}, err
 }
 
 func putInt(b []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(b[:0], uint64(v)) }

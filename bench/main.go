@@ -28,11 +28,13 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/distgear/distgear/bench/proc"
 )
 
 func main() {
-	if isChild() {
-		os.Exit(runChild())
+	if proc.IsChild() {
+		os.Exit(proc.Run(newRole))
 	}
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -50,6 +52,7 @@ type options struct {
 	Hub     string   // "own" or "caller": the process that hosts the NATS server
 	Server  string   // "plain" or "hub": the server that the plain NATS side talks to
 	Profile string   // folder for profiles; empty means none
+	Dir     string   // folder on a disk, for what is to be durable
 
 	small *programs
 }
@@ -61,7 +64,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.N, "n", 5, "`rounds`; the table shows medians")
 	fs.BoolVar(&o.JSON, "json", false, "print JSON")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes: shows that it works, measures nothing")
-	sides := fs.String("sides", "distgear,nats,grpc", "`sides` to run")
+	sides := fs.String("sides", "distgear,nats,grpc,etcd,redsync,go", "`sides` to run")
+	fs.StringVar(&o.Dir, "dir", os.TempDir(), "`folder` on a disk, for what is to be durable")
 	fs.StringVar(&o.Hub, "hub", "own", "the process that hosts the NATS server, for both sides alike: `own|caller`")
 	fs.StringVar(&o.Server, "server", "plain", "the server of the plain NATS side: `plain|hub`, one with default options or DistGear's hub")
 	fs.StringVar(&o.Profile, "profile", "", "write profiles (CPU, allocations) of all children to this `folder`")

@@ -31,7 +31,7 @@ func natsConnect(url string, opts ...nats.Option) (*nats.Conn, error) {
 }
 
 func natsRole(sp spec) (*role, error) {
-	rl := &role{answers: map[string]func(string) (reply, error){}}
+	rl := &role{Answers: map[string]func(string) (reply, error){}}
 	url := sp.URL
 	if sp.Role == "hub" || sp.Host {
 		s, err := natsServer()
@@ -39,9 +39,9 @@ func natsRole(sp spec) (*role, error) {
 			return nil, err
 		}
 		url = s.ClientURL()
-		rl.ready.URL = url
+		rl.Ready.URL = url
 		if sp.Role == "hub" {
-			rl.stop = s.Shutdown
+			rl.Stop = s.Shutdown
 			return rl, nil
 		}
 	}
@@ -52,7 +52,7 @@ func natsRole(sp spec) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
-	rl.stop = nc.Close
+	rl.Stop = nc.Close
 	switch sp.Role {
 	case "worker":
 		return rl, natsWorker(sp, nc, rl)
@@ -99,15 +99,15 @@ func natsWorker(sp spec, nc *nats.Conn, rl *role) error {
 			return err
 		}
 	}
-	rl.answers["count"] = func(string) (reply, error) { return reply{Runs: runs.Load()}, nil }
-	rl.answers["rss"] = rssAnswer(sp)
+	rl.Answers["count"] = func(string) (reply, error) { return reply{Runs: runs.Load()}, nil }
+	rl.Answers["rss"] = rssAnswer(sp)
 	return nc.Flush()
 }
 
 const natsTimeout = 30 * time.Second
 
 func natsCaller(sp spec, nc *nats.Conn, rl *role) error {
-	rl.answers["contact"] = func(string) (r reply, err error) {
+	rl.Answers["contact"] = func(string) (r reply, err error) {
 		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
 			if _, err = nc.Request("bench.ping", nil, time.Second); err == nil {
 				return r, nil
@@ -143,13 +143,13 @@ func natsCaller(sp spec, nc *nats.Conn, rl *role) error {
 	}
 	switch sp.Row {
 	case "call":
-		rl.answers["run"] = func(string) (reply, error) { return latency(sp, echo(text)) }
+		rl.Answers["run"] = func(string) (reply, error) { return latency(sp, echo(text)) }
 	case "commands-string":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, echo(text)) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(sp, echo(text)) }
 	case "commands-struct":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, echo(orderBytes)) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(sp, echo(orderBytes)) }
 	case "plan":
-		rl.answers["run"] = func(string) (reply, error) { return throughput(sp, plansByHand(step)) }
+		rl.Answers["run"] = func(string) (reply, error) { return throughput(sp, plansByHand(step)) }
 	case "memory":
 		g := newGate()
 		_, err := nc.Subscribe("bench.gate", func(m *nats.Msg) {
@@ -224,7 +224,7 @@ func inBackground(f func() (int64, error)) func() (int64, error) {
 // memoryAnswers gives a caller the two halves of the memory row: "raise" returns when sp.Count events wait at the gate, "release" when all have ended rightly.
 func memoryAnswers(sp spec, rl *role, g *gate, raise func(int64) func() (int64, error)) {
 	waits := make([]func() (int64, error), sp.Count)
-	rl.answers["raise"] = func(string) (reply, error) {
+	rl.Answers["raise"] = func(string) (reply, error) {
 		const atOnce = 500 // raised and not yet at the gate: a burst is not what is measured
 		last, since := int64(0), time.Now()
 		for i := range waits {
@@ -240,7 +240,7 @@ func memoryAnswers(sp spec, rl *role, g *gate, raise func(int64) func() (int64, 
 		}
 		return reply{}, nil
 	}
-	rl.answers["release"] = func(string) (reply, error) {
+	rl.Answers["release"] = func(string) (reply, error) {
 		close(g.open)
 		for i, wait := range waits {
 			v, err := wait()
@@ -276,7 +276,7 @@ func natsSolo(sp spec, rl *role) error {
 	if err != nil {
 		return err
 	}
-	rl.stop = func() { a.Close(); b.Close(); s.Shutdown() }
+	rl.Stop = func() { a.Close(); b.Close(); s.Shutdown() }
 	if sp.Row == "one-way" {
 		var f flow
 		sub, err := b.Subscribe("bench.tick", func(m *nats.Msg) {
@@ -290,7 +290,7 @@ func natsSolo(sp spec, rl *role) error {
 		if err := sub.SetPendingLimits(-1, -1); err != nil {
 			return err
 		}
-		rl.answers["run"] = func(string) (reply, error) {
+		rl.Answers["run"] = func(string) (reply, error) {
 			buf := make([]byte, 0, 8)
 			return oneWay(sp, &f, func(v int64) error { return a.Publish("bench.tick", putInt(buf, v)) }, a.Flush)
 		}
@@ -299,7 +299,7 @@ func natsSolo(sp spec, rl *role) error {
 	if _, err := b.Subscribe("bench.echo", func(m *nats.Msg) { m.Respond(m.Data) }); err != nil {
 		return err
 	}
-	rl.answers["run"] = func(string) (reply, error) {
+	rl.Answers["run"] = func(string) (reply, error) {
 		in := []byte(ringOf(0)[0])
 		return local(sp, func(k int) error {
 			m, err := a.Request("bench.echo", in, natsTimeout)

@@ -5,6 +5,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/distgear/distgear/bench/proc"
 )
 
 // row is one line of the table, or two where one trial gives two figures.
@@ -12,6 +14,7 @@ type row struct {
 	Name  string
 	What  string
 	sides []string
+	once  bool // a trial is a median by itself: one round is enough
 	lines []line
 	size  func(quick bool) spec
 	trial func(sp spec, o options) (map[string]float64, error)
@@ -94,7 +97,7 @@ func rows() []row {
 			{value: "exec", What: "from exec", Unit: "ms", scale: 1e-6, bar: bar{limit: limit, atMost: true}},
 		}
 	}
-	return []row{
+	return append([]row{
 		{Name: "call", What: "sequential Call, 100 B string echo", sides: all, size: counted(20000, 200), trial: pair, lines: append([]line{
 			{value: "p50", What: "p50", Unit: "µs", bar: bar{limit: 1.25, atMost: true, of: "nats"}},
 			{value: "p99", What: "p99", Unit: "µs"}}, used...)},
@@ -124,7 +127,7 @@ func rows() []row {
 			{value: "rss", Unit: "MiB", scale: 1.0 / (1 << 20), bar: bar{limit: 45, atMost: true}}}},
 		{Name: "start-alone", What: "start to first answered event, alone (gRPC: a server calls itself)", sides: []string{"distgear", "grpc"}, size: counted(10, 1), trial: starts, lines: started(20)},
 		{Name: "start-hub", What: "start to first answered event, with embedded hub (NATS: embedded server)", sides: two, size: counted(10, 1), trial: starts, lines: started(150)},
-	}
+	}, sharedRows()...)
 }
 
 // rowResult is what the rounds of a row gave.
@@ -146,7 +149,11 @@ func (r row) measure(o options, log io.Writer) rowResult {
 	res := rowResult{Name: r.Name, What: r.What}
 	trials := map[string][]map[string]float64{}
 	broken := map[string]bool{}
-	for i := range o.N {
+	rounds := o.N
+	if r.once {
+		rounds = 1
+	}
+	for i := range rounds {
 		for _, side := range r.sides {
 			if !slices.Contains(o.Sides, side) || broken[side] {
 				continue
@@ -208,13 +215,13 @@ func (r row) short(v map[string]float64) (s string) {
 
 // cast is the processes of a trial, hub first where the side has one.
 type cast struct {
-	all            []*child
-	caller, worker *child
+	all            []*proc.Child
+	caller, worker *proc.Child
 }
 
 func (c *cast) end() {
 	for _, p := range slices.Backward(c.all) {
-		p.stop()
+		p.Stop()
 	}
 }
 
@@ -222,7 +229,7 @@ func (c *cast) end() {
 func (c *cast) usage() (map[string]float64, error) {
 	sum := map[string]float64{}
 	for _, p := range c.all {
-		r, err := p.ask("usage")
+		r, err := p.Ask("usage")
 		if err != nil {
 			return nil, err
 		}
@@ -241,8 +248,8 @@ func begin(sp spec, o options) (c *cast, err error) {
 			c.end()
 		}
 	}()
-	start := func(sp spec) (*child, error) {
-		p, err := startSelf(sp)
+	start := func(sp spec) (*proc.Child, error) {
+		p, err := proc.StartSelf(sp)
 		if err == nil {
 			c.all = append(c.all, p)
 		}
@@ -259,7 +266,7 @@ func begin(sp spec, o options) (c *cast, err error) {
 		if err != nil {
 			return nil, err
 		}
-		sp.URL = p.ready.URL
+		sp.URL = p.Ready.URL
 	}
 	sp.Role, sp.Host = "caller", hosted
 	if c.caller, err = start(sp); err != nil {
@@ -267,15 +274,15 @@ func begin(sp spec, o options) (c *cast, err error) {
 	}
 	switch {
 	case hosted:
-		sp.URL = c.caller.ready.URL
+		sp.URL = c.caller.Ready.URL
 	case sp.Side == "grpc":
-		sp.URL = c.caller.ready.Addr
+		sp.URL = c.caller.Ready.Addr
 	}
 	sp.Role, sp.Host = "worker", false
 	if c.worker, err = start(sp); err != nil {
 		return nil, err
 	}
-	_, err = c.caller.ask("contact " + c.worker.ready.Addr)
+	_, err = c.caller.Ask("contact " + c.worker.Ready.Addr)
 	return c, err
 }
 
@@ -286,7 +293,7 @@ func pair(sp spec, o options) (map[string]float64, error) {
 		return nil, err
 	}
 	defer c.end()
-	before, err := c.worker.ask("count")
+	before, err := c.worker.Ask("count")
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +301,7 @@ func pair(sp spec, o options) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.caller.ask("run")
+	r, err := c.caller.Ask("run")
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +309,7 @@ func pair(sp spec, o options) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	after, err := c.worker.ask("count")
+	after, err := c.worker.Ask("count")
 	if err != nil {
 		return nil, err
 	}
@@ -322,12 +329,12 @@ func pair(sp spec, o options) (map[string]float64, error) {
 // solo is a trial within one process.
 func solo(sp spec, o options) (map[string]float64, error) {
 	sp.Role = "caller"
-	c, err := startSelf(sp)
+	c, err := proc.StartSelf(sp)
 	if err != nil {
 		return nil, err
 	}
-	defer c.stop()
-	r, err := c.ask("run")
+	defer c.Stop()
+	r, err := c.Ask("run")
 	return r.Values, err
 }
 
@@ -340,7 +347,7 @@ func memory(sp spec, o options) (map[string]float64, error) {
 	defer c.end()
 	var answers [5]reply
 	for i, q := range []struct {
-		who      *child
+		who      *proc.Child
 		question string
 	}{
 		{c.worker, "count"}, // finding the worker took commands
@@ -349,11 +356,11 @@ func memory(sp spec, o options) (map[string]float64, error) {
 		{c.worker, "rss gc"},
 		{c.caller, "release"},
 	} {
-		if answers[i], err = q.who.ask(q.question); err != nil {
+		if answers[i], err = q.who.Ask(q.question); err != nil {
 			return nil, err
 		}
 	}
-	last, err := c.worker.ask("count")
+	last, err := c.worker.Ask("count")
 	if err != nil {
 		return nil, err
 	}
@@ -379,17 +386,17 @@ func idle(sp spec, o options) (map[string]float64, error) {
 			if err != nil {
 				return nil, err
 			}
-			defer h.stop()
-			url = h.ready.URL
+			defer h.Stop()
+			url = h.Ready.URL
 		}
 	}
 	c, err := o.small.start(sp.Side, mode, url)
 	if err != nil {
 		return nil, err
 	}
-	defer c.stop()
+	defer c.Stop()
 	time.Sleep(sp.Settle)
-	v, err := rss(fmt.Sprint(c.cmd.Process.Pid))
+	v, err := rss(fmt.Sprint(c.Cmd.Process.Pid))
 	return map[string]float64{"rss": v}, err
 }
 
@@ -407,8 +414,8 @@ func starts(sp spec, o options) (map[string]float64, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.stop()
-		fromMain = append(fromMain, c.ready.Values["main"])
+		c.Stop()
+		fromMain = append(fromMain, c.Ready.Values["main"])
 		fromExec = append(fromExec, float64(took))
 	}
 	return map[string]float64{"main": median(fromMain), "exec": median(fromExec)}, nil

@@ -88,24 +88,19 @@ func (r report) markdown(w io.Writer) error {
 	if r.Options.Server == "hub" {
 		server = "that is DistGear's hub"
 	}
-	fmt.Fprintf(&b, "\n\nRounds: %d, sides alternating. NATS server %s, for DistGear and NATS alike; plain NATS uses a server %s. Load average before: %s; after: %s. Took %s.\n\n",
+	fmt.Fprintf(&b, "\n\nRounds: %d, sides alternating. NATS server %s, for DistGear and NATS alike; plain NATS uses a server %s. Load average before: %s; after: %s. Took %s.\n",
 		r.Options.N, place, server, m.Before, m.After, r.Took)
 	if r.Options.Quick {
-		b.WriteString("**-quick: these figures measure nothing.**\n\n")
+		b.WriteString("\n**-quick: these figures measure nothing.**\n")
 	}
-	b.WriteString("| row | unit | DistGear | NATS | gRPC | DistGear ÷ NATS | DistGear ÷ gRPC | bar | verdict |\n|---|---|---|---|---|---|---|---|---|\n")
+	var last []string
 	for _, row := range r.Rows {
-		for i, l := range row.Lines {
-			what := "`" + row.Name + "` " + row.What
-			if i > 0 {
-				what = "`" + row.Name + "`"
-			}
-			if l.What != "" {
-				what += ": " + l.What
-			}
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", what, l.Unit, l.cell("distgear"), l.cell("nats"), l.cell("grpc"),
-				l.ratio("nats"), l.ratio("grpc"), l.Bar, l.Verdict)
+		rivals := rivalsOf(row.Name)
+		if !slices.Equal(rivals, last) {
+			tableHead(&b, rivals)
+			last = rivals
 		}
+		row.markdown(&b, rivals)
 	}
 	for _, row := range r.Rows {
 		for _, e := range row.Errors {
@@ -114,6 +109,51 @@ func (r report) markdown(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String()+"\n")
 	return err
+}
+
+// tables are the rivals that share a table.
+var tables = [][]string{{"nats", "grpc"}, {"etcd", "redsync", "go"}}
+
+// titles are the heads of the columns.
+var titles = map[string]string{"distgear": "DistGear", "nats": "NATS", "grpc": "gRPC", "etcd": "etcd", "redsync": "redsync", "go": "Go"}
+
+// rivalsOf says in which table a row stands.
+func rivalsOf(row string) []string {
+	if strings.HasPrefix(row, "shared-") {
+		return tables[1]
+	}
+	return tables[0]
+}
+
+func tableHead(b *strings.Builder, rivals []string) {
+	b.WriteString("\n| row | unit | DistGear |")
+	for _, s := range rivals {
+		b.WriteString(" " + titles[s] + " |")
+	}
+	for _, s := range rivals {
+		b.WriteString(" DistGear ÷ " + titles[s] + " |")
+	}
+	b.WriteString(" bar | verdict |\n|" + strings.Repeat("---|", 5+2*len(rivals)) + "\n")
+}
+
+func (row rowResult) markdown(b *strings.Builder, rivals []string) {
+	for i, l := range row.Lines {
+		what := "`" + row.Name + "` " + row.What
+		if i > 0 {
+			what = "`" + row.Name + "`"
+		}
+		if l.What != "" {
+			what += ": " + l.What
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |", what, l.Unit, l.cell("distgear"))
+		for _, s := range rivals {
+			b.WriteString(" " + l.cell(s) + " |")
+		}
+		for _, s := range rivals {
+			b.WriteString(" " + l.ratio(s) + " |")
+		}
+		fmt.Fprintf(b, " %s | %s |\n", l.Bar, l.Verdict)
+	}
 }
 
 func (l lineResult) cell(side string) string {

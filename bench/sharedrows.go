@@ -1,0 +1,75 @@
+package main
+
+import (
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// sharedRows are the rows of issue 3.
+func sharedRows() []row {
+	sized := func(callers, count int, window time.Duration) func(bool) spec {
+		return func(quick bool) spec {
+			if quick {
+				return spec{Callers: callers, Count: min(count, 500), Warm: 20 * time.Millisecond, Window: 50 * time.Millisecond}
+			}
+			return spec{Callers: callers, Count: count, Warm: window / 4, Window: window, Settle: 12 * time.Second} // a file store forgets its blocks after 10 s
+		}
+	}
+	takeover := func(quick bool) spec {
+		if quick {
+			return spec{Callers: 4, Count: 1}
+		}
+		return spec{Callers: 4, Count: 10}
+	}
+	perCall := func(b bar) []line {
+		return []line{
+			{value: "ns", Unit: "ns", bar: b},
+			{value: "allocs", What: "allocations"},
+		}
+	}
+	contended := func(lines ...line) []line {
+		return append(lines,
+			line{value: "unfair", What: "p99 wait ÷ fair share (callers × mean time from grant to grant)", bar: bar{limit: 3, atMost: true}},
+			line{value: "p50", What: "p50 wait", Unit: "µs"},
+			line{value: "p99", What: "p99 wait", Unit: "µs"})
+	}
+	over := []line{
+		{value: "all", What: "worst of three nodes, one at each hub; median", Unit: "ms", bar: bar{limit: 2000, atMost: true}},
+		{value: "others", What: "worst of the nodes at the other hubs; median", Unit: "ms", bar: bar{limit: 2000, atMost: true}},
+		{value: "max", What: "worst of all", Unit: "ms"},
+		{value: "unknown", What: "operations of unknown outcome"},
+	}
+	whole := []line{over[0], over[1], over[2], over[3]}
+	whole[0].bar.limit, whole[1].bar.limit = 3000, 3000
+	own := []string{"distgear"}
+	rows := []row{
+		{Name: "shared-lock", What: "lock and unlock, no other node wants it, one goroutine, the server in another process", sides: []string{"distgear", "etcd", "redsync"},
+			size: sized(1, 0, time.Second), trial: remote, lines: perCall(bar{limit: 150, atMost: true})},
+		{Name: "shared-alone-mutex", What: "alone: lock and unlock (Go: sync.Mutex)", sides: []string{"distgear", "go"}, size: sized(1, 0, time.Second), trial: solo, lines: append(
+			perCall(bar{limit: 10, atMost: true, of: "go"}),
+			line{value: "contended", What: "eight goroutines want it all the time", Unit: "ns", bar: bar{limit: 10, atMost: true, of: "go"}})},
+		{Name: "shared-handoff-memory", What: "one lock, 16 callers in each of two processes, server in memory", sides: []string{"distgear", "redsync"}, size: sized(16, 0, 5*time.Second), trial: handoff,
+			lines: contended(
+				line{value: "handoffs", What: "hand-offs between processes", Unit: "1/s", bar: bar{limit: 1, of: "redsync"}},
+				line{value: "grants", What: "grants", Unit: "1/s", bar: bar{limit: 1, of: "redsync"}})},
+		{Name: "shared-handoff-fsync", What: "the same, server syncs to disk", sides: []string{"distgear", "etcd"}, size: sized(16, 0, 5*time.Second), trial: handoff,
+			lines: contended(
+				line{value: "handoffs", What: "hand-offs between processes", Unit: "1/s", bar: bar{limit: 4000}},
+				line{value: "grants", What: "grants", Unit: "1/s"})},
+		{Name: "shared-memory-lock", What: "heap for an idle lock, used once", sides: own, size: sized(0, 200_000, time.Second), trial: bytesEach, lines: []line{
+			{value: "hub", What: "at the hub", Unit: "B", bar: bar{limit: 300, atMost: true}},
+			{value: "caller", What: "at the node that keeps it", Unit: "B"}}},
+		{Name: "shared-takeover-frozen", What: "last answer to first answer, three hubs: SIGSTOP of the writer, whose stream has its leader at another hub", sides: own, once: true, size: takeover, trial: takeOver, lines: over},
+		{Name: "shared-takeover-killed", What: "the same, SIGKILL", sides: own, once: true, size: takeover, trial: takeOver, lines: over},
+		{Name: "shared-takeover-hub", What: "the same, SIGKILL of the hub that is the writer and has the stream's leader", sides: own, once: true, size: takeover, trial: takeOver, lines: whole},
+	}
+	return append(rows, valueRows(sized, perCall)...)
+}
+
+// inMemory tells whether a folder is on a tmpfs.
+func inMemory(dir string) bool {
+	var s syscall.Statfs_t
+	const tmpfs = 0x01021994
+	return syscall.Statfs(dir, &s) == nil && runtime.GOOS == "linux" && s.Type == tmpfs
+}

@@ -1,0 +1,369 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/bench/proc"
+	"github.com/distgear/distgear/shared"
+	"github.com/nats-io/nats.go"
+)
+
+// adder is a node that adds to one counter all the time, and watches how long it gets no answer.
+type adder struct {
+	stop atomic.Bool
+
+	mu      sync.Mutex
+	last    time.Time     // of an answer
+	gap     time.Duration // longest time without one
+	acked   uint64        // answered
+	unknown uint64        // whose outcome nobody told
+	err     error
+}
+
+func (a *adder) run(ctx context.Context, c *shared.Counter) {
+	for !a.stop.Load() {
+		_, err := c.Add(ctx, 1)
+		now := time.Now()
+		a.mu.Lock()
+		switch {
+		case err == nil:
+			a.acked++
+			a.gap = max(a.gap, now.Sub(a.last))
+			a.last = now
+		case errors.Is(err, shared.ErrSessionLost), ctx.Err() != nil:
+			a.unknown++
+		case a.err == nil:
+			a.err = err
+		}
+		a.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// adderAnswers: "go" begins; "reset" forgets the longest silence; "gap" tells it; "halt" ends the adding; "value" reads the counter.
+func adderAnswers(n *distgear.Node, answers map[string]func(string) (reply, error)) {
+	a := &adder{}
+	c := shared.NewCounter(n, "takeover")
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	state := func(string) (reply, error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return reply{Calls: a.acked, Values: map[string]float64{
+			"gap": float64(a.gap.Microseconds()) / 1e3, "silent": float64(time.Since(a.last).Microseconds()) / 1e3, "unknown": float64(a.unknown),
+		}}, a.err
+	}
+	answers["go"] = func(string) (reply, error) {
+		_, err := c.Add(ctx, 1) // there is a session
+		a.acked, a.last = 1, time.Now()
+		for range 4 {
+			wg.Go(func() { a.run(ctx, c) })
+		}
+		return reply{}, err
+	}
+	answers["reset"] = func(string) (reply, error) {
+		a.mu.Lock()
+		a.gap = 0
+		a.mu.Unlock()
+		return state("")
+	}
+	answers["gap"] = state
+	answers["halt"] = func(string) (reply, error) {
+		a.stop.Store(true)
+		late := time.AfterFunc(20*time.Second, cancel)
+		defer late.Stop()
+		wg.Wait()
+		return state("")
+	}
+	answers["value"] = func(string) (reply, error) {
+		v, err := c.Load(context.Background())
+		return reply{Calls: uint64(v)}, err
+	}
+}
+
+// fleet is three hubs that are one.
+type fleet struct {
+	dir  string
+	sp   [3]spec
+	hubs [3]*proc.Child
+	js   *nats.Conn
+}
+
+// freeAddrs finds loopback addresses that nobody listens on now.
+func freeAddrs(n int) ([]string, error) {
+	all := make([]string, n)
+	for i := range all {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		all[i] = l.Addr().String()
+	}
+	return all, nil
+}
+
+func startFleet(sp spec, o options) (f *fleet, err error) {
+	f = new(fleet)
+	defer func() {
+		if err != nil {
+			f.end()
+		}
+	}()
+	if f.dir, err = os.MkdirTemp(o.Dir, "distgear-bench-"); err != nil {
+		return nil, err
+	}
+	addrs, err := freeAddrs(6)
+	if err != nil {
+		return nil, err
+	}
+	errs := make([]error, 3)
+	var wg sync.WaitGroup
+	for i := range f.hubs {
+		h := sp
+		h.Role, h.Name, h.Route, h.Peers, h.Listen = "hub", fmt.Sprint("h", i), addrs[i], addrs[:3], addrs[3+i]
+		h.Dir = filepath.Join(f.dir, h.Name)
+		f.sp[i] = h
+		wg.Go(func() { f.hubs[i], errs[i] = o.small.child(h) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	urls := "nats://" + addrs[3] + ",nats://" + addrs[4] + ",nats://" + addrs[5]
+	f.js, err = nats.Connect(urls, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	return f, err
+}
+
+func (f *fleet) end() {
+	if f.js != nil {
+		f.js.Close()
+	}
+	var wg sync.WaitGroup
+	for _, h := range f.hubs {
+		if h != nil {
+			wg.Go(h.Stop)
+		}
+	}
+	wg.Wait()
+	os.RemoveAll(f.dir)
+}
+
+// writer finds the hub that writes.
+func (f *fleet) writer() (int, error) {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		w, n := 0, 0
+		for i, h := range f.hubs {
+			r, err := h.Ask("writer")
+			if err != nil {
+				return 0, err
+			}
+			if r.Values["writer"] == 1 {
+				w = i
+				n++
+			}
+		}
+		if n == 1 {
+			return w, nil
+		}
+	}
+	return 0, errors.New("no hub is the writer, or several are, for 20 s")
+}
+
+// stream is the name of the log's stream.
+const stream = "distgear-default"
+
+// steer sees to it that the stream's leader is at the hub named, all its replicas are current, and w is the writer still.
+func (f *fleet) steer(w int, leader string) error {
+	js, err := f.js.JetStream(nats.MaxWait(2 * time.Second))
+	if err != nil {
+		return err
+	}
+	said := ""
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		info, err := js.StreamInfo(stream)
+		switch {
+		case err != nil:
+			said = err.Error()
+			continue
+		case info.Cluster == nil || len(info.Cluster.Replicas) != 2:
+			said = "the stream has not three replicas"
+			continue
+		case !info.Cluster.Replicas[0].Current || !info.Cluster.Replicas[1].Current:
+			said = "a replica is not current"
+			continue
+		case info.Cluster.Leader == leader:
+			now, err := f.writer()
+			if err == nil && now != w {
+				err = errNotSteered
+			}
+			return err
+		}
+		said = "its leader stays at " + info.Cluster.Leader
+		if _, err := f.js.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(`{"placement":{"preferred":"`+leader+`"}}`), 2*time.Second); err != nil {
+			said = err.Error()
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+	return fmt.Errorf("the stream cannot be led by %s: %s", leader, said)
+}
+
+var errNotSteered = errors.New("the writer changed with the stream's leader")
+
+// takeOver is a trial of sp.Count take-overs; its figures are their medians.
+func takeOver(sp spec, o options) (map[string]float64, error) {
+	f, err := startFleet(sp, o)
+	if err != nil {
+		return nil, err
+	}
+	defer f.end()
+	var all, others []float64
+	var sum tally
+	for k := range sp.Count {
+		a, b, err := f.one(sp, o, &sum)
+		if err != nil {
+			return nil, fmt.Errorf("take-over %d: %w", k+1, err)
+		}
+		all, others = append(all, a), append(others, b)
+	}
+	worst := 0.0
+	for _, v := range all {
+		worst = max(worst, v)
+	}
+	return map[string]float64{"all": median(all), "others": median(others), "max": worst, "unknown": float64(sum.unknown)}, nil
+}
+
+// tally is what all adders know of the counter.
+type tally struct{ acked, unknown uint64 }
+
+// one is one take-over: the longest silence that a node has heard, and of those at the other hubs.
+func (f *fleet) one(sp spec, o options, sum *tally) (all, others float64, err error) {
+	w, err := f.prepare(sp.Row == "shared-takeover-hub")
+	if err != nil {
+		return 0, 0, err
+	}
+	var s stage
+	defer s.cast.end()
+	for i := range f.sp {
+		c := sp
+		c.Role, c.Node, c.URL = "caller", i, "nats://"+f.sp[i].Listen
+		p, err := o.small.child(c)
+		if err != nil {
+			return 0, 0, err
+		}
+		s.all, s.callers = append(s.all, p), append(s.callers, p)
+	}
+	if _, err := s.both("go"); err != nil {
+		return 0, 0, err
+	}
+	time.Sleep(300 * time.Millisecond)
+	before, err := s.both("reset")
+	if err != nil {
+		return 0, 0, err
+	}
+	time.Sleep(200 * time.Millisecond)
+	sig := syscall.SIGKILL
+	if sp.Row == "shared-takeover-frozen" {
+		sig = syscall.SIGSTOP
+	}
+	if err := f.hubs[w].Cmd.Process.Signal(sig); err != nil {
+		return 0, 0, err
+	}
+	if err := s.answered(before); err != nil {
+		return 0, 0, err
+	}
+	gaps, err := s.both("gap")
+	if err != nil {
+		return 0, 0, err
+	}
+	for i, g := range gaps {
+		all = max(all, g.Values["gap"])
+		if i != w {
+			others = max(others, g.Values["gap"])
+		}
+	}
+	if err := f.mend(w, sig, o); err != nil {
+		return 0, 0, err
+	}
+	return all, others, s.count(sum)
+}
+
+// prepare finds the writer, and puts the stream's leader at the writer's hub, or not there.
+func (f *fleet) prepare(there bool) (w int, err error) {
+	for range 5 {
+		if w, err = f.writer(); err != nil {
+			return 0, err
+		}
+		leader := f.sp[w].Name
+		if !there {
+			leader = f.sp[(w+1)%3].Name
+		}
+		if err = f.steer(w, leader); !errors.Is(err, errNotSteered) {
+			break
+		}
+	}
+	return w, err
+}
+
+// answered waits until each node has had answers for half a second again.
+func (s *stage) answered(before []reply) error {
+	time.Sleep(time.Second) // a silence begins at once, or not at all
+	var now []reply
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		var err error
+		if now, err = s.both("gap"); err != nil {
+			return err
+		}
+		well := 0
+		for i, r := range now {
+			if r.Calls > before[i].Calls+50 && r.Values["silent"] < 50 {
+				well++
+			}
+		}
+		if well == len(now) {
+			time.Sleep(500 * time.Millisecond)
+			return nil
+		}
+	}
+	return fmt.Errorf("no answers after 30 s: %v", now)
+}
+
+// mend lets the frozen hub go on, or starts the killed one again.
+func (f *fleet) mend(w int, sig syscall.Signal, o options) (err error) {
+	if sig == syscall.SIGSTOP {
+		return f.hubs[w].Cmd.Process.Signal(syscall.SIGCONT)
+	}
+	f.hubs[w].Stop()
+	f.hubs[w], err = o.small.child(f.sp[w])
+	return err
+}
+
+// count ends the nodes' adding and compares the counter with what they were answered.
+func (s *stage) count(sum *tally) error {
+	ends, err := s.both("halt")
+	if err != nil {
+		return err
+	}
+	for _, r := range ends {
+		sum.acked += r.Calls
+		sum.unknown += uint64(r.Values["unknown"])
+	}
+	v, err := s.callers[0].Ask("value")
+	if err != nil {
+		return err
+	}
+	if v.Calls < sum.acked || v.Calls > sum.acked+sum.unknown {
+		return fmt.Errorf("%d additions were answered and %d are unknown, and the counter says %d", sum.acked, sum.unknown, v.Calls)
+	}
+	return nil
+}
