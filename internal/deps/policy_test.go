@@ -49,6 +49,7 @@ var policy = []room{
 	{path: "shared", may: ". cluster internal/room internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record"},
 	{path: "geartest", may: ". cluster go.uber.org/goleak"},
+	{path: "geartest/history", may: ". github.com/anishathalye/porcupine"},
 	{path: "internal/cli", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "cmd/distgear", may: "internal/cli"},
@@ -57,7 +58,7 @@ var policy = []room{
 }
 
 // instruments is what test files may import besides what their room may: geartest, and what tests of the rooms above and beside are written with.
-const instruments = "geartest go.uber.org/goleak github.com/rogpeppe/go-internal github.com/anishathalye/porcupine internal/engine " + nats
+const instruments = "geartest geartest/history go.uber.org/goleak github.com/rogpeppe/go-internal github.com/anishathalye/porcupine internal/engine " + nats
 
 // pureStd is the part of the standard library that pure packages are written with. time is for Duration and Time; what reads the clock is refused below.
 var pureStd = strings.Fields("bytes cmp encoding/binary encoding/json errors fmt hash/fnv hash/maphash iter maps math math/bits math/rand/v2 " +
