@@ -9,7 +9,6 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/session"
-	"github.com/distgear/distgear/internal/shard"
 )
 
 // inspectTime is how long a look at the ledger may take.
@@ -23,8 +22,8 @@ func (h *authority) inspect(q client.Query, answer func(any) func()) (reply func
 	switch q.What {
 	case client.Status:
 		nodes = h.nodes()
-	case shard.Locks:
-		loops = h.waits.loops()
+	case client.Loops:
+		loops = h.waits.loops(time.Now())
 	}
 	return func() {
 		h.raises.Go(func() {
@@ -63,6 +62,9 @@ func (h *Hub) look(ctx context.Context, q client.Query) (r client.Inspection) {
 	h.mu.Unlock()
 	if q.What == client.Status {
 		r.Hub = h.status(ctx, d)
+		return r
+	}
+	if q.What == client.Loops {
 		return r
 	}
 	if d == nil {

@@ -75,111 +75,61 @@ func (w *waits) take(now time.Time, life uint64, name string, r client.WaitsRepo
 		n.all[x.ID] = f
 	}
 	w.nodes[life] = n
+}
+
+// loops finds those that wait for each other.
+func (w *waits) loops(now time.Time) (loops []client.Loop) {
 	for life, n := range w.nodes {
 		if len(n.all) == 0 || now.Sub(n.at) > forgetWaits {
 			delete(w.nodes, life)
 		}
 	}
-}
-
-// vertex is a Wait of a node.
-type vertex struct {
-	*firstWait
-	life uint64
-	node *nodeWaits
-}
-
-// loops finds cycles: for each wait the shortest through it, each told once.
-func (w *waits) loops() (all []client.Loop) {
+	type vertex struct {
+		life  uint64
+		first uint64
+		client.LoopWait
+	}
 	var vs []vertex
-	holders := map[string][]int{} // by lock
 	for life, n := range w.nodes {
 		for _, x := range n.all {
-			vs = append(vs, vertex{x, life, n})
+			vs = append(vs, vertex{life, x.first, client.LoopWait{Node: n.name, Wait: x.Wait}})
 		}
 	}
 	slices.SortFunc(vs, func(a, b vertex) int { return cmp.Or(cmp.Compare(a.life, b.life), cmp.Compare(a.ID, b.ID)) })
-	for i, v := range vs {
-		for _, hold := range v.Holds {
-			holders[hold.Lock] = append(holders[hold.Lock], i)
-		}
-	}
-	told := make([]bool, len(vs))
+	all := make([]client.LoopWait, len(vs))
 	for i := range vs {
-		if told[i] || len(all) == maxLoops {
-			continue
-		}
-		if path := shortest(vs, holders, i); path != nil && together(vs, path) {
-			var l client.Loop
-			for _, j := range path {
-				told[j] = true
-				l = append(l, client.LoopWait{Node: vs[j].node.name, Wait: vs[j].Wait})
-			}
-			all = append(all, l)
-		}
+		all[i] = vs[i].LoopWait
 	}
-	return all
-}
-
-// stands tells whether a wait is in the way of another: it holds what that one
-// wants, and not both for reading.
-func stands(wants, holds *client.Wait) bool {
-	return slices.ContainsFunc(holds.Holds, func(h client.Hold) bool { return h.Lock == wants.Lock && (h.Write || wants.Write) })
-}
-
-// shortest is the shortest cycle from and to a vertex, or nil.
-func shortest(vs []vertex, holders map[string][]int, from int) []int {
-	came := map[int]int{}
-	for line := []int{from}; len(line) > 0; line = line[1:] {
-		at := line[0]
-		for _, next := range holders[vs[at].Lock] {
-			if !stands(&vs[at].Wait, &vs[next].Wait) {
-				continue
-			}
-			if next == from {
-				path := []int{at}
-				for at != from {
-					at = came[at]
-					path = append(path, at)
-				}
-				slices.Reverse(path)
-				return path
-			}
-			if _, been := came[next]; !been {
-				came[next] = at
-				line = append(line, next)
-			}
+	together := func(path []int) bool { // all of them waited at one moment
+		var last uint64
+		for _, i := range path {
+			last = max(last, vs[i].first)
 		}
+		return !slices.ContainsFunc(path, func(i int) bool { return w.nodes[vs[i].life].seen < last })
 	}
-	return nil
-}
-
-// together tells whether all of them waited at one moment.
-func together(vs []vertex, path []int) bool {
-	var last uint64
-	for _, i := range path {
-		last = max(last, vs[i].first)
+	for _, path := range client.FindLoops(all, maxLoops, together) {
+		l := make(client.Loop, len(path))
+		for i, j := range path {
+			l[i] = all[j]
+		}
+		loops = append(loops, l)
 	}
-	return !slices.ContainsFunc(path, func(i int) bool { return vs[i].node.seen < last })
+	return loops
 }
 
 // warn logs each loop when it is found.
 func (h *authority) warn(now time.Time) {
 	w := &h.waits
-	for _, l := range w.loops() {
-		var key, text strings.Builder
-		for i, x := range l {
+	if w.warned == nil {
+		w.warned = map[string]time.Time{}
+	}
+	for _, l := range w.loops(now) {
+		var key strings.Builder
+		for _, x := range l {
 			fmt.Fprintf(&key, "%s/%d ", x.Node, x.ID)
-			if i > 0 {
-				text.WriteString("; ")
-			}
-			text.WriteString(describe(x))
 		}
 		if _, known := w.warned[key.String()]; !known {
-			h.log.Warn("goroutines wait for each other's locks, and will until a context ends", "cycle", text.String())
-		}
-		if w.warned == nil {
-			w.warned = map[string]time.Time{}
+			h.log.Warn("goroutines wait for each other's locks, until a context ends", "cycle", l.String())
 		}
 		w.warned[key.String()] = now
 	}
@@ -188,12 +138,4 @@ func (h *authority) warn(now time.Time) {
 			delete(w.warned, key)
 		}
 	}
-}
-
-func describe(x client.LoopWait) string {
-	held := make([]string, 0, len(x.Holds))
-	for _, h := range x.Holds {
-		held = append(held, h.Lock)
-	}
-	return fmt.Sprintf("%s on %s holds %s and waits for %s", x.Func, x.Node, strings.Join(held, ", "), x.Lock)
 }

@@ -114,7 +114,12 @@ func (l *lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		l.state.Enqueue(&w.Waiter, &l.out)
 		sent := l.flush()
 		l.mu.Unlock()
-		l.await(ctx, w)
+		if done := l.nested(ctx, w, m); done != nil {
+			l.await(ctx, w)
+			done()
+		} else {
+			l.await(ctx, w)
+		}
 		state, token := w.State, w.Token
 		w.Reset()
 		waiters.Put(w)
@@ -298,7 +303,7 @@ func (s Lease) Lost() <-chan struct{} {
 // under runs f under the lease. Its context ends when the lease is lost, and
 // tells nested calls what is held.
 func (s Lease) under(ctx context.Context, f func(context.Context, Token) error) (err error) {
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, holding{s.l}, s.t))
+	ctx, cancel := context.WithCancelCause(&held{ctx, s.l, s.t})
 	defer cancel(nil)
 	s.l.onLost(s.t, func() { cancel(ErrSessionLost) })
 	defer func() { err = errors.Join(err, s.Unlock()) }()

@@ -15,8 +15,11 @@ const (
 	KindWaits   = "hub.waits"   // WaitsReport → WaitsReply
 )
 
-// Status asks, as a Query's What, for the Inspection's Hub.
-const Status = "status"
+// What a Query may ask for besides what package shard answers.
+const (
+	Status = "status" // Inspection.Hub
+	Loops  = "loops"  // Inspection.Loops
+)
 
 // Query is shard.Query.
 type Query = shard.Query
@@ -27,7 +30,7 @@ type Inspection struct {
 	Zero  int64      `json:"zero"`            // ms since 1970 by the hub's clock when the ledger's time was 0
 	Page  shard.Page `json:"page"`
 	Hub   *HubStatus `json:"hub,omitempty"`
-	Loops []Loop     `json:"loops,omitempty"` // with locks
+	Loops []Loop     `json:"loops,omitempty"`
 }
 
 // HubStatus is how a hub and its ledger are.
