@@ -49,8 +49,7 @@ func (l *Latch) CountDown(ctx context.Context, id string) (missing int, err erro
 // Wait waits until the latch is open. It changes nothing: it may be called again
 // after any error.
 func (l *Latch) Wait(ctx context.Context) error {
-	_, err := l.b.wait(ctx, "wait", shard.Op{Verb: shard.VLatchWait})
-	return err
+	return l.b.wait(ctx, "wait", shard.Op{Verb: shard.VLatchWait})
 }
 
 // Missing is how many ids are missing; 0: it is open.
@@ -104,8 +103,7 @@ func (g *WaitGroup) Do(ctx context.Context, f func(context.Context) error) (err 
 
 // Wait waits until the number is zero. An Add after that does not take it back.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	_, err := g.b.wait(ctx, "wait", shard.Op{Verb: shard.VGroupWait})
-	return err
+	return g.b.wait(ctx, "wait", shard.Op{Verb: shard.VGroupWait})
 }
 
 // Destroy ends the wait group for everybody: who waits gets ErrDestroyed. The

@@ -25,12 +25,14 @@ func useAll(t *testing.T, n *distgear.Node) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for what, use := range map[string]func() error{
-		"counter":    func() error { _, err := shared.NewCounter(n, "counter").Add(ctx, 1); return err },
-		"semaphore":  func() error { return shared.NewSemaphore(n, "semaphore", 3).Do(ctx, 3, nothing) },
-		"latch":      func() error { _, err := shared.NewLatch(n, "latch", 2).CountDown(ctx, "a"); return err },
-		"wait group": func() error { return shared.NewWaitGroup(n, "group").Do(ctx, func(context.Context) error { return nil }) },
-		"election":   func() error { return shared.NewElection(n, "election").Do(ctx, string(n.Name()), nothing) },
-		"once":       func() error { return shared.NewOnce(n, "once").Do(ctx, func(context.Context) error { return nil }) },
+		"counter":   func() error { _, err := shared.NewCounter(n, "counter").Add(ctx, 1); return err },
+		"semaphore": func() error { return shared.NewSemaphore(n, "semaphore", 3).Do(ctx, 3, nothing) },
+		"latch":     func() error { _, err := shared.NewLatch(n, "latch", 2).CountDown(ctx, "a"); return err },
+		"wait group": func() error {
+			return shared.NewWaitGroup(n, "group").Do(ctx, func(context.Context) error { return nil })
+		},
+		"election": func() error { return shared.NewElection(n, "election").Do(ctx, string(n.Name()), nothing) },
+		"once":     func() error { return shared.NewOnce(n, "once").Do(ctx, func(context.Context) error { return nil }) },
 		"barrier": func() error {
 			b := shared.NewBarrier(n, "barrier", 2)
 			if _, err := b.Reset(ctx); err != nil {

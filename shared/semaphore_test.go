@@ -29,7 +29,9 @@ func TestSemaphore_L25_NeverMoreThanTheSize(t *testing.T) {
 			wg.Go(func() {
 				for range 60 {
 					k := 1 + r.IntN(size)
-					p, ok, err := shared.Permits{}, true, error(nil)
+					var p shared.Permits
+					var err error
+					ok := true
 					switch r.IntN(4) {
 					case 0:
 						p, ok, err = s.TryAcquire(t.Context(), k)

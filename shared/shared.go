@@ -166,22 +166,19 @@ func (b *base) fault(what string, err error) error {
 }
 
 // wait sends an operation that may be answered much later. When ctx ends first
-// the wait is taken back; what was answered all the same is in a, with ok true.
-func (b *base) wait(ctx context.Context, what string, op shard.Op) (a client.Answer, err error) {
+// the wait is taken back; nil: it was answered all the same.
+func (b *base) wait(ctx context.Context, what string, op shard.Op) error {
 	if b.err != nil {
-		return a, b.err
+		return b.err
 	}
-	a, err = b.object().Wait(ctx, op)
-	if err != nil {
-		return a, b.fault(what, err)
+	a, err := b.object().Wait(ctx, op)
+	switch {
+	case err != nil:
+		return b.fault(what, err)
+	case a.Code == machine.Invalid:
+		return fmt.Errorf("%w: %s of %s %q", ErrInvalid, what, b.kind, b.name)
 	}
-	switch a.Code {
-	case machine.Invalid:
-		return a, fmt.Errorf("%w: %s of %s %q", ErrInvalid, what, b.kind, b.name)
-	case machine.Gone:
-		return a, b.fault(what, client.ErrGone)
-	}
-	return a, nil
+	return nil
 }
 
 // destroy destroys the object for everybody.
