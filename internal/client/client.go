@@ -238,7 +238,9 @@ func (c *Client) Valid(of machine.Session) bool {
 // Start: the answers of the last one go to r; with r nil it has none. Operations
 // for a session that is gone (of is not 0 and not the session of now) are
 // refused with ErrLost. It returns the number of the last one, which is its
-// request. An error means that nothing was done, and r is not called.
+// request. An error means that nothing was done, and r is not called. With r nil
+// there is no ErrOverloaded: what gives back, or takes back a wait, cannot fail
+// while the session lasts.
 func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
 	if c.alone != nil {
 		return c.alone.run(c, r, ops)
@@ -259,7 +261,7 @@ func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 	case l == nil || !l.open || l.lost || of != 0 && of != l.id:
 		c.mu.Unlock()
 		return 0, ErrLost
-	case l.bytes+size > maxPending:
+	case r != nil && l.bytes+size > maxPending: // with nil it gives something back: refused, it would be lost
 		c.mu.Unlock()
 		return 0, ErrOverloaded
 	}

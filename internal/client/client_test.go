@@ -164,6 +164,34 @@ func TestClient_ContextEndsAWait(t *testing.T) {
 	}
 }
 
+func TestClient_GivingBackIsNeverRefused(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 30*time.Second)
+	o := c.Object(shard.KTopic, "t", 0, nil)
+	now, err := o.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.mu.Lock() // the hub takes up nothing
+	defer d.mu.Unlock()
+	large := shard.Op{Verb: shard.VPublish, Val: make([]byte, 600<<10)}
+	for err == nil {
+		_, err = o.Start(now, ignore{}, large)
+	}
+	if !errors.Is(err, client.ErrOverloaded) {
+		t.Fatal(err)
+	}
+	if _, err := o.Start(now, nil, shard.Op{Verb: shard.VUnsubscribe, A: 1}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ignore waits for an answer that does not matter.
+type ignore struct{}
+
+func (ignore) Output(*shard.Output) bool { return true }
+func (ignore) Lost()                     {}
+
 func BenchmarkDo(b *testing.B) {
 	s, err := engine.StartServer(engine.ServerConfig{})
 	if err != nil {
