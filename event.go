@@ -106,7 +106,7 @@ func (e *Event[In, Out]) decode(r *Run, input []byte) (In, error) {
 	}
 	if e.Name == NodeJoin {
 		if m, ok := any(in).(cluster.Member); ok {
-			r.in.Joining = m.Name
+			r.in.Joining = &m.Name
 		}
 	}
 	return in, nil

@@ -292,7 +292,7 @@ func (d *drive) act() {
 // dispatch makes the next attempt of a step.
 func (d *drive) dispatch(i int) {
 	s, t := d.p.Steps[i], &d.tracks[i]
-	at, err := d.h.Place(s.On, s.Kind, d.r.Joining, t.at.Life)
+	at, err := d.h.Place(s.On, s.Kind, d.r.joining(), t.at.Life)
 	if err != nil {
 		d.unplaced(i, err)
 		return

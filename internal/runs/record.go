@@ -20,15 +20,20 @@ func (r *Run) record(whole bool) record.Run {
 	defer r.mu.Unlock()
 	rec := record.Run{
 		ID: r.id, Event: r.event, Node: r.host.Here.Node, State: r.state(), Version: uint64(r.version),
-		Started: instant(r.started), Ended: instant(r.end.at),
+		Started: instant(r.started),
 	}
-	if r.end.err != nil {
-		rec.Error = fault.Clip(r.end.err.Error())
+	end := r.end
+	if end == nil {
+		end = &ending{}
+	}
+	rec.Ended = instant(end.at)
+	if end.err != nil {
+		rec.Error = fault.Clip(end.err.Error())
 	}
 	if !whole {
 		return rec
 	}
-	rec.Input, rec.Result = shown(r.input), shown(r.end.out)
+	rec.Input, rec.Result = shown(r.input), shown(end.out)
 	for _, x := range r.plans {
 		p := record.Plan{Name: x.p.Name, Rollback: x.p.Rollback, Steps: make([]record.Step, len(x.p.Steps))}
 		for i, s := range x.p.Steps {
@@ -81,7 +86,7 @@ func (r *Run) state() record.RunState {
 		rolling = rolling || d.m.Phase() == plan.RollingBack
 		unwound = unwound || d.p.Rollback && d.m.RolledBack()
 	}
-	ended, ok := r.end.at != 0, r.end.outcome == wire.OK
+	ended, ok := r.end != nil, r.end != nil && r.end.outcome == wire.OK
 	switch {
 	case stuck:
 		return record.Stuck

@@ -19,7 +19,7 @@ import (
 type Run struct {
 	// Joining is a node that the run may address before it is a member; set
 	// before the first Do.
-	Joining cluster.NodeName
+	Joining *cluster.NodeName
 
 	id    record.RunID
 	host  *Host
@@ -30,11 +30,11 @@ type Run struct {
 	plans   []planned
 	usual   [1]planned // where plans begins
 	started int64      // ns since 1970
-	version uint32
 	input   []byte
-	lent    bool          // input is part of a message
-	end     ending        // of a run that has ended
+	end     *ending       // nil while it goes on: very many may wait
 	changed chan struct{} // closed at the next change; nil: nobody waits
+	version uint32
+	lent    bool // input is part of a message
 	nested  bool
 	stopped bool // cancelled by somebody
 }
@@ -47,7 +47,7 @@ type planned struct {
 
 // ending is how a run ended.
 type ending struct {
-	at      int64 // ns since 1970; zero: it has not
+	at      int64 // ns since 1970
 	out     []byte
 	err     error
 	outcome wire.Outcome
@@ -98,6 +98,14 @@ func (d *drive) Cancelled() {
 	}
 }
 
+// joining is who may be addressed before it is a member; empty: nobody.
+func (r *Run) joining() cluster.NodeName {
+	if r.Joining == nil {
+		return ""
+	}
+	return *r.Joining
+}
+
 // touch counts a change and tells who watches.
 func (r *Run) touch() {
 	r.version++
@@ -122,7 +130,7 @@ func (r *Run) Wait(ctx context.Context) ([]byte, error) {
 		end := r.end
 		c := r.watch()
 		r.mu.Unlock()
-		if end.at != 0 {
+		if end != nil {
 			return end.out, end.err
 		}
 		select {
@@ -229,7 +237,10 @@ func (r *Run) key() string {
 
 // size is about how many bytes a finished run holds on to.
 func (r *Run) size() int {
-	n := 512 + len(r.input) + len(r.end.out)
+	n := 512 + len(r.input)
+	if r.end != nil {
+		n += len(r.end.out)
+	}
 	for _, x := range r.plans {
 		for _, s := range x.p.Steps {
 			n += 512 + len(s.Input) + len(s.Result)

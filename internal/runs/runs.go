@@ -168,7 +168,7 @@ func (g *Registry) End(r *Run, out []byte, err error) ([]byte, error) {
 	if err != nil {
 		outcome = fault.Report(err).Outcome
 	}
-	r.end = ending{at: time.Now().UnixNano(), out: out, err: err, outcome: outcome}
+	r.end = &ending{at: time.Now().UnixNano(), out: out, err: err, outcome: outcome}
 	r.stopped = r.stopped || err != nil && r.ctx != nil && errors.Is(r.ctx.Cancelled(), context.Canceled)
 	if r.lent {
 		r.input = bytes.Clone(r.input) // the message goes

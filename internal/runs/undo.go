@@ -52,7 +52,7 @@ func (d *drive) placeUndo(s *Step, t *track) (place.Place, error) {
 		return at, nil
 	}
 	if s.On.Name == "" {
-		return d.h.Place(s.On, s.Kind, d.r.Joining, 0)
+		return d.h.Place(s.On, s.Kind, d.r.joining(), 0)
 	}
 	return at, fmt.Errorf("%w: %s, where it is to be undone, is gone", fault.ErrNoNode, t.at.Node)
 }
