@@ -29,7 +29,8 @@ type aloneMap[K comparable, V any] struct {
 	out    machine.Out[V]
 	req    uint64 // of the last watcher
 	watch  map[uint64]*watcher[K, V]
-	timed  bool // expiryReq watches
+	timed  bool         // expiryReq watches
+	keys   map[string]K // of entries with a TTL: to find them in the front
 	timer  *time.Timer
 	due    int64
 }
@@ -141,8 +142,10 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *mapOp[K, V]) (
 			a.put(op, key, ans.num)
 		case op.verb == shard.VMapDelete:
 			a.front.Delete(op.k)
+			delete(a.keys, key)
 		case op.verb == shard.VMapClear:
 			a.front.Clear()
+			a.keys = nil
 		}
 	}
 	if len(out.Effects) > 1 {
@@ -158,6 +161,14 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *mapOp[K, V]) (
 
 // put puts what was stored into the front.
 func (a *aloneMap[K, V]) put(op *mapOp[K, V], key string, rev uint64) {
+	switch {
+	case op.ttl > 0 && a.keys == nil:
+		a.keys = map[string]K{key: op.k}
+	case op.ttl > 0:
+		a.keys[key] = op.k
+	case len(a.keys) > 0:
+		delete(a.keys, key)
+	}
 	c := &aloneCell[V]{op.v, rev}
 	if p, ok := a.front.Load(op.k); ok { // not before mu was locked: it may have gone
 		p.(*aloneEntry[V]).cell.Store(c)
@@ -174,9 +185,8 @@ func (a *aloneMap[K, V]) tell(effects []machine.Effect[V]) {
 		e := &effects[i]
 		switch {
 		case e.To.Req == expiryReq && e.Aux == maps.Expired:
-			if k, err := a.s.keys.codec.New([]byte(e.Key)); err == nil { // it was decoded when it was stored
-				a.front.Delete(k)
-			}
+			a.front.Delete(a.keys[e.Key])
+			delete(a.keys, e.Key)
 		case e.To.Req > expiryReq:
 			if w := a.watch[e.To.Req]; w != nil {
 				if e.Code == machine.Gone {
@@ -286,7 +296,7 @@ func (a *aloneMap[K, V]) end(w *watcher[K, V]) {
 func (a *aloneMap[K, V]) destroy() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.open, a.timed = false, false
+	a.open, a.timed, a.keys = false, false, nil
 	a.m.Destroy(&a.out)
 	a.tell(a.out.Effects)
 	a.out.Reset()

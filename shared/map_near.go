@@ -2,6 +2,7 @@ package shared
 
 import (
 	"bytes"
+	"cmp"
 	"sync"
 	"sync/atomic"
 
@@ -23,7 +24,9 @@ const (
 type near[K comparable, V any] struct {
 	byKey sync.Map // K → *kept[K, V]
 
-	mu      sync.Mutex // for the race detector and for those who count; never contended
+	most int // entries; 0: nearEntries. Tests set it
+
+	mu      sync.Mutex // for those who look from outside; otherwise never contended
 	byBytes map[string]*kept[K, V]
 	ring    []*kept[K, V] // clock
 	hand    int
@@ -108,7 +111,7 @@ func (n *near[K, V]) put(c *mapCall[K, V], req uint64) {
 	n.ring = append(n.ring, e)
 	n.set(e, c.cell)
 	n.byKey.Store(e.k, e)
-	if len(n.ring) > nearEntries || n.bytes > nearBytes {
+	if len(n.ring) > cmp.Or(n.most, nearEntries) || n.bytes > nearBytes {
 		n.evict(c.s, c.cell.of)
 	}
 }
@@ -122,8 +125,8 @@ func (n *near[K, V]) set(e *kept[K, V], c *cell[V]) {
 
 // evict makes room: an eighth of it, so that it is seldom.
 func (n *near[K, V]) evict(s *mapState[K, V], of machine.Session) {
-	obj := s.object()
-	for len(n.ring) > 0 && (len(n.ring) > nearEntries*7/8 || n.bytes > nearBytes*7/8) {
+	obj, most := s.object(), cmp.Or(n.most, nearEntries)
+	for len(n.ring) > 0 && (len(n.ring) > most*7/8 || n.bytes > nearBytes*7/8) {
 		n.hand %= len(n.ring)
 		e := n.ring[n.hand]
 		if e.used.Swap(false) {

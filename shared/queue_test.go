@@ -351,8 +351,8 @@ func TestQueue_DestroyWakesWhoWaits(t *testing.T) {
 	placements(t, func(t *testing.T, nodes []*distgear.Node) {
 		ctx := t.Context()
 		a, b := shared.NewQueue[int](nodes[0], "q", 1), shared.NewQueue[int](nodes[1], "q", 1)
-		full, err := shared.NewQueue[int](nodes[1], "full", 1), error(nil)
-		if err = full.Put(ctx, 1); err != nil {
+		full := shared.NewQueue[int](nodes[1], "full", 1)
+		if err := full.Put(ctx, 1); err != nil {
 			t.Fatal(err)
 		}
 		ended := make(chan error, 4)
