@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/link"
@@ -24,7 +23,7 @@ import (
 	"github.com/distgear/distgear/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { geartest.Main(m, roles) }
 
 // patience bounds every wait of a test. It is not how long anything takes.
 const patience = 30 * time.Second

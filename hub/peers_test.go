@@ -18,13 +18,17 @@ import (
 func freeAddrs(t *testing.T, n int) []string {
 	t.Helper()
 	all := make([]string, n)
+	var open []net.Listener // all at once, or one address could come twice
 	for i := range all {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = l.Close() }()
+		open = append(open, l)
 		all[i] = l.Addr().String()
+	}
+	for _, l := range open {
+		_ = l.Close()
 	}
 	return all
 }

@@ -27,6 +27,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -217,7 +218,7 @@ func Dial(ctx context.Context, cfg ConnConfig) (*Conn, error) {
 		nats.ReconnectJitter(50*time.Millisecond, 100*time.Millisecond),
 		nats.ReconnectBufSize(-1), // stale commands must not be sent later
 		nats.IgnoreAuthErrorAbort(),
-		nats.PingInterval(2 * time.Second),
+		nats.PingInterval(pingEvery(cfg.URLs)),
 		nats.MaxPingsOutstanding(2),
 		nats.Timeout(2 * time.Second),
 		nats.SkipSubjectValidation(),
@@ -267,6 +268,16 @@ func Dial(ctx context.Context, cfg ConnConfig) (*Conn, error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// pingEvery is how often a server is asked whether it is there; the third time
+// without an answer to the first another one is tried. Where there are others that is
+// worth more than patience with a slow road.
+func pingEvery(urls string) time.Duration {
+	if strings.Contains(urls, ",") {
+		return 500 * time.Millisecond
+	}
+	return 2 * time.Second
 }
 
 func isNetwork(err error) bool {
