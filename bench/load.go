@@ -254,7 +254,7 @@ func rssAnswer(sp spec) func(string) (reply, error) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		if sp.Profile != "" && arg == "gc" {
-			if err := proc.WriteProfile(sp, "heap"); err != nil {
+			if err := proc.WriteProfile(sp, "heap", ""); err != nil {
 				return reply{}, err
 			}
 		}

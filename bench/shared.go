@@ -109,7 +109,7 @@ func heap(sp spec) func(string) (reply, error) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		if sp.Profile != "" {
-			if err := proc.WriteProfile(sp, "heap"+arg); err != nil {
+			if err := proc.WriteProfile(sp, "heap", arg); err != nil {
 				return reply{}, err
 			}
 		}
@@ -183,11 +183,14 @@ func mutexes(sp spec, pair func() (lock, unlock func() error)) (reply, error) {
 	}
 	wg.Wait()
 	took := time.Since(began)
+	if err := errors.Join(errs...); err != nil {
+		return r, err
+	}
 	if want := int(r.Calls) + goroutines*each; count != want {
-		errs = append(errs, fmt.Errorf("counted %d under the lock, not %d", count, want))
+		return r, fmt.Errorf("counted %d under the lock, not %d", count, want)
 	}
 	r.Values["contended"] = float64(took) / float64(goroutines*each)
-	return r, errors.Join(errs...)
+	return r, nil
 }
 
 // goRole is what a program within one process uses.

@@ -100,17 +100,19 @@ type fleet struct {
 }
 
 // freeAddrs finds loopback addresses that nobody listens on now.
-func freeAddrs(n int) ([]string, error) {
-	all := make([]string, n)
-	for i := range all {
+func freeAddrs(n int) (all []string, err error) {
+	var ls []net.Listener
+	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		all[i] = l.Addr().String()
+		ls, all = append(ls, l), append(all, l.Addr().String())
 	}
-	return all, nil
+	for _, l := range ls {
+		err = errors.Join(err, l.Close())
+	}
+	return all, err
 }
 
 func startFleet(sp spec, o options) (f *fleet, err error) {

@@ -58,6 +58,7 @@ type Role struct {
 	Stop    func()
 }
 
+// IsChild tells whether this process is a child of a trial.
 func IsChild() bool { return os.Getenv(childVar) != "" }
 
 // Run is the main function of a child process.
@@ -105,7 +106,7 @@ func Run(newRole func(Spec) (*Role, error)) int {
 	if profile != nil {
 		pprof.StopCPUProfile()
 		profile.Close()
-		if err := WriteProfile(sp, "allocs"); err != nil {
+		if err := WriteProfile(sp, "allocs", ""); err != nil {
 			fmt.Fprintln(os.Stderr, "bench child:", err)
 		}
 	}
@@ -115,9 +116,9 @@ func Run(newRole func(Spec) (*Role, error)) int {
 	return 0
 }
 
-// WriteProfile writes the profile of that name beside the CPU profile.
-func WriteProfile(sp Spec, name string) error {
-	f, err := os.Create(filepath.Join(sp.Profile, sp.Row+"-"+sp.Side+"-"+sp.Role+"-"+name+".pprof"))
+// WriteProfile writes the profile of that name beside the CPU profile; the tag tells several apart.
+func WriteProfile(sp Spec, name, tag string) error {
+	f, err := os.Create(filepath.Join(sp.Profile, sp.Row+"-"+sp.Side+"-"+sp.Role+"-"+name+tag+".pprof"))
 	if err != nil {
 		return err
 	}
