@@ -56,6 +56,8 @@ type Shard struct {
 	due      int64                // no object is due before; 0: none is
 
 	only  *session   // see Do
+	alone call       // Do's, so that it needs no memory
+	said  Output     // scratch
 	dirty []*session // to be told something at the next Cut
 	over  []machine.Session
 	none  machine.Out[machine.None] // scratch
@@ -123,8 +125,9 @@ func (s *Shard) Do(now int64, op *Op) {
 		s.only = &session{id: 1, opens: map[*object]uint64{}}
 		s.sessions[1] = s.only
 	}
-	c := call{Shard: s, ses: s.only, op: *op}
-	c.apply()
+	s.alone = call{Shard: s, ses: s.only, op: *op}
+	s.alone.apply()
+	s.alone.op.X, s.said.X = nil, nil
 }
 
 // Apply applies one entry at ledger time now. No entry is a tick.
@@ -317,7 +320,8 @@ func (s *Shard) end(ses *session) {
 // answer tells the one who asked.
 func (c *call) answer(code machine.Code, num, aux uint64) {
 	if c.op.Req != 0 {
-		c.put(c.who(), &Output{Code: code, Num: num, Aux: aux}, "")
+		c.said = Output{Code: code, Num: num, Aux: aux}
+		c.put(c.who(), &c.said, "")
 	}
 }
 
@@ -327,11 +331,13 @@ func (c *call) invalid() { c.answer(machine.Invalid, 0, 0) }
 func (c *call) told() {
 	for i := range c.none.Effects {
 		e := &c.none.Effects[i]
-		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux}, e.Key)
+		c.said = Output{Code: e.Code, Num: e.Num, Aux: e.Aux}
+		c.put(e.To, &c.said, e.Key)
 	}
 	for i := range c.vals.Effects {
 		e := &c.vals.Effects[i]
-		c.put(e.To, &Output{Code: e.Code, Num: e.Num, Aux: e.Aux, str: e.Val.S, X: e.Val.X}, e.Key)
+		c.said = Output{Code: e.Code, Num: e.Num, Aux: e.Aux, str: e.Val.S, X: e.Val.X}
+		c.put(e.To, &c.said, e.Key)
 	}
 	c.none.Reset()
 	c.vals.Reset()
