@@ -21,6 +21,7 @@ type backend interface {
 	resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error
 	members(ctx context.Context) iter.Seq2[cluster.Member, error]
 	watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error]
+	look(ctx context.Context, what string, q lookQuery) (any, error) // what the hub knows
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done

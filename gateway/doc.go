@@ -10,6 +10,10 @@
 //	curl localhost:8422/v1/events/deploy?async -d '{"name":"data"}'   # 202 {"run":"…"}
 //	curl localhost:8422/v1/runs/ID/events                             # server-sent events
 //
+// GET /v1/locks, objects, queues, sessions and doctor tell what the hub knows of
+// shared objects and of itself; with Accept: text/event-stream now and, looked at
+// every second, when it has changed.
+//
 // GET /v1/openapi.json describes every path and shape. A raise takes the query
 // parameters async, wait=5s (then 202), id=ID (idempotency) and delay=5s. POST /
 // with {"event": NAME, "parameters": ANY} is there for programs written for the

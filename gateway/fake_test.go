@@ -24,6 +24,7 @@ type fake struct {
 	onWatch   func(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error]
 	onMembers func(ctx context.Context) iter.Seq2[cluster.Member, error]
 	onRun     func(verb string, id record.RunID, args ...string) error // cancel and resolve
+	onLook    func(what string, q lookQuery) (any, error)
 	mu        sync.Mutex                                               // guards what follows, and onWatch, where a test changes them meanwhile
 	records   []record.Run
 	listErr   error
@@ -102,6 +103,13 @@ func (f *fake) watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error
 		return func(func(cluster.Member, error) bool) {}
 	}
 	return f.onMembers(ctx)
+}
+
+func (f *fake) look(_ context.Context, what string, q lookQuery) (any, error) {
+	if f.onLook == nil {
+		return nil, distgear.ErrNoNode
+	}
+	return f.onLook(what, q)
 }
 
 func (f *fake) name() cluster.NodeName { return "node-1" }

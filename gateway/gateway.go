@@ -95,6 +95,11 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/runs/{id}/cancel", h.cancelRun},
 		{"POST", "/v1/runs/{id}/undo/{step}", h.resolveUndo},
 		{"GET", "/v1/members", h.listMembers},
+		{"GET", "/v1/locks", h.lookAt(lookLocks)},
+		{"GET", "/v1/objects", h.lookAt(lookObjects)},
+		{"GET", "/v1/queues", h.lookAt(lookQueues)},
+		{"GET", "/v1/sessions", h.lookAt(lookSessions)},
+		{"GET", "/v1/doctor", h.lookAt(lookDoctor)},
 		{"GET", "/v1/openapi.json", h.openAPI},
 		{"GET", "/healthz", h.health},
 	}

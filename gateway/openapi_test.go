@@ -17,6 +17,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/record"
+	"github.com/distgear/distgear/shared"
 )
 
 type object = map[string]any
@@ -259,6 +260,10 @@ func TestOpenAPI_Fields(t *testing.T) {
 	for name, v := range map[string]any{
 		"RunRecord": record.Run{}, "PlanRecord": record.Plan{}, "StepRecord": record.Step{},
 		"Member": cluster.Member{}, "Load": cluster.Load{}, "Problem": problem{}, "LegacyAnswer": legacyAnswer{},
+		"Lock": shared.LockInfo{}, "LockParty": shared.LockParty{}, "LockWaiter": shared.LockWaiter{}, "Object": shared.ObjectInfo{}, "Queue": shared.QueueInfo{},
+		"Session": shared.SessionInfo{}, "Cycle": shared.Cycle{}, "CycleWait": shared.CycleWait{}, "Doctor": shared.Health{}, "Finding": shared.Finding{},
+		"Hub": shared.HubInfo{}, "Ledger": shared.LedgerInfo{}, "Node": shared.NodeInfo{},
+		"LockList": lockList{}, "ObjectList": objectList{}, "QueueList": queueList{}, "SessionList": sessionList{},
 	} {
 		var fields, listed []string
 		for f := range reflect.TypeOf(v).Fields() {

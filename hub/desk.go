@@ -22,7 +22,8 @@ type desk struct {
 	log    *slog.Logger
 	shard  *shard.Shard
 	ledger *ledger.Ledger
-	cut    time.Time // of the last round; the State's goroutine's
+	cut    time.Time // of the last round; the State's goroutine's, as is
+	zero   int64     // when the ledger's time was 0; see look
 
 	lead  func(writer bool)        // nil: nobody wants to know
 	ready chan struct{}            // closed when ledger is set

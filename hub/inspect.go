@@ -81,7 +81,10 @@ func (h *Hub) look(ctx context.Context, q client.Query) (r client.Inspection) {
 		now := time.Now()
 		r.Page, ok = d.shard.Page(q)
 		r.Page.Now += max(now.Sub(d.cut).Milliseconds(), 0)
-		r.Zero = now.UnixMilli() - r.Page.Now
+		if zero := now.UnixMilli() - r.Page.Now; max(zero-d.zero, d.zero-zero) > 50 {
+			d.zero = zero // it differs by a ms or so each time: what did not change shall look so
+		}
+		r.Zero = d.zero
 		took = time.Since(now)
 	})
 	if err != nil { // f did not run, and will not
