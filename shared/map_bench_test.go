@@ -172,3 +172,61 @@ func BenchmarkMapStore(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkQueueNodes moves items from one node to another: one goroutine at each
+// that puts and takes many at once, or 256 that put and take one.
+func BenchmarkQueueNodes(b *testing.B) {
+	for _, dir := range []string{"", b.TempDir()} {
+		hub := join(b, distgear.Config{Name: "hub", Serve: "127.0.0.1:0", Dir: dir})
+		from := shared.NewQueue[string](join(b, distgear.Config{Name: "from", Hub: hub.HubURL()}), "q", 100_000)
+		to := shared.NewQueue[string](join(b, distgear.Config{Name: "to", Hub: hub.HubURL()}), "q", 100_000)
+		const item = "an item of some sixty-four bytes, which is what they are made of"
+		many := make([]string, 2000)
+		for i := range many {
+			many[i] = item
+		}
+		b.Run(fmt.Sprintf("disk=%t/many", dir != ""), func(b *testing.B) {
+			b.ReportAllocs()
+			go func() { // ends with the takes
+				for left := b.N; left > 0; left -= len(many) {
+					if _, err := from.PutAll(b.Context(), many[:min(left, len(many))]...); err != nil {
+						b.Error(err)
+					}
+				}
+			}()
+			for left := b.N; left > 0; {
+				some, err := to.TakeN(b.Context(), min(left, len(many)))
+				if err != nil {
+					b.Fatal(err)
+				}
+				left -= len(some)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "items/s")
+		})
+		b.Run(fmt.Sprintf("disk=%t/256", dir != ""), func(b *testing.B) {
+			b.ReportAllocs()
+			var puts, takes atomic.Int64
+			puts.Store(int64(b.N))
+			takes.Store(int64(b.N))
+			var wg sync.WaitGroup
+			for range 256 {
+				wg.Go(func() {
+					for puts.Add(-1) >= 0 {
+						if err := from.Put(b.Context(), item); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+				wg.Go(func() {
+					for takes.Add(-1) >= 0 {
+						if _, err := to.Take(b.Context()); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "items/s")
+		})
+	}
+}
