@@ -25,7 +25,7 @@ type desk struct {
 	cut    time.Time // of the last round; the State's goroutine's, as is
 	zero   int64     // when the ledger's time was 0; see look
 
-	lead  func(writer bool)        // nil: nobody wants to know
+	lead  func(writer bool) error  // nil: nobody wants to know
 	ready chan struct{}            // closed when ledger is set
 	roles chan []shard.SessionInfo // 1: the sessions there are when this hub becomes the writer; nil: it is not any more
 	quit  chan struct{}
@@ -37,8 +37,9 @@ type desk struct {
 
 // pulse is when a session was heard of.
 type pulse struct {
-	at  time.Time
-	ttl time.Duration
+	at   time.Time
+	ttl  time.Duration
+	over bool // it is to be ended, and the ledger has not taken that yet
 }
 
 // opening is after how long it is said that the ledger does not open.
@@ -46,7 +47,7 @@ const opening = 30 * time.Second
 
 // openDesk opens the ledger. lead, unless it is nil, is called by one goroutine
 // when this hub becomes the writer, and when it is not any more.
-func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(bool)) (*desk, error) {
+func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(bool) error) (*desk, error) {
 	d := &desk{
 		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"),
 		ready: make(chan struct{}), roles: make(chan []shard.SessionInfo, 1), quit: make(chan struct{}),
@@ -126,43 +127,69 @@ func (d *desk) loop() {
 	case <-d.quit:
 		return
 	}
-	var stop func()
+	var (
+		sessions []shard.SessionInfo
+		stop     func() // what listens; nil: nothing does
+		led      bool   // lead was told that this hub is the writer
+		again    <-chan time.Time
+	)
 	for {
-		var sessions []shard.SessionInfo
 		select {
 		case sessions = <-d.roles:
+			if stop != nil {
+				stop()
+				stop = nil
+			}
+			d.begin(nil)
+			led = false
+			if d.lead != nil {
+				_ = d.lead(false) // it cannot fail
+			}
+		case <-again:
 		case <-d.quit:
 			if stop != nil {
 				stop()
 			}
 			return
 		}
-		if stop != nil {
-			stop()
-			stop = nil
-		}
-		d.mu.Lock()
-		d.heard = nil
-		if sessions != nil { // each has its whole time-to-live again
-			d.heard = make(map[machine.Session]*pulse, len(sessions))
-			now := time.Now()
-			for _, s := range sessions {
-				d.heard[s.ID] = &pulse{now, s.TTL}
-			}
-		}
-		d.mu.Unlock()
-		if d.lead != nil {
-			d.lead(sessions != nil)
-		}
-		if sessions == nil {
+		if again = nil; sessions == nil {
 			continue
 		}
 		var err error
-		if stop, err = d.conn.Subscribe(client.EntrySubject(d.prefix), d.take); err != nil {
-			d.log.Error("cannot listen to the sessions; nodes go on when the connection is back", "err", err)
-			continue
+		if stop == nil {
+			d.begin(sessions)
+			if stop, err = d.conn.Subscribe(client.EntrySubject(d.prefix), d.take); err != nil {
+				d.begin(nil) // who cannot be heard is not silent
+			} else {
+				d.mu.Lock()
+				d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: 1})) // nobody: but all are told who is the writer now
+				d.mu.Unlock()
+			}
 		}
-		d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: 1})) // nobody: but all are told who is the writer now
+		if err == nil && !led && d.lead != nil {
+			err = d.lead(true)
+			led = err == nil
+		}
+		if err != nil {
+			d.log.Error("the writer cannot serve yet; nodes wait for it", "err", err)
+			again = time.After(100 * time.Millisecond)
+		}
+	}
+}
+
+// begin says whose silence is judged from now on: each has its whole
+// time-to-live again. Nil: this is not the writer.
+func (d *desk) begin(sessions []shard.SessionInfo) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heard = nil
+	if sessions == nil {
+		return
+	}
+	d.heard = make(map[machine.Session]*pulse, len(sessions))
+	now := time.Now()
+	for _, s := range sessions {
+		d.heard[s.ID] = &pulse{at: now, ttl: s.TTL}
 	}
 }
 
@@ -173,28 +200,41 @@ func (d *desk) take(entry []byte) {
 		d.log.Warn("dropped a malformed entry; does a node have another version?", "bytes", len(entry))
 		return
 	}
-	d.mu.Lock()
-	if d.heard == nil {
-		d.mu.Unlock()
+	d.mu.Lock() // until it is submitted: what the expirer ends after it comes after it
+	defer d.mu.Unlock()
+	p := d.heard[e.Session]
+	switch {
+	case d.heard == nil, p != nil && p.over:
 		return
-	}
-	switch p := d.heard[e.Session]; {
 	case e.Type == shard.EntryExpire:
-		delete(d.heard, e.Session)
+		d.expire(e.Session)
+		return
 	case p != nil:
 		p.at = time.Now()
 	case e.Type == shard.EntryOpen:
-		d.heard[e.Session] = &pulse{time.Now(), shard.TTL(e.TTL)}
+		d.heard[e.Session] = &pulse{at: time.Now(), ttl: shard.TTL(e.TTL)}
 	}
-	d.mu.Unlock()
 	d.submit(entry)
 }
 
-// submit hands an entry to the ledger. What it does not take is sent again by
-// the session.
-func (d *desk) submit(entry []byte) {
-	if err := d.ledger.Submit(entry); err != nil && !errors.Is(err, ledger.ErrBusy) && !errors.Is(err, ledger.ErrNotWriter) && !errors.Is(err, ledger.ErrClosed) {
+// submit hands an entry to the ledger, with mu held. What it does not take is
+// sent again by the session.
+func (d *desk) submit(entry []byte) (taken bool) {
+	err := d.ledger.Submit(entry)
+	if err != nil && !errors.Is(err, ledger.ErrBusy) && !errors.Is(err, ledger.ErrNotWriter) && !errors.Is(err, ledger.ErrClosed) && !errors.Is(err, ledger.ErrStorage) {
 		d.log.Warn("an entry is not taken", "err", err)
+	}
+	return err == nil
+}
+
+// expire ends a session, with mu held. When the ledger does not take that the
+// expirer tries again: nobody else would.
+func (d *desk) expire(id machine.Session) {
+	taken := d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
+	if p := d.heard[id]; taken {
+		delete(d.heard, id)
+	} else if p != nil {
+		p.over = true
 	}
 }
 
@@ -216,21 +256,18 @@ func (d *desk) expirer() {
 		now := time.Now()
 		away := now.Sub(last) > time.Second // this process stood still: what was sent meanwhile is not read yet
 		last = now
-		var over []machine.Session
 		d.mu.Lock()
 		for id, p := range d.heard {
 			switch {
+			case p.over:
+				d.expire(id)
 			case away:
 				p.at = now
 			case now.Sub(p.at) > p.ttl:
-				over = append(over, id)
-				delete(d.heard, id)
+				d.log.Info("a session was silent for its time-to-live", "session", uint64(id))
+				d.expire(id)
 			}
 		}
 		d.mu.Unlock()
-		for _, id := range over {
-			d.log.Info("a session was silent for its time-to-live", "session", uint64(id))
-			d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
-		}
 	}
 }

@@ -164,7 +164,7 @@ func (h *Hub) start(ctx context.Context) (err error) {
 }
 
 // open opens the ledger.
-func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(bool)) error {
+func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(bool) error) error {
 	d, err := openDesk(ctx, h.conn, h.prefix, cfg, lead)
 	if err == nil {
 		h.mu.Lock()
@@ -207,7 +207,7 @@ func (h *Hub) watch() {
 
 // lead makes this hub the authority, or makes it stop. The desk calls it when
 // the ledger has another writer, one call after the other.
-func (h *Hub) lead(writer bool) {
+func (h *Hub) lead(writer bool) error {
 	h.mu.Lock()
 	old := h.authority
 	h.authority = nil
@@ -216,16 +216,16 @@ func (h *Hub) lead(writer bool) {
 		old.close()
 	}
 	if !writer || h.ctx.Err() != nil {
-		return
+		return nil
 	}
 	a, err := h.startAuthority(h.ctx, false)
 	if err != nil {
-		h.log.Error("cannot decide who is a member; nodes wait for a hub", "err", err)
-		return
+		return err
 	}
 	h.mu.Lock()
 	h.authority = a
 	h.mu.Unlock()
+	return nil
 }
 
 // overhear notes who decides.
