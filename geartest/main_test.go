@@ -23,6 +23,10 @@ func TestMain(m *testing.M) {
 		"silent": func(ctx context.Context, _ []string) error { <-ctx.Done(); return nil },
 		"parent": parent,
 		"node":   NodeRole(handlers),
+		"calls": ScenarioRole(calls(nil), func() Scenario {
+			return Scenario{Name: "modes", Run: func(context.Context, *Part) error { return nil }}
+		}),
+		"bad": ScenarioRole(badScenario),
 	})
 }
 
