@@ -20,7 +20,7 @@ type keyCodec[K comparable] struct {
 func newKeyCodec[K comparable]() keyCodec[K] {
 	t := reflect.TypeFor[K]()
 	c := keyCodec[K]{codec: codec.For[K]()}
-	if bad := unfit(t); bad != nil {
+	if bad := unfit(t, true); bad != nil {
 		c.err = fmt.Errorf("%w: %v cannot be the key of a map: it has %v in it", ErrInvalid, t, bad)
 	}
 	switch k := t.Kind(); {
@@ -32,19 +32,23 @@ func newKeyCodec[K comparable]() keyCodec[K] {
 	return c
 }
 
-// unfit is a type in t that no key may have.
-func unfit(t reflect.Type) reflect.Type {
+// unfit is a type in t that no key may have: an interface, since two keys could not
+// always be compared, and where others see it a pointer.
+func unfit(t reflect.Type, exported bool) reflect.Type {
 	switch t.Kind() {
-	case reflect.Interface, reflect.Pointer, reflect.Chan, reflect.UnsafePointer:
+	case reflect.Interface:
 		return t
+	case reflect.Pointer, reflect.Chan, reflect.UnsafePointer:
+		if exported {
+			return t
+		}
 	case reflect.Array:
-		return unfit(t.Elem())
+		return unfit(t.Elem(), exported)
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if f := t.Field(i); f.IsExported() {
-				if bad := unfit(f.Type); bad != nil {
-					return bad
-				}
+			f := t.Field(i)
+			if bad := unfit(f.Type, exported && f.IsExported()); bad != nil {
+				return bad
 			}
 		}
 	default:

@@ -158,6 +158,9 @@ func (s *mapState[K, V]) decode(b []byte) (V, error) {
 
 // kept reads what this node keeps of an entry; ok tells that it does.
 func (s *mapState[K, V]) kept(k K) (v V, rev uint64, ok bool, err error) {
+	if s.err != nil { // such a key may not even be one of a Go map
+		return v, 0, false, nil
+	}
 	if s.alone != nil {
 		v, rev, ok = s.alone.load(k)
 		return v, rev, ok, nil

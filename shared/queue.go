@@ -15,7 +15,9 @@ import (
 // Items leave in the order in which they came in; who waits to put, and who waits to
 // take, is served in order, over all nodes. An item is handed to one taker, once. After
 // that it is the taker's: one that dies, or loses its session, with the item has lost
-// it (at most once). So ErrSessionLost from a method that takes means that what it
+// it (at most once). A node that died is not known to be dead until its session has
+// ended (9 s, by default): each of its takers that waited may get, and lose, an item
+// until then. So ErrSessionLost from a method that takes means that what it
 // took, if anything, is gone; from one that puts, that the item may be in the queue or
 // not. What a node has put stays when the node ends; what it only waited to put is not in
 // the queue.

@@ -163,9 +163,12 @@ func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
 		each[i] = onePut{p, i}
 		req, err := obj.Start(of, &each[i], shard.Op{Verb: shard.VPut, Val: buf})
 		if err != nil {
-			fault = s.fault("put", err)
-			if errors.Is(err, client.ErrLost) && i == 0 {
+			switch {
+			case errors.Is(err, client.ErrLost) && i == 0:
 				return 0, context.Cause(ctx) // nothing was sent: again in the next session
+			case errors.Is(err, client.ErrOverloaded) && i > 0: // the rest when these are answered
+			default:
+				fault = s.fault("put", err)
 			}
 			break
 		}
