@@ -126,12 +126,13 @@ type life struct {
 	got     uint64 // number of the last output taken up
 	acked   uint64 // as told to the ledger
 	epoch   uint64
-	ask     bool  // something was missed
-	asked   int64 // ms after start, when that was told last
-	renew   bool  // say that we are here
-	lease   int64 // ms after start at which it ends
-	spoke   int64 // ms after start, when an entry was sent last
-	stuck   int64 // ms after start, when it last went on with something pending
+	ask     bool   // something was missed
+	asked   int64  // ms after start, when that was told last
+	known   uint64 // number of the last output that there is, as far as we were told
+	renew   bool   // say that we are here
+	lease   int64  // ms after start at which it ends
+	spoke   int64  // ms after start, when an entry was sent last
+	stuck   int64  // ms after start, when it last went on with something pending
 }
 
 // batch is the operations first … first+n-1.
@@ -399,6 +400,7 @@ func (c *Client) receive(l *life, data []byte) {
 		l.epoch = f.Epoch
 	}
 	missed := f.First > l.got+1
+	l.known = max(l.known, f.First-1)
 	if now := c.ms(); missed && now-l.asked >= 50 {
 		l.ask, l.asked = true, now
 	}
@@ -500,7 +502,10 @@ func (c *Client) keeper() {
 			l.again()
 			l.stuck = now
 		}
-		kick := l.renew || l.sent < len(l.pending)
+		if l.got < l.known && now-l.asked >= resend.Milliseconds() { // what we asked for, or the answer, was lost
+			l.ask, l.asked = true, now
+		}
+		kick := l.renew || l.ask || l.sent < len(l.pending)
 		c.mu.Unlock()
 		switch {
 		case lapsed:
