@@ -144,56 +144,77 @@ func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
 // are handed over as they are; all others are encoded and decoded as on the
 // way to another node.
 func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (Out, error) {
-	var none Out
 	if err := ctx.Err(); err != nil {
+		var none Out
 		return none, fmt.Errorf("%w: %w", ErrInvalid, context.Cause(ctx))
 	}
-	at, err := n.place(on.to, a.Name, "", 0)
-	if err != nil {
-		return a.again(ctx, n, on, in, at, wire.Report{}, err)
+	// Frames are small, and what they share is in t: a handler that waits keeps
+	// them.
+	t := try{on: on.to}
+	if err := t.place(n, a.Name); err != nil {
+		return a.again(ctx, n, &t, in, err)
 	}
-	if at.Life == n.id && a.coding.get().copies {
+	if t.at.Life == n.id && a.coding.get().copies {
 		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
 			out, err := a.callHere(ctx, n, o, in)
 			if err != nil && a.Retries > 0 {
-				return a.again(ctx, n, on, in, at, wire.Report{Over: true}, err)
+				t.r.Over = true
+				return a.again(ctx, n, &t, in, err)
 			}
 			return out, err
 		}
 	}
-	return a.attempt(ctx, n, on, in, at)
+	if err := a.ask(ctx, n, &t, in, 1); err != nil {
+		return a.again(ctx, n, &t, in, err)
+	}
+	return a.decode(t.r.Payload, t.at)
 }
 
-// attempt makes the first attempt, with an encoded input.
-func (a *Action[In, Out]) attempt(ctx context.Context, n *Node, on Target, in In, at place.Place) (out Out, err error) {
-	var r wire.Report
-	if err = a.ask(ctx, n, in, at, 1, &r); err != nil {
-		return a.again(ctx, n, on, in, at, r, err)
-	}
-	if r.Outcome != wire.OK {
-		return a.again(ctx, n, on, in, at, r, reportError(r, at.Node, a.Name))
-	}
-	return a.decode(r.Payload, at)
+// try is a call that is being made.
+type try struct {
+	on place.Target
+	at place.Place // where the attempt is
+	r  wire.Report // what came of it
 }
 
-// ask makes one attempt.
-func (a *Action[In, Out]) ask(ctx context.Context, n *Node, in In, at place.Place, attempt int, r *wire.Report) error {
-	s := getSending()
-	var err error
+// place says where the next attempt goes.
+func (t *try) place(n *Node, kind string) (err error) {
+	t.at, err = n.place(t.on, kind, "", t.at.Life)
+	return err
+}
+
+// ask makes one attempt. Nil means that it was OK.
+func (a *Action[In, Out]) ask(ctx context.Context, n *Node, t *try, in In, attempt uint32) error {
+	s, err := a.command(n, in, attempt)
+	if err != nil {
+		return err
+	}
+	if t.at.Life == n.id {
+		s.c.Input = append([]byte(nil), s.buf...) // the command may outlive this call
+	}
+	lost := or(a.Queue, defaultQueue) + or(a.Timeout, defaultTimeout) + lostMargin
+	if err := n.ask(ctx, &t.at, s, lost, &t.r); err != nil {
+		return err
+	}
+	if t.r.Outcome != wire.OK {
+		return reportError(t.r, t.at.Node, a.Name)
+	}
+	return nil
+}
+
+// command is the command of an attempt.
+func (a *Action[In, Out]) command(n *Node, in In, attempt uint32) (s *sending, err error) {
+	s = getSending()
 	if s.buf, err = a.coding.get().in.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
 		n := len(s.buf)
 		s.put()
-		return badInput(a.Name, n, err)
+		return nil, badInput(a.Name, n, err)
 	}
-	queue, timeout := or(a.Queue, defaultQueue), or(a.Timeout, defaultTimeout)
 	s.c = wire.Command{
-		Kind: a.Name, Attempt: uint32(attempt), Run: millis(a.Timeout, defaultTimeout), Input: s.buf,
-		Start: n.hubTime(time.Now()).Add(queue).UnixMilli(),
+		Kind: a.Name, Attempt: attempt, Run: millis(a.Timeout, defaultTimeout), Input: s.buf,
+		Start: n.hubTime(time.Now()).Add(or(a.Queue, defaultQueue)).UnixMilli(),
 	}
-	if at.Life == n.id {
-		s.c.Input = append([]byte(nil), s.buf...) // the command may outlive this call
-	}
-	return n.ask(ctx, at, s, queue+timeout+lostMargin, r)
+	return s, nil
 }
 
 func (a *Action[In, Out]) decode(payload []byte, at place.Place) (Out, error) {
@@ -206,17 +227,17 @@ func (a *Action[In, Out]) decode(payload []byte, at place.Place) (Out, error) {
 
 // again makes further attempts after one that failed with err, as far as the
 // policy goes.
-func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, at place.Place, r wire.Report, err error) (out Out, _ error) {
+func (a *Action[In, Out]) again(ctx context.Context, n *Node, t *try, in In, err error) (out Out, _ error) {
 	policy := plan.Policy{Retries: a.Retries, Idempotent: a.Idempotent}
 	var until time.Time
 	for attempt := 1; ; attempt++ {
-		if n.waitsFor(ctx, on, a.Name, err, &until) {
+		if n.waitsFor(ctx, Target{t.on}, a.Name, err, &until) {
 			attempt-- // it never began
 		} else {
 			if ctx.Err() != nil || a.Retries == 0 {
 				return out, err
 			}
-			next, wait := policy.Next(lastOf(err, r, on, attempt), rand.Float64())
+			next, wait := policy.Next(t.last(err, attempt), rand.Float64())
 			if next != plan.Again {
 				return out, err
 			}
@@ -226,27 +247,23 @@ func (a *Action[In, Out]) again(ctx context.Context, n *Node, on Target, in In, 
 				return out, err
 			}
 		}
-		r = wire.Report{}
-		if at, err = n.place(on.to, a.Name, "", at.Life); err != nil {
+		t.r = wire.Report{}
+		if err = t.place(n, a.Name); err != nil {
 			continue
 		}
-		if err = a.ask(ctx, n, in, at, attempt+1, &r); err != nil {
-			continue
+		if err = a.ask(ctx, n, t, in, uint32(attempt+1)); err == nil {
+			return a.decode(t.r.Payload, t.at)
 		}
-		if r.Outcome == wire.OK {
-			return a.decode(r.Payload, at)
-		}
-		err = reportError(r, at.Node, a.Name)
 	}
 }
 
-// lastOf tells the policy about an attempt that failed.
-func lastOf(err error, r wire.Report, on Target, attempt int) plan.Last {
-	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: on.to.Name == "", Attempt: attempt}
+// last tells the policy about the attempt, which failed.
+func (t *try) last(err error, attempt int) plan.Last {
+	l := plan.Last{Outcome: plan.Outcome(OutcomeOf(err)), Movable: t.on.Name == "", Attempt: attempt}
 	if e, ok := errors.AsType[*RemoteError](err); ok {
 		l.Permanent, l.After = e.trace.Has(fault.Permanent), e.trace.Wish()
 	}
-	l.SameNode = l.Outcome == plan.Unknown && !r.Over
+	l.SameNode = l.Outcome == plan.Unknown && !t.r.Over
 	return l
 }
 

@@ -272,15 +272,15 @@ func linkError(err error, at place.Place) error {
 
 // ask sends a command, and waits for its report or until ctx ends. It puts s
 // back once that was sent.
-func (n *Node) ask(ctx context.Context, at place.Place, s *sending, lost time.Duration, r *wire.Report) error {
+func (n *Node) ask(ctx context.Context, at *place.Place, s *sending, lost time.Duration, r *wire.Report) error {
 	if at.Life == n.id {
-		return n.askHere(ctx, at, s, r)
+		return n.askHere(ctx, *at, s, r)
 	}
 	kind := s.c.Kind
 	w, ref, err := n.end.Ask(at.Life, &s.c, lost)
 	s.put()
 	if err != nil {
-		return linkError(err, at)
+		return linkError(err, *at)
 	}
 	if !n.end.Await(ctx, at.Life, w, ref, r) {
 		return gaveUp(ctx, kind, at.Node)
@@ -308,6 +308,6 @@ func (n *Node) askHere(ctx context.Context, at place.Place, s *sending, r *wire.
 func (n *Node) request(ctx context.Context, at place.Place, kind string, in []byte, lost time.Duration) (r wire.Report, err error) {
 	s := getSending()
 	s.c = wire.Command{Kind: kind, Input: in}
-	err = n.ask(ctx, at, s, lost, &r)
+	err = n.ask(ctx, &at, s, lost, &r)
 	return r, err
 }
