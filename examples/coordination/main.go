@@ -51,8 +51,7 @@ func run(ctx context.Context, here, all int) (err error) {
 		workers.Go(func() { errs[i] = work(ctx, n, all) })
 	}
 	workers.Wait()
-	errs = append(errs, n.Leave(context.WithoutCancel(ctx)))
-	return errors.Join(errs...)
+	return errors.Join(errors.Join(errs...), n.Leave(context.WithoutCancel(ctx)))
 }
 
 func work(ctx context.Context, n *distgear.Node, all int) error {

@@ -60,8 +60,7 @@ func run(ctx context.Context, processes int) error {
 	// When all have sold what they could, the books are closed, by one of them.
 	closing := shared.NewBarrier(n, "closing", processes)
 	_, _, err = closing.AwaitDo(ctx, func(ctx context.Context) error { return report(ctx, n, stock) })
-	errs = append(errs, err, n.Leave(context.WithoutCancel(ctx)))
-	return errors.Join(errs...)
+	return errors.Join(errors.Join(errs...), err, n.Leave(context.WithoutCancel(ctx)))
 }
 
 func article(i int) string { return fmt.Sprintf("article %d", i) }

@@ -82,8 +82,7 @@ func run(ctx context.Context, processes int) error {
 		fmt.Printf("the squares of 1 to %d are %d in all\n", jobs, total)
 		return err
 	})
-	errs = append(errs, err, n.Leave(context.WithoutCancel(ctx)))
-	return errors.Join(errs...)
+	return errors.Join(errors.Join(errs...), err, n.Leave(context.WithoutCancel(ctx)))
 }
 
 func work(ctx context.Context, queue *shared.Queue[int], sum *shared.Counter) error {

@@ -33,7 +33,7 @@ type Room struct {
 }
 
 // Value is what is kept under a key; it is made when there is nothing yet.
-func (r *Room) Value(key any, make func() any) any {
+func (r *Room) Value(key any, fresh func() any) any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v, ok := r.values[key]
@@ -41,7 +41,7 @@ func (r *Room) Value(key any, make func() any) any {
 		if r.values == nil {
 			r.values = map[any]any{}
 		}
-		v = make()
+		v = fresh()
 		r.values[key] = v
 	}
 	return v
