@@ -89,6 +89,7 @@ func serve(t *testing.T) (url string) {
 		defer stop()
 		_ = n.Leave(lctx) // slow runs are left behind
 	})
+	share(ctx, t, n)
 	return s.URL()
 }
 

@@ -17,22 +17,28 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/gateway"
+	"github.com/distgear/distgear/shared"
 )
 
 func (a *app) hubCmd() *cobra.Command {
-	var listen, http, of, name string
+	var listen, http, of, name, dir, route, peers string
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use:   "hub",
 		Short: "Serve a cluster: the hub that nodes join, and the gateway",
 		Long: "hub serves until it is interrupted, then finishes what is in flight, up to 10 s.\n" +
-			"Nodes join it with DISTGEAR_HUB set to the first URL that it prints.\n\n" + exitHelp,
+			"Nodes join it with DISTGEAR_HUB set to the first URL that it prints. With --dir what is shared outlives the hub.\n" +
+			"Three hubs are one that outlives any of them: each with its own --name, --listen, --http, --route and --dir,\n" +
+			"all with the same --peers, the three routes.\n\n" + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(a.errs, nil))
 			ctx, token := c.Context(), a.tokenOr()
+			if peers != "" {
+				a.say("waiting until two of the hubs %s are there", peers)
+			}
 			n, err := distgear.Join(ctx, distgear.Config{
-				Name: cluster.NodeName(name), Cluster: of, Serve: listen, Token: token, TTL: ttl, Logger: log,
+				Name: cluster.NodeName(name), Cluster: of, Serve: listen, Route: route, Peers: peers, Dir: dir, Token: token, TTL: ttl, Logger: log,
 			})
 			if err != nil {
 				return exit(NeverRan, "the hub does not start: %w", err)
@@ -46,11 +52,15 @@ func (a *app) hubCmd() *cobra.Command {
 			if err != nil {
 				return exit(NeverRan, "the gateway does not start: %w", errors.Join(err, leave()))
 			}
+			ledger := "not known yet: see distgear doctor"
+			if h, err := shared.Doctor(ctx, n); err == nil && h.Hub.Name != "" {
+				ledger = tier(&h)
+			}
 			if a.json {
-				b, _ := json.Marshal(map[string]string{"hub": n.HubURL(), "gateway": s.URL(), "node": string(n.Name())}) // strings only
+				b, _ := json.Marshal(map[string]string{"hub": n.HubURL(), "gateway": s.URL(), "node": string(n.Name()), "ledger": ledger}) // strings only
 				err = a.write(string(b))
 			} else {
-				err = a.write(fmt.Sprintf("hub      %s\ngateway  %s", n.HubURL(), s.URL()))
+				err = a.write(fmt.Sprintf("hub      %s\ngateway  %s\nledger   %s", n.HubURL(), s.URL(), ledger))
 			}
 			if err != nil {
 				return errors.Join(err, s.Close(), leave())
@@ -67,6 +77,9 @@ func (a *app) hubCmd() *cobra.Command {
 	f.StringVar(&http, "http", gateway.DefaultAddr, "where the gateway listens; beyond loopback a token is needed")
 	f.StringVar(&of, "cluster", "", "name of the cluster (default $DISTGEAR_CLUSTER or \"default\")")
 	f.StringVar(&name, "name", "", "name of the hub's node (default $DISTGEAR_NAME, or after the host)")
+	f.StringVar(&dir, "dir", "", "directory of the ledger, synced before anything is acknowledged (default $DISTGEAR_DIR, or in memory)")
+	f.StringVar(&route, "route", "", "host:port where the other hubs connect; needed with --peers (default $DISTGEAR_ROUTE)")
+	f.StringVar(&peers, "peers", "", "the routes of all three hubs, comma separated (default $DISTGEAR_PEERS)")
 	f.DurationVar(&ttl, "ttl", 0, "silence after which a node counts as lost (default $DISTGEAR_TTL or 3s)")
 	return c
 }

@@ -46,7 +46,7 @@ type said struct {
 func (s *Settings) Fill(file string) error {
 	env := said{
 		Cluster: os.Getenv("DISTGEAR_CLUSTER"), Name: os.Getenv("DISTGEAR_NAME"), Hub: os.Getenv("DISTGEAR_HUB"),
-		Serve: os.Getenv("DISTGEAR_SERVE"), Dir: os.Getenv("DISTGEAR_DIR"), Token: os.Getenv("DISTGEAR_TOKEN"), TTL: os.Getenv("DISTGEAR_TTL"),
+		Serve: os.Getenv("DISTGEAR_SERVE"), Route: os.Getenv("DISTGEAR_ROUTE"), Peers: os.Getenv("DISTGEAR_PEERS"), Dir: os.Getenv("DISTGEAR_DIR"), Token: os.Getenv("DISTGEAR_TOKEN"), TTL: os.Getenv("DISTGEAR_TTL"),
 	}
 	if l := os.Getenv("DISTGEAR_LABELS"); l != "" {
 		labels, err := place.ParseLabels(strings.Split(l, ","))
