@@ -93,8 +93,8 @@ func NewMap[K comparable, V any](n *distgear.Node, name string) *Map[K, V] {
 
 // Load reads the value of a key; false: there is none. See Map for what it sees.
 func (m *Map[K, V]) Load(ctx context.Context, key K) (V, bool, error) {
-	if v, _, ok, err := m.s.kept(key); ok {
-		return v, true, err
+	if v, _, ok, err := m.s.kept(key); ok || err != nil {
+		return v, ok, err
 	}
 	a, err := m.s.do(ctx, "load", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
 	return a.v, err == nil && a.code == machine.OK, err
@@ -189,7 +189,10 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 		return none, false, m.badTTL()
 	}
 	old, rev, ok, err := m.s.kept(key)
-	if !ok || err != nil {
+	if err != nil {
+		return none, false, err
+	}
+	if !ok {
 		a, err := m.s.do(ctx, "compute", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
 		if err != nil {
 			return none, false, err

@@ -156,10 +156,11 @@ func (s *mapState[K, V]) decode(b []byte) (V, error) {
 	return v, err
 }
 
-// kept reads what this node keeps of an entry; ok tells that it does.
+// kept reads what this node keeps of an entry; ok tells that it does. An error is
+// one that the hub could not help with.
 func (s *mapState[K, V]) kept(k K) (v V, rev uint64, ok bool, err error) {
 	if s.err != nil { // such a key may not even be one of a Go map
-		return v, 0, false, nil
+		return v, 0, false, s.err
 	}
 	if s.alone != nil {
 		v, rev, ok = s.alone.load(k)
@@ -170,7 +171,7 @@ func (s *mapState[K, V]) kept(k K) (v V, rev uint64, ok bool, err error) {
 		return v, 0, false, nil
 	}
 	v, err = s.value(c)
-	return v, c.rev, true, err
+	return v, c.rev, err == nil, err
 }
 
 // value is that of a cell, decoded in the goroutine of who wants it.

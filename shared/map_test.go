@@ -402,8 +402,8 @@ func TestMap_ClearWhileRanging(t *testing.T) {
 		if got < 11 || got > n/2 {
 			t.Fatal(got)
 		}
-		for range b.All(ctx) {
-			t.Fatal("not empty")
+		for e, err := range b.All(ctx) {
+			t.Fatal(e, err)
 		}
 	})
 }
