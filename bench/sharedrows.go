@@ -57,7 +57,7 @@ func sharedRows() []row {
 			lines: contended(
 				line{value: "handoffs", What: "hand-offs between processes", Unit: "1/s", bar: bar{limit: 4000}},
 				line{value: "grants", What: "grants", Unit: "1/s"})},
-		{Name: "shared-memory-lock", What: "heap for an idle lock, used once", sides: own, size: sized(0, 200_000, time.Second), trial: bytesEach, lines: []line{
+		{Name: "shared-memory-lock", What: "heap for an idle lock, used once", sides: own, size: sized(0, 500_000, time.Second), trial: bytesEach, lines: []line{
 			{value: "hub", What: "at the hub", Unit: "B", bar: bar{limit: 300, atMost: true}},
 			{value: "caller", What: "at the node that keeps it", Unit: "B"}}},
 		{Name: "shared-takeover-frozen", What: "last answer to first answer, three hubs: SIGSTOP of the writer, whose stream has its leader at another hub", sides: own, once: true, size: takeover, trial: takeOver, lines: over},

@@ -154,6 +154,7 @@ func (f *fleet) end() {
 	var wg sync.WaitGroup
 	for _, h := range f.hubs {
 		if h != nil {
+			h.Cmd.Process.Kill() // three that end together wait for each other
 			wg.Go(h.Stop)
 		}
 	}
