@@ -81,13 +81,22 @@ func (a *asked) wait(ctx context.Context) (r reply, ended bool) {
 	return <-a.said, true
 }
 
-// fault is what a reply that grants nothing means.
-func (a *asked) fault(what string, r reply) error {
+// fault is what a reply that grants nothing means. If ctx has ended too, its
+// cause is in the error.
+func (a *asked) fault(ctx context.Context, what string, r reply) error {
 	switch r.code {
 	case 0:
-		return a.b.fault(what, client.ErrLost)
+		return lostToo(ctx, a.b.fault(what, client.ErrLost))
 	case machine.Gone:
 		return a.b.fault(what, client.ErrGone)
 	}
 	return fmt.Errorf("%w: %s of %s %q", ErrInvalid, what, a.b.kind, a.b.name)
+}
+
+// lostToo adds the cause of a context that has ended to the loss of the session.
+func lostToo(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, ErrSessionLost) {
+		return errors.Join(cause, err)
+	}
+	return err
 }

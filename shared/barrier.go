@@ -144,7 +144,7 @@ func (b *Barrier) AwaitDo(ctx context.Context, action func(context.Context) erro
 		}
 		return 0, 0, e
 	}
-	return 0, 0, a.fault(what, r)
+	return 0, 0, a.fault(ctx, what, r)
 }
 
 // act runs the action and tells the hub. A panic, or an end of the goroutine,

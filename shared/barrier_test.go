@@ -54,8 +54,8 @@ func TestBarrier_L24_Thrash(t *testing.T) {
 	})
 }
 
-// parties lets all parties of a barrier await, and returns their errors.
-func parties(ctx context.Context, nodes []*distgear.Node, action func(context.Context) error) []error {
+// awaitAll lets all parties of a barrier await, and returns their errors.
+func awaitAll(ctx context.Context, nodes []*distgear.Node, action func(context.Context) error) []error {
 	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
@@ -80,7 +80,7 @@ func TestBarrier_L24_BreaksForAll(t *testing.T) {
 			t.Helper()
 			_, err := b.Reset(ctx)
 			must(t, err)
-			for _, err := range parties(ctx, nodes, nil) {
+			for _, err := range awaitAll(ctx, nodes, nil) {
 				must(t, err)
 			}
 		}
@@ -103,7 +103,7 @@ func TestBarrier_L24_BreaksForAll(t *testing.T) {
 
 		// The action fails.
 		failed := 0
-		for _, err := range parties(ctx, nodes, func(context.Context) error { return errBoom }) {
+		for _, err := range awaitAll(ctx, nodes, func(context.Context) error { return errBoom }) {
 			broken("failed action", err, shared.BrokenFailed)
 			if errors.Is(err, errBoom) {
 				failed++
@@ -147,7 +147,7 @@ func TestBarrier_L24_BreaksForAll(t *testing.T) {
 			default:
 			}
 		}
-		for _, err := range parties(ctx, nodes, func(ctx context.Context) error {
+		for _, err := range awaitAll(ctx, nodes, func(ctx context.Context) error {
 			if _, err := b.Reset(context.WithoutCancel(ctx)); err != nil {
 				t.Error(err)
 			}
@@ -167,7 +167,7 @@ func TestBarrier_L24_BreaksForAll(t *testing.T) {
 		if errors.Is(err, shared.ErrBroken) {
 			t.Error(err)
 		}
-		for _, err := range parties(ctx, nodes, nil) {
+		for _, err := range awaitAll(ctx, nodes, nil) {
 			must(t, err)
 		}
 

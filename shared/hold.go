@@ -56,7 +56,7 @@ func (x *holder) take(ctx context.Context, what string, op, back shard.Op) (*hol
 	case r.code == machine.Refused:
 		return nil, false, nil
 	}
-	return nil, false, a.fault(what, r)
+	return nil, false, a.fault(ctx, what, r)
 }
 
 // granted takes up a grant in the order of the ledger: a loss that comes right

@@ -37,7 +37,8 @@ type once struct {
 	ends  uint64 // how often it ended to be known, guarded by known
 }
 
-// NewOnce returns the Once with that name. It does no I/O.
+// NewOnce returns the Once with that name. It does no I/O. It has a lock of its
+// own, whose name begins with a zero byte.
 func NewOnce(n *distgear.Node, name string) *Once {
 	r, lock := n.Room(), NewMutex(n, part("once", name))
 	return &Once{r.Value(key{shard.KCounter, name, onceCounter}, func() any {

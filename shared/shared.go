@@ -174,7 +174,7 @@ func (b *base) wait(ctx context.Context, what string, op shard.Op) error {
 	a, err := b.object().Wait(ctx, op)
 	switch {
 	case err != nil:
-		return b.fault(what, err)
+		return lostToo(ctx, b.fault(what, err))
 	case a.Code == machine.Invalid:
 		return fmt.Errorf("%w: %s of %s %q", ErrInvalid, what, b.kind, b.name)
 	}
