@@ -15,7 +15,7 @@ import (
 	"github.com/distgear/distgear/shared"
 )
 
-func TestMain(m *testing.M) { geartest.Main(m, nil) }
+func TestMain(m *testing.M) { geartest.Main(m, conformanceRoles()) }
 
 func join(t testing.TB, cfg distgear.Config) *distgear.Node {
 	t.Helper()
