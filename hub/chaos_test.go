@@ -18,7 +18,7 @@ import (
 	"github.com/distgear/distgear/shared"
 )
 
-var roles = geartest.Roles{"hub": geartest.HubsRole, "load": loadRole}
+var roles = geartest.Roles{"hub": geartest.HubsRole, "load": loadRole, "small hub": smallRole}
 
 // chaos is how often what is done to hubs is done; make soak says more.
 var chaos = flag.Int("chaos", 1, "how often hubs are killed, frozen and cut in the tests of a bad day")
@@ -36,15 +36,21 @@ type day struct {
 
 func startDay(t *testing.T, what geartest.Hubs, quick bool) *day {
 	t.Helper()
-	what.Role, what.TTL = "hub", chaosTTL
-	d := &day{t: t, hubs: geartest.StartHubs(t, what), fence: filepath.Join(t.TempDir(), "fence")}
-	if err := os.WriteFile(d.fence, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	d := &day{t: t}
+	d.begin(what)
 	for i := range 3 {
 		d.load(loadArgs{Name: fmt.Sprint("load-", i), Hub: d.hubs.URLs(), Me: i, Quick: quick})
 	}
 	return d
+}
+
+func (d *day) begin(what geartest.Hubs) {
+	d.t.Helper()
+	what.Role, what.TTL = "hub", chaosTTL
+	d.hubs, d.fence = geartest.StartHubs(d.t, what), filepath.Join(d.t.TempDir(), "fence")
+	if err := os.WriteFile(d.fence, nil, 0o600); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 func (d *day) load(a loadArgs) {

@@ -153,6 +153,9 @@ func (h *Hub) start(ctx context.Context) (err error) {
 			return err
 		}
 		h.wg.Go(h.watch)
+		if cfg.Dir != "" {
+			h.wg.Go(h.revive)
+		}
 		return h.open(ctx, lc, nil)
 	}
 	if h.authority, err = h.startAuthority(ctx, true); err != nil {
@@ -172,6 +175,28 @@ func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(bool) error
 		h.mu.Unlock()
 	}
 	return err
+}
+
+// revive opens the store of the only server again when it could not be written.
+// In a cluster the servers of the other hubs go on, and this one is started again by
+// whoever has made room.
+func (h *Hub) revive() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-h.ctx.Done():
+			return
+		}
+		if !h.server.StoreFailed() {
+			continue
+		}
+		h.log.Error("the ledger cannot be stored (is the disk full?): shared objects wait until it can", "dir", h.cfg.Dir)
+		if err := h.server.Revive(); err != nil {
+			h.log.Error("the ledger's store cannot be opened yet", "err", err)
+		}
+	}
 }
 
 // openLater opens the ledger on a NATS of others, where it may be that there is
@@ -215,7 +240,7 @@ func (h *Hub) lead(writer bool) error {
 	if old != nil {
 		old.close()
 	}
-	if !writer || h.ctx.Err() != nil {
+	if !writer {
 		return nil
 	}
 	a, err := h.startAuthority(h.ctx, false)

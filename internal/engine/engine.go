@@ -28,6 +28,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -57,6 +58,8 @@ type Server struct {
 	tier  Tier
 	lock  *os.File // of the store directory; nil without
 	temp  string   // directory to remove; empty: none
+	said  *logger
+	again *server.JetStreamConfig // see Revive
 }
 
 // StartServer starts a server and waits until it accepts connections.
@@ -103,7 +106,8 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	l := &logger{cfg.Logger.With("room", "nats"), make(chan error, 1)}
+	l := &logger{l: cfg.Logger.With("room", "nats"), fatal: make(chan error, 1)}
+	self.said = l
 	s.SetLoggerV2(l, false, false, false)
 	s.Start()
 	for deadline := time.Now().Add(10 * time.Second); ; {
@@ -170,7 +174,8 @@ func splitAddr(addr string) (host string, port int, err error) {
 // runs well is not worth a line of the user's log.
 type logger struct {
 	l     *slog.Logger
-	fatal chan error // 1: only the first is told
+	fatal chan error  // 1: only the first is told
+	store atomic.Bool // a store could not be written
 }
 
 func (l *logger) Noticef(string, ...any)        {}
@@ -178,7 +183,11 @@ func (l *logger) Debugf(string, ...any)         {}
 func (l *logger) Tracef(string, ...any)         {}
 func (l *logger) Warnf(format string, v ...any) { l.l.Warn(fmt.Sprintf(format, v...)) }
 func (l *logger) Errorf(format string, v ...any) {
-	l.l.Error(fmt.Sprintf(format, v...))
+	said := fmt.Sprintf(format, v...)
+	if strings.Contains(said, "write error") || strings.Contains(said, "failed to store") { // of the pinned version; held by TestDiskFull of package hub
+		l.store.Store(true)
+	}
+	l.l.Error(said)
 }
 func (l *logger) Fatalf(format string, v ...any) {
 	select {

@@ -145,5 +145,29 @@ func (s *Server) release() {
 	}
 }
 
+// StoreFailed tells whether the store could not be written, of a disk that is
+// full, say. NATS does not try again, also when there is room: see Revive.
+func (s *Server) StoreFailed() bool { return s.said.store.Load() }
+
+// Revive opens the store of a server of its own again, as a restart would.
+// Connections stay; what is asked of logs meanwhile fails with ErrUnavailable.
+func (s *Server) Revive() error {
+	cfg := s.s.JetStreamConfig()
+	if cfg != nil {
+		s.again = cfg
+		s.again.StoreDir = filepath.Dir(cfg.StoreDir) // to which it adds a folder
+	}
+	if err := s.s.ShutdownJetStream(); err != nil {
+		return fmt.Errorf("embedded NATS server: closing the store: %w", err)
+	}
+	s.said.store.Store(false)
+	again := *s.again // it is changed
+	if err := s.s.EnableJetStream(&again); err != nil {
+		s.said.store.Store(true)
+		return fmt.Errorf("embedded NATS server: opening the store again: %w", err)
+	}
+	return nil
+}
+
 // Tier is where the server keeps its logs.
 func (s *Server) Tier() Tier { return s.tier }

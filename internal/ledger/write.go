@@ -418,9 +418,23 @@ func (l *Ledger) ticksNow() uint64 { return uint64(time.Since(l.began) / tickEve
 
 // exists asks for the log, of which nothing is heard, and tells ErrGone only.
 func (l *Ledger) exists() error {
-	ctx, cancel := context.WithTimeout(l.ctx, openTimeout)
-	defer cancel()
-	if _, err := l.log.Bounds(ctx); errors.Is(err, engine.ErrGone) {
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(l.ctx, openTimeout)
+		defer cancel()
+		_, err := l.log.Bounds(ctx)
+		return err
+	}
+	for range 2 { // a server that opens its store does not know it for a moment
+		if err := ask(); !errors.Is(err, engine.ErrGone) {
+			return nil
+		}
+		select {
+		case <-l.ctx.Done():
+			return nil
+		case <-time.After(openTimeout):
+		}
+	}
+	if err := ask(); errors.Is(err, engine.ErrGone) {
 		return fmt.Errorf("%w: what it held is lost; start the hubs again to begin a new one", err)
 	}
 	return nil
