@@ -18,7 +18,7 @@ import (
 	"github.com/distgear/distgear/shared"
 )
 
-var roles = geartest.Roles{"hub": geartest.HubsRole, "load": loadRole, "small hub": smallRole}
+var roles = geartest.Roles{"hub": geartest.HubsRole, "load": loadRole, "actor": actorRole, "small hub": smallRole}
 
 // chaos is how often what is done to hubs is done; make soak says more.
 var chaos = flag.Int("chaos", 1, "how often hubs are killed, frozen and cut in the tests of a bad day")

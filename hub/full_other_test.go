@@ -7,4 +7,6 @@ import (
 	"errors"
 )
 
-func smallRole(context.Context, []string) error { return errors.New("a file's size is not limited here") }
+func smallRole(context.Context, []string) error {
+	return errors.New("a file's size is not limited here")
+}
