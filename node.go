@@ -79,6 +79,7 @@ type Node struct {
 	offers   atomic.Pointer[offers]
 	builtin  map[string]runs.Answer
 	active   atomic.Int64 // commands being served, and runs' late work
+	asking   atomic.Int64 // questions to the hub that have no answer
 	draining atomic.Bool
 	idle     chan struct{} // 1: active came to zero while draining
 

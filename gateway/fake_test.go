@@ -25,7 +25,7 @@ type fake struct {
 	onMembers func(ctx context.Context) iter.Seq2[cluster.Member, error]
 	onRun     func(verb string, id record.RunID, args ...string) error // cancel and resolve
 	onLook    func(what string, q lookQuery) (any, error)
-	mu        sync.Mutex                                               // guards what follows, and onWatch, where a test changes them meanwhile
+	mu        sync.Mutex // guards what follows, and onWatch, where a test changes them meanwhile
 	records   []record.Run
 	listErr   error
 	gone      chan struct{}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -143,18 +144,21 @@ func (h *handler) watchLook(w http.ResponseWriter, r *http.Request, what string,
 			var last []byte
 			for {
 				v, err := h.b.look(ctx, what, q)
-				if err != nil {
+				switch {
+				case err == nil:
+					now, err := json.Marshal(v)
+					if err != nil {
+						panic(fmt.Errorf("encode %T: %w", v, err))
+					}
+					if !bytes.Equal(now, last) && !yield(now, nil) {
+						return
+					}
+					last = now
+				case last != nil && errors.Is(err, distgear.ErrNoNode): // the hub is away: what was told is the latest
+				default:
 					yield(nil, err)
 					return
 				}
-				now, err := json.Marshal(v)
-				if err != nil {
-					panic(fmt.Errorf("encode %T: %w", v, err))
-				}
-				if !bytes.Equal(now, last) && !yield(now, nil) {
-					return
-				}
-				last = now
 				select {
 				case <-tick.C:
 				case <-ctx.Done():

@@ -63,17 +63,20 @@ func TestLook_Failures(t *testing.T) {
 	do(t, serve(&fake{}, Config{}), "POST", "/v1/queues", "{}").problem(t, 405, "method-not-allowed", "never ran")
 }
 
-// TestLook_Stream: one event now, and one when it has changed; an error ends it.
+// TestLook_Stream: one event now, and one when it has changed; a hub that is away
+// does not end it, another error does.
 func TestLook_Stream(t *testing.T) {
 	var looks atomic.Int64
 	url, _ := running(t, &fake{gone: make(chan struct{}), onLook: func(what string, q lookQuery) (any, error) {
 		switch n := looks.Add(1); {
 		case what != lookQueues || q.prefix != "a":
 			return nil, errors.New("another look")
-		case n == 4:
+		case n == 2: // for a while
 			return nil, fmt.Errorf("%w: no hub answers", distgear.ErrNoNode)
+		case n == 5:
+			return nil, distgear.ErrLeft
 		default:
-			return queueList{Queues: []shared.QueueInfo{{Name: "a", Length: int(n / 2)}}}, nil // 0 1 1
+			return queueList{Queues: []shared.QueueInfo{{Name: "a", Length: int(n / 2)}}}, nil // 0 - 1 2
 		}
 	}}, Config{Heartbeat: time.Hour})
 	resp := get(t, "GET", url+"/v1/queues?prefix=a", "", "Accept: text/event-stream")
@@ -84,7 +87,7 @@ func TestLook_Stream(t *testing.T) {
 			got = append(got, text)
 		}
 	}
-	if len(got) != 3 || !strings.Contains(got[0], `"length":0`) || !strings.Contains(got[1], `"length":1`) || !strings.Contains(got[2], "unavailable") {
+	if len(got) != 4 || !strings.Contains(got[0], `"length":0`) || !strings.Contains(got[1], `"length":1`) || !strings.Contains(got[3], "unavailable") {
 		t.Errorf("%q", got)
 	}
 }
