@@ -29,22 +29,29 @@ type Room struct {
 	Ask func(ctx context.Context, kind string, in []byte) ([]byte, error)
 
 	mu     sync.Mutex
-	values map[any]any
+	values map[any]*value
 }
 
-// Value is what is kept under a key; it is made when there is nothing yet.
+type value struct {
+	once sync.Once
+	v    any
+}
+
+// Value is what is kept under a key; it is made, once, when there is nothing
+// yet. What makes it may ask for other keys.
 func (r *Room) Value(key any, fresh func() any) any {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	v, ok := r.values[key]
-	if !ok {
+	v := r.values[key]
+	if v == nil {
 		if r.values == nil {
-			r.values = map[any]any{}
+			r.values = map[any]*value{}
 		}
-		v = fresh()
+		v = &value{}
 		r.values[key] = v
 	}
-	return v
+	r.mu.Unlock()
+	v.once.Do(func() { v.v = fresh() })
+	return v.v
 }
 
 // Values are all values that are kept.
