@@ -54,6 +54,7 @@ const MaxOp = 700 << 10
 
 const (
 	maxEntry   = 60 << 10 // bytes of operations in one entry, but for one that is larger by itself
+	maxSpare   = 8        // buffers that are kept
 	maxPending = 64 << 20 // bytes of operations that may be unconfirmed
 	resend     = 300 * time.Millisecond
 )
@@ -120,8 +121,9 @@ type life struct {
 	number  uint64 // of the last operation
 	applied uint64 // as told
 	wait    map[uint64]Receiver
-	pending []batch // not applied, oldest first; the last may be open to more
-	sent    int     // of pending, how many were published
+	spare   [][]byte // of batches that were applied, to be used again
+	pending []batch  // not applied, oldest first; the last may be open to more
+	sent    int      // of pending, how many were published
 	bytes   int
 	got     uint64 // number of the last output taken up
 	acked   uint64 // as told to the ledger
@@ -287,7 +289,11 @@ func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 func (l *life) add(op *shard.Op, c *Client) {
 	n := len(l.pending)
 	if n == l.sent || len(l.pending[n-1].ops)+shard.OpSize(op) > maxEntry {
-		l.pending = append(l.pending, batch{first: l.number})
+		b := batch{first: l.number}
+		if k := len(l.spare); k > 0 {
+			b.ops, l.spare = l.spare[k-1], l.spare[:k-1]
+		}
+		l.pending = append(l.pending, b)
 		n++
 	}
 	b := &l.pending[n-1]
@@ -456,7 +462,11 @@ func (l *life) confirm(applied uint64, now int64) {
 	l.applied, l.stuck = applied, now
 	i := 0
 	for i < len(l.pending) && i < l.sent && l.pending[i].first+l.pending[i].n-1 <= applied {
-		l.bytes -= len(l.pending[i].ops)
+		ops := l.pending[i].ops
+		l.bytes -= len(ops)
+		if len(l.spare) < maxSpare && cap(ops) <= 2*maxEntry {
+			l.spare = append(l.spare, ops[:0])
+		}
 		i++
 	}
 	if i > 0 {
