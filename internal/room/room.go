@@ -15,6 +15,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/distgear/distgear/internal/client"
 )
@@ -35,6 +36,7 @@ type Room struct {
 type value struct {
 	once sync.Once
 	v    any
+	made atomic.Bool // v is there
 }
 
 // Value is what is kept under a key; it is made, once, when there is nothing
@@ -50,7 +52,10 @@ func (r *Room) Value(key any, fresh func() any) any {
 		r.values[key] = v
 	}
 	r.mu.Unlock()
-	v.once.Do(func() { v.v = fresh() })
+	v.once.Do(func() {
+		v.v = fresh()
+		v.made.Store(true)
+	})
 	return v.v
 }
 
@@ -60,7 +65,9 @@ func (r *Room) Values() []any {
 	defer r.mu.Unlock()
 	all := make([]any, 0, len(r.values))
 	for _, v := range r.values {
-		all = append(all, v)
+		if v.made.Load() {
+			all = append(all, v.v)
+		}
 	}
 	return all
 }
