@@ -390,6 +390,21 @@ func (e *Endpoint) dirty(o *out) {
 	}
 }
 
+// maxTurns is how many turns of the scheduler a flush waits for what joins it.
+const maxTurns = 4
+
+// buffered is how many bytes wait for those who have something to send.
+func (e *Endpoint) buffered() (n int) {
+	e.dmu.Lock()
+	defer e.dmu.Unlock()
+	for _, o := range e.queue {
+		o.mu.Lock()
+		n += o.bytes
+		o.mu.Unlock()
+	}
+	return n
+}
+
 func (e *Endpoint) flusher() {
 	var batch []*out
 	for {
@@ -398,7 +413,16 @@ func (e *Endpoint) flusher() {
 		case <-e.quit:
 			return
 		}
-		runtime.Gosched() // whatever is ready to send joins the buffers
+		// Whatever is ready to send joins the buffers, as long as each turn of the
+		// scheduler brings more.
+		for turn, had := 0, -1; turn < maxTurns; turn++ {
+			n := e.buffered()
+			if n == had {
+				break
+			}
+			had = n
+			runtime.Gosched()
+		}
 		e.dmu.Lock()
 		batch, e.queue = e.queue, batch[:0]
 		e.dmu.Unlock()
