@@ -71,6 +71,7 @@ type Node struct {
 	conn    *engine.Conn                    // nil when alone
 	end     *link.Endpoint                  // nil when alone
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
+	asker   session.Asker                   // unused when alone
 	meter   meter.Meter
 	runs    *runs.Registry
 	host    *runs.Host // this node as runs see it
@@ -79,7 +80,6 @@ type Node struct {
 	offers   atomic.Pointer[offers]
 	builtin  map[string]runs.Answer
 	active   atomic.Int64 // commands being served, and runs' late work
-	asking   atomic.Int64 // questions to the hub that have no answer
 	draining atomic.Bool
 	idle     chan struct{} // 1: active came to zero while draining
 
@@ -186,7 +186,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.room.Ask = n.askHub
+	n.asker.Endpoint, n.asker.Done, n.room.Ask = n.end, n.done, n.askHub
 	s, err := session.Open(ctx, session.Config{
 		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
 		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,
