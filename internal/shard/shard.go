@@ -234,12 +234,13 @@ func (ses *session) object(handle uint64) *object {
 
 const maxHandles = 1 << 22 // objects that one session may have open
 
-// open gives the object named Key the number Handle. It creates the object with
-// the kind A and the parameter B. Invalid tells that the name has another kind
-// (Num) or parameter (Aux).
+// open gives the object named Key the number Handle, which need not be the next:
+// in a new session a node opens what it uses, under the numbers it has given. It
+// creates the object with the kind A and the parameter B. Invalid tells that the
+// name has another kind (Num) or parameter (Aux).
 func (c *call) open() {
 	h, name, kind := c.op.Handle, string(c.op.Key), Kind(c.op.A)
-	if h == 0 || h > maxHandles || h > uint64(len(c.ses.handles))+1024 || c.ses.object(h) != nil || !kind.known() || name == "" {
+	if h == 0 || h > maxHandles || c.ses.object(h) != nil || !kind.known() || name == "" {
 		c.answer(machine.Invalid, 0, 0)
 		return
 	}

@@ -273,3 +273,24 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+// A node whose session was lost opens what it uses under the numbers that it has given: they may be high.
+func TestShard_ANewSessionOpensHighHandles(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(7))
+	for i, h := range []uint64{50_000, maxHandles, maxHandles + 1, 3} {
+		w.Apply(int64(i)+2, entry(7, uint64(2*i)+1, 0,
+			Op{Verb: VOpen, Handle: h, Req: uint64(2*i) + 1, A: uint64(KCounter), Key: fmt.Append(nil, "c", h)},
+			Op{Verb: VCounterAdd, Handle: h, Req: uint64(2*i) + 2, A: 5}))
+	}
+	w.cut()
+	all, _ := w.told(t, 7)
+	if len(all) != 8 {
+		t.Fatalf("%+v", all)
+	}
+	for i, o := range all {
+		if want := i/2 != 2; (o.Code == machine.OK) != want {
+			t.Errorf("answer %d: %v", i, o.Code)
+		}
+	}
+}
