@@ -132,6 +132,7 @@ func RunScenarios(t *testing.T, m Matrix, makes ...func() Scenario) {
 // run runs scenarios in one placement and mode.
 func (m *Matrix) run(t *testing.T, placement Placement, mode Mode, all []Scenario) {
 	w := newWorld(t, m, placement, mode)
+	defer w.leaveAll()
 	ctx, cancel := context.WithTimeout(t.Context(), scenarioTime+m.Least+time.Duration(m.Faults)*(m.Every+10*time.Second))
 	defer cancel()
 	failed := make([]error, len(all))
@@ -162,9 +163,12 @@ func (m *Matrix) run(t *testing.T, placement Placement, mode Mode, all []Scenari
 		}
 		ran = wg.Wait
 	}
+	began := time.Now()
 	w.badDay()
 	over.Store(true)
+	last := time.Now()
 	ran()
+	t.Logf("it was a bad day for %v, and %v until all was done", last.Sub(began).Round(time.Millisecond), time.Since(last).Round(time.Millisecond))
 	w.lastFault()
 	fresh := w.nodes
 	if placement != OnOneNode {

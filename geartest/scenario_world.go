@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type world struct {
 	log       *testLog
 
 	here  *distgear.Node // the hub in this process
+	leave []func()       // of all nodes
 	hubs  *HubProcesses
 	size  int // how many hubs
 	links []*Proxy
@@ -88,13 +90,15 @@ func (w *world) start(cfg distgear.Config) *distgear.Node {
 	if err != nil {
 		w.t.Fatalf("node %s: %v", cfg.Name, err)
 	}
-	w.t.Cleanup(func() {
+	leave := func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := n.Leave(ctx); err != nil {
 			w.t.Errorf("node %s: leaving: %v", cfg.Name, err)
 		}
-	})
+	}
+	w.leave = append(w.leave, leave)
+	w.t.Cleanup(leave)
 	return n
 }
 
@@ -108,6 +112,13 @@ func (w *world) join(name cluster.NodeName) *distgear.Node {
 		hub = "nats://" + link.Addr()
 	}
 	return w.start(distgear.Config{Name: name, Hub: hub})
+}
+
+// leaveAll lets all nodes leave while there are hubs: the clean-up of a hub that was started again comes before that of the nodes.
+func (w *world) leaveAll() {
+	for _, leave := range slices.Backward(w.leave) {
+		leave()
+	}
 }
 
 // quiet lets time pass.
@@ -177,7 +188,15 @@ func (w *world) fault() {
 		w.quiet(w.m.Every + 3*time.Second) // the others work on meanwhile
 	default:
 	}
+	w.again(i)
+}
+
+// again starts a hub that was killed.
+func (w *world) again(i int) {
+	w.t.Helper()
+	began := time.Now()
 	w.hubs.Start(i)
+	w.t.Logf("hub %d took %v to serve again", i, time.Since(began).Round(time.Millisecond))
 }
 
 // lastFault is for what Verify must find all the same: the hub that writes is killed. One of three does not come back.
@@ -189,6 +208,6 @@ func (w *world) lastFault() {
 	i := w.hubs.Writer()
 	w.hubs.Kill(i)
 	if w.size == 1 {
-		w.hubs.Start(i)
+		w.again(i)
 	}
 }

@@ -384,14 +384,19 @@ func latchClient(ctx context.Context, c *user[history.LatchIn, int]) error {
 	l := shared.NewLatch(c.Node, c.name, latchIDs)
 	for c.more() {
 		in := history.LatchIn{ID: c.rand.IntN(latchIDs), Wait: c.rand.IntN(4) == 0}
-		if err := c.call(in, func() (int, error) {
-			if in.Wait {
-				ctx, cancel := c.brief(ctx)
-				defer cancel()
-				return 0, l.Wait(ctx)
+		if in.Wait { // which changes nothing
+			p := c.h.Begin(c.id, in)
+			ctx, cancel := c.brief(ctx)
+			err := l.Wait(ctx)
+			cancel()
+			if err == nil {
+				p.Done(0)
+			} else if p.Never(); expected(err) != nil {
+				return err
 			}
-			return l.CountDown(ctx, fmt.Sprint(in.ID))
-		}); err != nil {
+			continue
+		}
+		if err := c.call(in, func() (int, error) { return l.CountDown(ctx, fmt.Sprint(in.ID)) }); err != nil {
 			return err
 		}
 	}
@@ -409,7 +414,7 @@ func barrierClient(ctx context.Context, c *user[struct{}, history.Arrival]) erro
 		case err == nil:
 			p.Done(history.Arrival{Generation: g, Index: i})
 			continue
-		case errors.Is(err, shared.ErrBroken):
+		case errors.Is(err, shared.ErrBroken), errors.Is(err, context.DeadlineExceeded): // the latter while there was no session to ask in
 			p.Never()
 			return nil
 		case errors.Is(err, shared.ErrSessionLost):
