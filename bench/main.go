@@ -90,6 +90,10 @@ func run(args []string, stdout, stderr io.Writer) error {
 		if !match.MatchString(r.Name) {
 			continue
 		}
+		if m.Fsync == "" && strings.HasPrefix(r.Name, "shared-") && !o.Quick {
+			m.Fsync = fsyncOf(o.Dir)
+			m.rivalVersions()
+		}
 		results = append(results, r.measure(o, stderr))
 	}
 	if len(results) == 0 {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
+	"os"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -72,4 +75,28 @@ func inMemory(dir string) bool {
 	var s syscall.Statfs_t
 	const tmpfs = 0x01021994
 	return syscall.Statfs(dir, &s) == nil && runtime.GOOS == "linux" && s.Type == tmpfs
+}
+
+// fsyncOf says how long a small write and its sync take in a folder: durable figures hang on it.
+func fsyncOf(dir string) string {
+	f, err := os.CreateTemp(dir, "distgear-bench-")
+	if err != nil {
+		return err.Error()
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	took := make([]time.Duration, 300)
+	for i := range took {
+		t := time.Now()
+		if _, err := f.Write(make([]byte, 400)); err != nil {
+			return err.Error()
+		}
+		if err := f.Sync(); err != nil {
+			return err.Error()
+		}
+		took[i] = time.Since(t)
+	}
+	slices.Sort(took)
+	us := func(i int) string { return number(float64(took[i].Nanoseconds()) / 1e3) }
+	return fmt.Sprintf("p50 %s µs, p90 %s µs, p99 %s µs", us(len(took)/2), us(len(took)*9/10), us(len(took)*99/100))
 }

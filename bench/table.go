@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	_ "embed" // go.mod
 	"fmt"
 	"io"
 	"maps"
 	"math"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -30,6 +32,7 @@ type machine struct {
 	MemoryGiB             float64
 	Modules               map[string]string // path → version
 	Before, After         string            // load averages
+	Fsync                 string            // of 400 B in the folder for what is durable; empty where no row needs it
 }
 
 func thisMachine() machine {
@@ -49,6 +52,26 @@ func thisMachine() machine {
 		}
 	}
 	return m
+}
+
+//go:embed go.mod
+var goMod string
+
+// rivalVersions adds what the program of etcd and redsync is made of.
+func (m *machine) rivalVersions() {
+	for line := range strings.Lines(goMod) {
+		f := strings.Fields(line)
+		if len(f) > 1 && (f[0] == "go.etcd.io/etcd/server/v3" || f[0] == "github.com/go-redsync/redsync/v4") {
+			m.Modules[f[0]] = f[1]
+		}
+	}
+	if out, err := exec.Command("redis-server", "--version").Output(); err == nil {
+		for _, w := range strings.Fields(string(out)) {
+			if v, ok := strings.CutPrefix(w, "v="); ok {
+				m.Modules["redis-server"] = v
+			}
+		}
+	}
 }
 
 func firstLine(path string) string {
@@ -90,6 +113,9 @@ func (r report) markdown(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "\n\nRounds: %d, sides alternating. NATS server %s, for DistGear and NATS alike; plain NATS uses a server %s. Load average before: %s; after: %s. Took %s.\n",
 		r.Options.N, place, server, m.Before, m.After, r.Took)
+	if m.Fsync != "" {
+		fmt.Fprintf(&b, "\n400 B written and synced in %s: %s.\n", r.Options.Dir, m.Fsync)
+	}
 	if r.Options.Quick {
 		b.WriteString("\n**-quick: these figures measure nothing.**\n")
 	}
