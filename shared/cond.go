@@ -46,12 +46,16 @@ func (c *Cond) Wait(ctx context.Context, s *Lease) error {
 		waiters.Put(w)
 		return l.misuse("wait on a condition", err)
 	}
-	sent := l.flush()
+	session, sent := l.session, l.flush()
 	l.mu.Unlock()
 	l.await(ctx, w)
 	state, token, notified := w.State, w.Token, w.Notified
 	w.Reset()
 	waiters.Put(w)
+	if state == greedy.Held && !l.room.Ledger.Valid(session) { // L5: it may have lapsed while we waited
+		_ = l.release(token) // lost, or as good as
+		state = greedy.Lost
+	}
 	if state != greedy.Held {
 		*s = Lease{}
 		switch {

@@ -100,6 +100,7 @@ type Client struct {
 	opened  chan struct{} // closed when there is a session
 	running bool
 	closed  bool
+	past    []past // sessions that are over here, and maybe not yet at the hub
 
 	kick chan struct{} // 1: there is something to publish
 
@@ -135,6 +136,7 @@ type life struct {
 	lease   int64  // ms after start at which it ends
 	spoke   int64  // ms after start, when an entry was sent last
 	stuck   int64  // ms after start, when it last went on with something pending
+	tries   int    // how often all was sent again since
 }
 
 // batch is the operations first … first+n-1.
@@ -165,8 +167,13 @@ func (c *Client) run() {
 	c.wg.Go(c.keeper)
 }
 
+var errDown = errors.New("client: no connection")
+
 // begin starts a life. An error means that there is no connection.
 func (c *Client) begin() error {
+	if !c.cfg.Conn.Up() {
+		return errDown // to subscribe would wait for seconds
+	}
 	l := &life{
 		id:   machine.Session(uint64(time.Now().UnixMilli())<<22 | uint64(rand.Uint32()>>10)),
 		wait: map[uint64]Receiver{},
@@ -359,6 +366,9 @@ func (c *Client) next(buf []byte) (entry []byte, more bool) {
 		b := &l.pending[l.sent]
 		l.sent++
 		e.First = b.first
+		if l.ask { // not behind all that is to be sent: there may be no end of it
+			e.Type, l.ask = shard.EntryAsk, false
+		}
 		buf = append(shard.AppendEntry(buf, &e), b.ops...)
 	case l.ask:
 		l.ask = false
@@ -389,7 +399,7 @@ func (c *Client) receive(l *life, data []byte) {
 		known := l.open
 		c.mu.Unlock()
 		if known {
-			c.lose(l, "the hub ended it")
+			c.lose(l, "the hub ended it", true)
 		}
 		return
 	}
@@ -459,9 +469,9 @@ func (l *life) confirm(applied uint64, now int64) {
 	if applied <= l.applied {
 		return
 	}
-	l.applied, l.stuck = applied, now
+	l.applied, l.stuck, l.tries = applied, now, 0
 	i := 0
-	for i < len(l.pending) && i < l.sent && l.pending[i].first+l.pending[i].n-1 <= applied {
+	for i < len(l.pending) && l.pending[i].first+l.pending[i].n-1 <= applied {
 		ops := l.pending[i].ops
 		l.bytes -= len(ops)
 		if len(l.spare) < maxSpare && cap(ops) <= 2*maxEntry {
@@ -472,7 +482,7 @@ func (l *life) confirm(applied uint64, now int64) {
 	if i > 0 {
 		clear(l.pending[:i])
 		l.pending = l.pending[i:]
-		l.sent -= i
+		l.sent = max(l.sent-i, 0)
 		if len(l.pending) == 0 {
 			l.pending = nil
 		}
@@ -481,128 +491,3 @@ func (l *life) confirm(applied uint64, now int64) {
 
 // again makes the flusher publish everything that is not confirmed.
 func (l *life) again() { l.sent = 0 }
-
-// keeper renews, sends again what was not confirmed, and ends a session whose
-// lease lapsed.
-func (c *Client) keeper() {
-	_ = c.begin() // without a connection: in a moment
-	step := max(min(c.cfg.TTL/20, 100*time.Millisecond), 5*time.Millisecond)
-	t := time.NewTicker(step)
-	defer t.Stop()
-	for {
-		select {
-		case <-t.C:
-		case <-c.quit:
-			return
-		}
-		c.mu.Lock()
-		l, now := c.life, c.ms()
-		if l == nil || l.lost {
-			c.mu.Unlock()
-			if c.begin() == nil && l != nil { // without a connection: the next time
-				l.stop()
-			}
-			continue
-		}
-		lapsed := now >= l.lease
-		if now-l.spoke >= c.cfg.TTL.Milliseconds()/5 || !l.open && now-l.spoke >= resend.Milliseconds() {
-			l.renew = true
-		}
-		if len(l.pending) > 0 && l.sent == len(l.pending) && now-l.stuck >= resend.Milliseconds() {
-			l.again()
-			l.stuck = now
-		}
-		if l.got < l.known && now-l.asked >= resend.Milliseconds() { // what we asked for, or the answer, was lost
-			l.ask, l.asked = true, now
-		}
-		kick := l.renew || l.ask || l.sent < len(l.pending)
-		c.mu.Unlock()
-		switch {
-		case lapsed:
-			c.lose(l, "nothing was heard from the hub for too long")
-		case kick:
-			c.wake()
-		}
-	}
-}
-
-// Reconnected says that messages may have been lost.
-func (c *Client) Reconnected() {
-	c.mu.Lock()
-	if l := c.life; l != nil {
-		l.again()
-		l.ask = l.open
-		l.renew = true
-	}
-	c.mu.Unlock()
-	c.wake()
-}
-
-// lose ends a session. The keeper begins another.
-func (c *Client) lose(l *life, why string) {
-	c.dmu.Lock()
-	defer c.dmu.Unlock()
-	c.mu.Lock()
-	if l.lost || c.life != l {
-		c.mu.Unlock()
-		return
-	}
-	l.lost = true
-	wait := l.wait
-	l.wait, l.pending, l.sent, l.bytes = nil, nil, 0, 0
-	had := l.open
-	if had {
-		c.opened = make(chan struct{})
-	}
-	c.mu.Unlock()
-	if had {
-		c.end(l)
-		c.cfg.Logger.Warn("the session with the ledger is lost: "+why, "session", uint64(l.id), "unconfirmed", len(wait))
-		c.lostObjects()
-	}
-	for _, r := range wait {
-		r.Lost()
-	}
-}
-
-// end tells the ledger that a session is over: what it holds is free at once,
-// and not only after its TTL.
-func (c *Client) end(l *life) {
-	_ = c.cfg.Conn.Publish(EntrySubject(c.cfg.Prefix), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: l.id}))
-}
-
-// Close ends the session: what it holds is free. Receivers that wait are told
-// that it is lost.
-func (c *Client) Close() {
-	if c.alone != nil {
-		c.alone.close(c)
-		return
-	}
-	c.mu.Lock()
-	closed := c.closed
-	c.closed = true
-	c.mu.Unlock()
-	if closed {
-		return
-	}
-	close(c.quit)
-	c.wg.Wait()
-	c.dmu.Lock()
-	defer c.dmu.Unlock()
-	c.mu.Lock()
-	l := c.life
-	if l == nil || l.lost {
-		c.mu.Unlock()
-		return
-	}
-	l.lost = true
-	wait := l.wait
-	l.wait = nil
-	c.mu.Unlock()
-	l.stop()
-	c.end(l)
-	c.lostObjects()
-	for _, r := range wait {
-		r.Lost()
-	}
-}

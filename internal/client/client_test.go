@@ -1,10 +1,12 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ type desk struct {
 	drop  func(entry []byte) bool // what shall be lost on the way
 	mute  func(frame []byte) bool
 	stop  func()
+	to    machine.Session // of the last frame
 }
 
 const prefix = "dg.test"
@@ -53,6 +56,7 @@ func newDesk(t *testing.T) (*desk, *engine.Server) {
 }
 
 func (d *desk) send(to machine.Session, frame []byte) {
+	d.to = to
 	if d.mute == nil || !d.mute(frame) {
 		_ = d.conn.Publish(client.FrameSubject(prefix, to), frame)
 	}
@@ -220,4 +224,131 @@ func BenchmarkDo(b *testing.B) {
 			}
 		}
 	})
+}
+
+// sink notes when its object is lost.
+type sink struct{ lost chan time.Time }
+
+func (*sink) Event(*shard.Output) {}
+func (s *sink) Lost()             { s.lost <- time.Now() }
+
+// L3: whoever lost a session has its margin to stop before the hub is told that what it held is free.
+func TestClient_WhatIsLostIsNotFreeAtOnce(t *testing.T) {
+	d, s := newDesk(t)
+	var deaf atomic.Bool
+	over := make(chan time.Time, 1)
+	d.drop = func(entry []byte) bool {
+		e, err := shard.ParseEntry(entry)
+		if err == nil && e.Type == shard.EntryExpire {
+			select {
+			case over <- time.Now():
+			default:
+			}
+		}
+		return deaf.Load() && e.Type != shard.EntryOpen
+	}
+	const ttl = 800 * time.Millisecond
+	c := join(t, s, ttl)
+	lost := &sink{make(chan time.Time, 8)}
+	if _, err := c.Object(shard.KLock, "l", 0, lost).Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	deaf.Store(true) // what it sends arrives no more
+	at := <-lost.lost
+	deaf.Store(false)
+	if told := <-over; told.Sub(at) < ttl/8*9/10 {
+		t.Fatalf("the hub was told %v after it was lost, the margin is %v", told.Sub(at), ttl/8)
+	}
+}
+
+// What opens a session is lost, and comes twice.
+func TestClient_OpeningIsLostAndRepeated(t *testing.T) {
+	d, s := newDesk(t)
+	var opens, frames atomic.Int32
+	d.drop = func(entry []byte) bool {
+		e, _ := shard.ParseEntry(entry)
+		if e.Type != shard.EntryOpen {
+			return false
+		}
+		if opens.Add(1) > 1 { // and the third time once more
+			d.shard.Apply(time.Now().UnixMilli(), entry)
+		}
+		return opens.Load() == 1
+	}
+	d.mute = func([]byte) bool { return frames.Add(1) <= 2 }
+	c := join(t, s, 10*time.Second)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	for i := range uint64(3) {
+		if a, err := o.Do(t.Context(), add(1), false); err != nil || a.Num != i+1 {
+			t.Fatal(a, err)
+		}
+	}
+	if opens.Load() < 2 {
+		t.Fatal("nothing was lost")
+	}
+}
+
+// Every message arrives twice, both ways.
+func TestClient_EverythingTwice(t *testing.T) {
+	d, s := newDesk(t)
+	d.drop = func(entry []byte) bool {
+		d.shard.Apply(time.Now().UnixMilli(), entry)
+		return false
+	}
+	conn := d.conn
+	d.mute = func(frame []byte) bool {
+		f := bytes.Clone(frame)
+		if to := d.to; to != 0 {
+			_ = conn.Publish(client.FrameSubject(prefix, to), f)
+		}
+		return false
+	}
+	c := join(t, s, 10*time.Second)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	for i := range uint64(100) {
+		if a, err := o.Do(t.Context(), add(1), false); err != nil || a.Num != i+1 {
+			t.Fatal(a, err)
+		}
+	}
+}
+
+// A session that the hub ended while its operations are sent again: they are unknown, and none of them is done in the next session.
+func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 10*time.Second)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	if _, err := o.Do(t.Context(), add(1), false); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := c.Session()
+	var dropped atomic.Int32
+	d.mu.Lock()
+	d.drop = func(entry []byte) bool {
+		e, _ := shard.ParseEntry(entry)
+		return e.Session == id && dropped.Add(1) <= 3
+	}
+	d.mu.Unlock()
+	const each = 8
+	var wg sync.WaitGroup
+	var unknown atomic.Int32
+	for range each {
+		wg.Go(func() {
+			if _, err := o.Do(t.Context(), add(1), false); errors.Is(err, client.ErrLost) {
+				unknown.Add(1)
+			} else if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	d.mu.Lock()
+	d.shard.Apply(time.Now().UnixMilli(), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
+	d.mu.Unlock()
+	wg.Wait()
+	a, err := o.Do(t.Context(), add(0), false)
+	if err != nil || a.Num > 1+each || int32(a.Num) < 1+each-unknown.Load() {
+		t.Fatalf("%d, %v; %d unknown", a.Num, err, unknown.Load())
+	}
+	if now, ok := c.Session(); !ok || now == id {
+		t.Fatal("the session is not another one")
+	}
 }

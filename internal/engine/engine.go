@@ -331,6 +331,7 @@ func (c *Conn) Subscribe(subject string, f func(data []byte)) (stop func(), err 
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	if err := c.nc.FlushTimeout(5 * time.Second); err != nil {
+		_ = s.Unsubscribe() // fails only when the connection is closed
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	return func() { _ = s.Unsubscribe() }, nil // fails only when the connection is closed
