@@ -7,6 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -257,14 +260,8 @@ func (f *fleet) one(sp spec, o options, sum *tally) (all, others float64, err er
 	}
 	var s stage
 	defer s.cast.end()
-	for i := range f.sp {
-		c := sp
-		c.Role, c.Node, c.URL = "caller", i, "nats://"+f.sp[i].Listen
-		p, err := o.small.child(c)
-		if err != nil {
-			return 0, 0, err
-		}
-		s.all, s.callers = append(s.all, p), append(s.callers, p)
+	if err := f.nodes(sp, o, &s); err != nil {
+		return 0, 0, err
 	}
 	if _, err := s.both("go"); err != nil {
 		return 0, 0, err
@@ -299,6 +296,58 @@ func (f *fleet) one(sp spec, o options, sum *tally) (all, others float64, err er
 		return 0, 0, err
 	}
 	return all, others, s.count(sum)
+}
+
+// nodes starts nodes that know all hubs, until one is connected to each; they are in the order of the hubs.
+func (f *fleet) nodes(sp spec, o options, s *stage) error {
+	var at [3]*proc.Child
+	var urls, found []string
+	for i := range f.sp {
+		urls = append(urls, "nats://"+f.sp[i].Listen)
+	}
+	for n := 0; n < 30 && len(found) < len(at); n++ {
+		c := sp
+		c.Role, c.Node, c.URL = "caller", n, strings.Join(urls, ",")
+		p, err := o.small.child(c)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(f.sp[:], func(h spec) bool { return connected(p.Cmd.Process.Pid, h.Listen) })
+		if i < 0 || at[i] != nil {
+			p.Stop()
+			continue
+		}
+		at[i] = p
+		s.all, found = append(s.all, p), append(found, urls[i])
+	}
+	if len(found) < len(at) {
+		return fmt.Errorf("no node connects to each hub, only to %v", found)
+	}
+	s.callers = at[:]
+	return nil
+}
+
+// connected tells whether a process has a TCP connection to a loopback address.
+func connected(pid int, addr string) bool {
+	_, port, err := net.SplitHostPort(addr)
+	n, err2 := strconv.Atoi(port)
+	table, err3 := os.ReadFile("/proc/net/tcp")
+	if errors.Join(err, err2, err3) != nil {
+		return false
+	}
+	sockets := map[string]bool{} // inodes
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd) // empty: it was closed meanwhile
+		sockets[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
+	}
+	remote := fmt.Sprintf("0100007F:%04X", n)
+	for line := range strings.Lines(string(table)) {
+		if w := strings.Fields(line); len(w) > 9 && w[2] == remote && w[3] == "01" && sockets[w[9]] {
+			return true
+		}
+	}
+	return false
 }
 
 // prepare finds the writer, and puts the stream's leader at the writer's hub, or not there.
