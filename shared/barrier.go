@@ -7,6 +7,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/barriers"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -27,7 +28,7 @@ import (
 // that a party whose own session was lost (ErrSessionLost) knows what the others
 // were told.
 type Barrier struct {
-	b       *base
+	b       *objects.Base
 	parties int
 }
 
@@ -35,14 +36,14 @@ type Barrier struct {
 // else each operation is ErrInvalid. While it is in use, another number is
 // ErrMismatch. It does no I/O.
 func NewBarrier(n *distgear.Node, name string, parties int) *Barrier {
-	r := n.Room()
-	return &Barrier{r.Value(key{shard.KBarrier, name, uint64(parties)}, func() any {
-		b := makeBase(r, shard.KBarrier, name, uint64(parties), nil)
-		if parties < 1 && b.err == nil {
-			b.err = fmt.Errorf("%w: barrier %q has %d parties: at least 1", ErrInvalid, name, parties)
+	h, id := host(n), objects.ID{Kind: shard.KBarrier, Name: name, Param: uint64(parties)}
+	return &Barrier{h.Room.Value(id, func() any {
+		b := objects.New(h, id, nil)
+		if parties < 1 && b.Err == nil {
+			b.Err = fmt.Errorf("%w: barrier %q has %d parties: at least 1", ErrInvalid, name, parties)
 		}
 		return b
-	}).(*base), parties}
+	}).(*objects.Base), parties}
 }
 
 // BrokenReason says why a barrier broke.
@@ -119,40 +120,40 @@ func (b *Barrier) AwaitDo(ctx context.Context, action func(context.Context) erro
 	if action != nil {
 		op.A = 1
 	}
-	a, err := b.b.ask(ctx, what, op, func(_ *asked, r *reply) {
-		if r.code != machine.Granted {
+	a, err := b.b.Ask(ctx, what, op, func(_ *objects.Asked, r *objects.Reply) {
+		if r.Code != machine.Granted {
 			cancel(ErrBroken) // where it was not, nobody looks
 		}
 	})
 	if err != nil {
 		return 0, 0, err
 	}
-	r, ended := a.wait(ctx)
-	if r.code == machine.Granted {
+	r, ended := a.Wait(ctx)
+	if r.Code == machine.Granted {
 		if !ended {
 			err = b.act(acting, a, action)
 		}
-		r = <-a.said
+		r = a.Next()
 	}
-	switch r.code {
+	switch r.Code {
 	case machine.OK:
-		return r.num, int(r.aux), nil
+		return r.Num, int(r.Aux), nil
 	case machine.Broken:
-		e := &BrokenError{Barrier: b.b.name, Generation: r.num, Reason: BrokenReason(r.aux), Err: err}
+		e := &BrokenError{Barrier: b.b.Name, Generation: r.Num, Reason: BrokenReason(r.Aux), Err: err}
 		if ended && e.Reason == BrokenAbandoned {
 			e.Err = context.Cause(ctx)
 		}
 		return 0, 0, e
 	}
-	return 0, 0, a.fault(ctx, what, r)
+	return 0, 0, a.Fault(ctx, what, r)
 }
 
 // act runs the action and tells the hub. A panic, or an end of the goroutine,
 // breaks the barrier on its way.
-func (b *Barrier) act(ctx context.Context, a *asked, action func(context.Context) error) (err error) {
+func (b *Barrier) act(ctx context.Context, a *objects.Asked, action func(context.Context) error) (err error) {
 	failed := uint64(1)
 	defer func() {
-		_, _ = a.obj.Start(a.session, nil, shard.Op{Verb: shard.VTrip, A: a.req, B: failed}) // without the session it is broken already
+		a.Tell(shard.Op{Verb: shard.VTrip, A: a.Req, B: failed}) // without the session it is broken already
 	}()
 	if err = action(ctx); err == nil {
 		failed = 0
@@ -163,7 +164,7 @@ func (b *Barrier) act(ctx context.Context, a *asked, action func(context.Context
 // Reset begins a new generation, and returns its number: parties that wait get
 // ErrBroken, and a broken barrier is whole again.
 func (b *Barrier) Reset(ctx context.Context) (generation uint64, err error) {
-	a, err := b.b.do(ctx, "reset", shard.Op{Verb: shard.VReset}, false)
+	a, err := b.b.Do(ctx, "reset", shard.Op{Verb: shard.VReset}, false)
 	return a.Num, err
 }
 
@@ -172,4 +173,4 @@ func (b *Barrier) Parties() int { return b.parties }
 
 // Destroy ends the barrier for everybody: who waits gets ErrDestroyed. The name
 // may be used anew.
-func (b *Barrier) Destroy(ctx context.Context) error { return b.b.destroy(ctx) }
+func (b *Barrier) Destroy(ctx context.Context) error { return b.b.Destroy(ctx) }

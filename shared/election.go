@@ -2,14 +2,11 @@ package shared
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"sync"
 
 	"github.com/distgear/distgear"
-	"github.com/distgear/distgear/internal/client"
-	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -25,16 +22,11 @@ import (
 // that it leads, see Leadership.Lost, and whoever remembers the highest Token can
 // refuse it. Candidates lead in the order in which the hub heard of them. A leader
 // whose node left or was lost leads no more, and the next one does.
-type Election struct{ x *holder }
+type Election struct{ x *objects.Holder }
 
 // NewElection returns the election with that name. It does no I/O.
 func NewElection(n *distgear.Node, name string) *Election {
-	r := n.Room()
-	return &Election{r.Value(key{shard.KElection, name, 0}, func() any {
-		x := &holder{held: map[*hold]struct{}{}}
-		x.base = makeBase(r, shard.KElection, name, 0, x)
-		return x
-	}).(*holder)}
+	return &Election{objects.NewHolder(host(n), objects.ID{Kind: shard.KElection, Name: name}, nil)}
 }
 
 // maxValue is how long the value of a candidate may be, in bytes: an address, not
@@ -63,11 +55,11 @@ func (e *Election) TryCampaign(ctx context.Context, value string) (Leadership, b
 	return Leadership{h}, ok, err
 }
 
-func (e *Election) take(ctx context.Context, value string, try uint64) (*hold, bool, error) {
+func (e *Election) take(ctx context.Context, value string, try uint64) (*objects.Hold, bool, error) {
 	if len(value) > maxValue {
-		return nil, false, fmt.Errorf("%w: a candidate's value in election %q has %d bytes: at most %d", ErrInvalid, e.x.name, len(value), maxValue)
+		return nil, false, fmt.Errorf("%w: a candidate's value in election %q has %d bytes: at most %d", ErrInvalid, e.x.Name, len(value), maxValue)
 	}
-	return e.x.take(ctx, "campaign", shard.Op{Verb: shard.VCampaign, Key: []byte(value), B: try}, shard.Op{Verb: shard.VResign})
+	return e.x.Take(ctx, "campaign", shard.Op{Verb: shard.VCampaign, Key: []byte(value), B: try}, shard.Op{Verb: shard.VResign})
 }
 
 // Do campaigns, runs f while it leads, and resigns. The context of f ends, with
@@ -78,13 +70,13 @@ func (e *Election) Do(ctx context.Context, value string, f func(context.Context,
 	if err != nil {
 		return err
 	}
-	return h.under(ctx, "resign", f)
+	return under(ctx, h, "resign", f)
 }
 
 // Leader asks the hub who leads now. It may be over when the answer is here; for
 // as long as its node was not found to be lost, a lost leader still counts.
 func (e *Election) Leader(ctx context.Context) (Leader, error) {
-	a, err := e.x.do(ctx, "leader", shard.Op{Verb: shard.VLeader}, true)
+	a, err := e.x.Do(ctx, "leader", shard.Op{Verb: shard.VLeader}, true)
 	return Leader{a.Key, Token(a.Aux)}, err
 }
 
@@ -96,27 +88,28 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
 	return func(yield func(Leader, error) bool) {
 		last, told := Leader{}, false
 		for {
-			v, err := e.observe(ctx)
+			v, err := e.x.Observe(ctx)
 			if err != nil {
 				yield(Leader{}, err)
 				return
 			}
 			for {
-				now, over, err := v.next(ctx)
+				latest, over, err := v.Next(ctx)
 				if over {
 					break // the session was lost
 				}
 				if err != nil {
-					v.stop()
+					v.Stop()
 					yield(Leader{}, err)
 					return
 				}
+				now := Leader{latest.Key, Token(latest.Aux)}
 				if told && now == last {
 					continue
 				}
 				last, told = now, true
 				if !yield(now, nil) {
-					v.stop()
+					v.Stop()
 					return
 				}
 			}
@@ -126,110 +119,23 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Leader, error] {
 
 // Destroy ends the election for everybody: who campaigns or observes gets
 // ErrDestroyed, who leads has lost the lead. The name may be used anew.
-func (e *Election) Destroy(ctx context.Context) error { return e.x.destroy(ctx) }
+func (e *Election) Destroy(ctx context.Context) error { return e.x.Destroy(ctx) }
 
 // Leadership is the lead of an Election. The zero value does not lead. It may be
 // copied; any goroutine may resign, once.
-type Leadership struct{ h *hold }
+type Leadership struct{ h *objects.Hold }
 
 // Token fences what is done by the leader: of two leaders of one election the
 // later has the higher one.
-func (l Leadership) Token() Token { return l.h.fence() }
+func (l Leadership) Token() Token { return Token(l.h.Token()) }
 
 // Resign lets the next one lead. ErrSessionLost: the lead was lost before;
 // ErrDestroyed: the election was; ErrNotHeld: it does not lead, or not any more.
 // It does not block: what was done before is on its way before it.
-func (l Leadership) Resign() error { return l.h.release("resign") }
+func (l Leadership) Resign() error { return l.h.Release("resign") }
 
 // Lost is closed when the lead is gone without a Resign: the session with the
 // hub was lost, or the election was destroyed. It is closed before the hub may let
 // another lead, unless this process was stopped at that moment: only the Token is
 // safe against that. After Resign it is closed too, if it was not asked for before.
-func (l Leadership) Lost() <-chan struct{} { return l.h.gone() }
-
-// view is the latest that an Observe was told.
-type view struct {
-	obj     *client.Object
-	b       *base
-	session machine.Session
-	req     uint64
-	more    chan struct{} // 1: there is something new
-
-	mu   sync.Mutex
-	now  Leader
-	lost bool
-	err  error
-}
-
-func (e *Election) observe(ctx context.Context) (*view, error) {
-	const what = "observe"
-	x := e.x
-	if x.err != nil {
-		return nil, x.err
-	}
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		v := &view{b: x.base, obj: x.object(), more: make(chan struct{}, 1)}
-		var err error
-		if v.session, err = v.obj.Open(ctx); err != nil {
-			return nil, x.fault(what, err)
-		}
-		if v.req, err = v.obj.Start(v.session, v, shard.Op{Verb: shard.VObserve}); err == nil {
-			return v, nil
-		}
-		if !errors.Is(err, client.ErrLost) {
-			return nil, x.fault(what, err)
-		}
-	}
-}
-
-// next waits for something new; over: nothing more will come.
-func (v *view) next(ctx context.Context) (now Leader, over bool, err error) {
-	select {
-	case <-v.more:
-	case <-ctx.Done():
-		return now, false, context.Cause(ctx)
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.now, v.lost, v.err
-}
-
-func (v *view) stop() {
-	_, _ = v.obj.Start(v.session, nil, shard.Op{Verb: shard.VAbandon, A: v.req}) // a lost session hears nothing any more
-}
-
-// Output implements client.Receiver.
-func (v *view) Output(o *shard.Output) (done bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch o.Code {
-	case machine.OK, machine.Changed:
-		v.now = Leader{string(o.Key), Token(o.Aux)}
-	case machine.Refused: // it was stopped
-		return true
-	case machine.Gone:
-		v.err, done = v.b.fault("observe", client.ErrGone), true
-	default:
-		v.err, done = fmt.Errorf("%w: observe of election %q", ErrInvalid, v.b.name), true
-	}
-	v.signal()
-	return done
-}
-
-// Lost implements client.Receiver.
-func (v *view) Lost() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.lost = true
-	v.signal()
-}
-
-func (v *view) signal() {
-	select {
-	case v.more <- struct{}{}:
-	default:
-	}
-}
+func (l Leadership) Lost() <-chan struct{} { return l.h.Gone() }

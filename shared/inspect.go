@@ -3,7 +3,6 @@ package shared
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"iter"
 	"slices"
@@ -14,9 +13,10 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/collections"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/locks"
-	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -92,7 +92,7 @@ func Locks(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[LockI
 	return pages(ctx, n, shard.Query{What: shard.Locks, Prefix: prefix}, func(in *client.Inspection) []LockInfo {
 		return convert(in.Page.Locks, func(l *shard.LockState) LockInfo {
 			kind := "mutex"
-			if l.Param == rwLock {
+			if l.Param == objects.ReadWrite {
 				kind = "rwmutex"
 			}
 			return LockInfo{l.Name, kind, parties(in, l.Holders), parties(in, l.Queue), convert(l.Waiters, func(w *shard.Sleeper) LockWaiter {
@@ -171,27 +171,13 @@ func inspect(ctx context.Context, n *distgear.Node, q shard.Query) (in client.In
 		if in, err = r.Ledger.Inspect(ctx, q); err != nil {
 			return in, distgear.ErrLeft
 		}
-	} else if err = askRoom(ctx, r, client.KindInspect, q, &in); err != nil {
+	} else if err = objects.AskHub(ctx, r, client.KindInspect, q, &in); err != nil {
 		return in, err
 	}
 	if in.Error != "" {
 		return in, fmt.Errorf("%w: %s", distgear.ErrNoNode, in.Error)
 	}
 	return in, nil
-}
-
-func askRoom(ctx context.Context, r *room.Room, kind string, in, out any) error {
-	b, err := json.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	if b, err = r.Ask(ctx, kind, b); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("%w: the hub's answer: %w", distgear.ErrNoNode, err)
-	}
-	return nil
 }
 
 func convert[A, B any](as []A, f func(*A) B) []B {
@@ -224,8 +210,8 @@ func aloneLocks(n *distgear.Node, prefix string) iter.Seq2[LockInfo, error] {
 	return func(yield func(LockInfo, error) bool) {
 		var all []LockInfo
 		for _, v := range n.Room().Values() {
-			if l, ok := v.(*lock); ok && strings.HasPrefix(l.name, prefix) {
-				if in, used := l.info(n.Name()); used {
+			if l, ok := v.(*objects.Lock); ok && strings.HasPrefix(l.Name, prefix) {
+				if in, used := lockInfo(l, n.Name()); used {
 					all = append(all, in)
 				}
 			}
@@ -239,13 +225,11 @@ func aloneLocks(n *distgear.Node, prefix string) iter.Seq2[LockInfo, error] {
 	}
 }
 
-// info is the lock as this node knows it.
-func (l *lock) info(node cluster.NodeName) (in LockInfo, used bool) {
-	l.mu.Lock()
-	st := l.state.Info(64)
-	l.mu.Unlock()
-	in = LockInfo{Name: l.name, Kind: "mutex", Queued: st.Queued, Waiting: st.Parked}
-	if l.param == rwLock {
+// lockInfo is the lock as this node knows it.
+func lockInfo(l *objects.Lock, node cluster.NodeName) (in LockInfo, used bool) {
+	st := l.Info(64)
+	in = LockInfo{Name: l.Name, Kind: "mutex", Queued: st.Queued, Waiting: st.Parked}
+	if l.Param == objects.ReadWrite {
 		in.Kind = "rwmutex"
 	}
 	party := func(grant uint64, m locks.Mode) LockParty {
@@ -274,9 +258,9 @@ func aloneSizes(n *distgear.Node) map[sized]QueueInfo {
 	}
 	all := map[sized]QueueInfo{}
 	for _, v := range r.Values() {
-		if x, ok := v.(interface{ aloneSize() (sized, QueueInfo) }); ok {
-			k, q := x.aloneSize()
-			all[k] = q
+		if x, ok := v.(interface{ Size() collections.Size }); ok {
+			z := x.Size()
+			all[sized{z.Kind.String(), z.Name}] = QueueInfo{Length: z.Length, Takers: z.Takers, Putters: z.Putters}
 		}
 	}
 	return all

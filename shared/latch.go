@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -19,48 +20,48 @@ import (
 // It counts ids, not calls: what is repeated after a crash counts once. What a
 // node counted stays when the node is lost. An open latch is remembered until
 // Destroy.
-type Latch struct{ b *base }
+type Latch struct{ b *objects.Base }
 
 // NewLatch returns the latch with that name, which opens after count different
 // ids; with 0 it is open. A negative count makes each operation ErrInvalid. While it
 // is in use, another count is ErrMismatch. It does no I/O.
 func NewLatch(n *distgear.Node, name string, count int) *Latch {
-	r := n.Room()
-	return &Latch{r.Value(key{shard.KLatch, name, uint64(count)}, func() any {
-		b := makeBase(r, shard.KLatch, name, uint64(count), nil)
-		if count < 0 && b.err == nil {
-			b.err = fmt.Errorf("%w: latch %q counts %d: at least 0", ErrInvalid, name, count)
+	h, id := host(n), objects.ID{Kind: shard.KLatch, Name: name, Param: uint64(count)}
+	return &Latch{h.Room.Value(id, func() any {
+		b := objects.New(h, id, nil)
+		if count < 0 && b.Err == nil {
+			b.Err = fmt.Errorf("%w: latch %q counts %d: at least 0", ErrInvalid, name, count)
 		}
 		return b
-	}).(*base)}
+	}).(*objects.Base)}
 }
 
 // CountDown counts an id of 1 to 256 bytes, and returns how many are missing.
 // To count it again does nothing; so CountDown outlives a loss of the session, and
 // may be called again after any error.
 func (l *Latch) CountDown(ctx context.Context, id string) (missing int, err error) {
-	if id == "" || len(id) > maxName {
-		return 0, fmt.Errorf("%w: an id of latch %q has 1 to %d bytes, not %d", ErrInvalid, l.b.name, maxName, len(id))
+	if id == "" || len(id) > objects.MaxName {
+		return 0, fmt.Errorf("%w: an id of latch %q has 1 to %d bytes, not %d", ErrInvalid, l.b.Name, objects.MaxName, len(id))
 	}
-	a, err := l.b.do(ctx, "count down", shard.Op{Verb: shard.VLatchDown, Key: []byte(id)}, true)
+	a, err := l.b.Do(ctx, "count down", shard.Op{Verb: shard.VLatchDown, Key: []byte(id)}, true)
 	return int(a.Num), err
 }
 
 // Wait waits until the latch is open. It changes nothing: it may be called again
 // after any error.
 func (l *Latch) Wait(ctx context.Context) error {
-	return l.b.wait(ctx, "wait", shard.Op{Verb: shard.VLatchWait})
+	return l.b.Wait(ctx, "wait", shard.Op{Verb: shard.VLatchWait})
 }
 
 // Missing is how many ids are missing; 0: it is open.
 func (l *Latch) Missing(ctx context.Context) (int, error) {
-	a, err := l.b.do(ctx, "load", shard.Op{Verb: shard.VLatchLoad}, true)
+	a, err := l.b.Do(ctx, "load", shard.Op{Verb: shard.VLatchLoad}, true)
 	return int(a.Num), err
 }
 
 // Destroy ends the latch for everybody: who waits gets ErrDestroyed. The name
 // may be used anew, and has counted nothing.
-func (l *Latch) Destroy(ctx context.Context) error { return l.b.destroy(ctx) }
+func (l *Latch) Destroy(ctx context.Context) error { return l.b.Destroy(ctx) }
 
 // WaitGroup holds back who waits until a number is zero; it begins at zero.
 // Make it with NewWaitGroup; it is safe for concurrent use.
@@ -74,17 +75,17 @@ func (l *Latch) Destroy(ctx context.Context) error { return l.b.destroy(ctx) }
 // internal goroutine would have nobody to tell. What a node added stays when the node
 // is lost: then Wait waits for ever. A Latch, where another can count instead, or a
 // Barrier, which breaks, do better there.
-type WaitGroup struct{ b *base }
+type WaitGroup struct{ b *objects.Base }
 
 // NewWaitGroup returns the wait group with that name. It does no I/O.
 func NewWaitGroup(n *distgear.Node, name string) *WaitGroup {
-	return &WaitGroup{newBase(n, shard.KGroup, name, 0)}
+	return &WaitGroup{objects.Of(host(n), objects.ID{Kind: shard.KGroup, Name: name})}
 }
 
 // Add adds delta, which may be negative. Below zero is ErrInvalid, and nothing
 // is changed. LostError and the cause of ctx leave unknown whether it was added.
 func (g *WaitGroup) Add(ctx context.Context, delta int) error {
-	_, err := g.b.do(ctx, "add", shard.Op{Verb: shard.VGroupAdd, A: uint64(delta)}, false)
+	_, err := g.b.Do(ctx, "add", shard.Op{Verb: shard.VGroupAdd, A: uint64(delta)}, false)
 	return err
 }
 
@@ -103,9 +104,9 @@ func (g *WaitGroup) Do(ctx context.Context, f func(context.Context) error) (err 
 
 // Wait waits until the number is zero. An Add after that does not take it back.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	return g.b.wait(ctx, "wait", shard.Op{Verb: shard.VGroupWait})
+	return g.b.Wait(ctx, "wait", shard.Op{Verb: shard.VGroupWait})
 }
 
 // Destroy ends the wait group for everybody: who waits gets ErrDestroyed. The
 // name may be used anew, and begins at zero.
-func (g *WaitGroup) Destroy(ctx context.Context) error { return g.b.destroy(ctx) }
+func (g *WaitGroup) Destroy(ctx context.Context) error { return g.b.Destroy(ctx) }

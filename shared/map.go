@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/collections"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/maps"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -48,7 +51,7 @@ import (
 // name get errors when they decode.
 type Map[K comparable, V any] struct {
 	n *distgear.Node
-	s *mapState[K, V]
+	s *collections.Map[K, V]
 }
 
 // Revision numbers the changes of a map: later ones have higher numbers. Zero is
@@ -88,26 +91,26 @@ func ttl(opts []StoreOption) (int64, bool) {
 
 // NewMap returns the map with that name. It does no I/O.
 func NewMap[K comparable, V any](n *distgear.Node, name string) *Map[K, V] {
-	return &Map[K, V]{n, newMapState[K, V](n, name)}
+	return &Map[K, V]{n, collections.NewMap[K, V](host(n), name)}
 }
 
 // Load reads the value of a key; false: there is none. See Map for what it sees.
 func (m *Map[K, V]) Load(ctx context.Context, key K) (V, bool, error) {
-	if v, _, ok, err := m.s.kept(key); ok || err != nil {
+	if v, _, ok, err := m.s.Kept(key); ok || err != nil {
 		return v, ok, err
 	}
-	a, err := m.s.do(ctx, "load", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
-	return a.v, err == nil && a.code == machine.OK, err
+	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
+	return a.Value, err == nil && a.Code == machine.OK, err
 }
 
 // LoadLatest reads the value of a key and its revision at the hub; revision 0:
 // there is none, and the value is the zero value.
 func (m *Map[K, V]) LoadLatest(ctx context.Context, key K) (V, Revision, error) {
-	a, err := m.s.do(ctx, "load", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
+	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
 	if err != nil {
-		return a.v, 0, err
+		return a.Value, 0, err
 	}
-	return a.v, Revision(a.num), nil
+	return a.Value, Revision(a.Num), nil
 }
 
 // Store sets the value of a key. Without a TTL the entry stays for ever, also if
@@ -117,7 +120,7 @@ func (m *Map[K, V]) Store(ctx context.Context, key K, v V, opts ...StoreOption) 
 	if !ok {
 		return m.badTTL()
 	}
-	_, err := m.s.do(ctx, "store", mapOp[K, V]{verb: shard.VMapStore, k: key, v: v, hasV: true, ttl: ms})
+	_, err := m.s.Call(ctx, "store", collections.Op[K, V]{Verb: shard.VMapStore, Key: key, Value: v, Has: true, TTL: ms})
 	return err
 }
 
@@ -128,12 +131,12 @@ func (m *Map[K, V]) LoadOrStore(ctx context.Context, key K, v V, opts ...StoreOp
 	if !ok {
 		return actual, false, m.badTTL()
 	}
-	a, err := m.s.do(ctx, "load or store", mapOp[K, V]{verb: shard.VMapLoadOrStore, k: key, v: v, hasV: true, ttl: ms})
+	a, err := m.s.Call(ctx, "load or store", collections.Op[K, V]{Verb: shard.VMapLoadOrStore, Key: key, Value: v, Has: true, TTL: ms})
 	if err != nil {
-		return a.v, a.aux == 1, err
+		return a.Value, a.Aux == 1, err
 	}
-	if a.aux == 1 {
-		return a.v, true, nil
+	if a.Aux == 1 {
+		return a.Value, true, nil
 	}
 	return v, false, nil
 }
@@ -146,14 +149,14 @@ func (m *Map[K, V]) CompareAndSwap(ctx context.Context, key K, rev Revision, v V
 	if !fine {
 		return 0, false, m.badTTL()
 	}
-	a, err := m.s.do(ctx, "compare and swap", mapOp[K, V]{verb: shard.VMapCompareAndSwap, k: key, v: v, hasV: true, rev: uint64(rev), ttl: ms, blind: true})
-	return Revision(a.num), err == nil && a.code == machine.OK, err
+	a, err := m.s.Call(ctx, "compare and swap", collections.Op[K, V]{Verb: shard.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: uint64(rev), TTL: ms, Blind: true})
+	return Revision(a.Num), err == nil && a.Code == machine.OK, err
 }
 
 // Delete removes a key; false: it was not there.
 func (m *Map[K, V]) Delete(ctx context.Context, key K) (bool, error) {
-	a, err := m.s.do(ctx, "delete", mapOp[K, V]{verb: shard.VMapDelete, k: key})
-	return err == nil && a.code == machine.OK, err
+	a, err := m.s.Call(ctx, "delete", collections.Op[K, V]{Verb: shard.VMapDelete, Key: key})
+	return err == nil && a.Code == machine.OK, err
 }
 
 // CompareAndDelete removes a key if its revision is rev, which is not 0
@@ -162,8 +165,8 @@ func (m *Map[K, V]) CompareAndDelete(ctx context.Context, key K, rev Revision) (
 	if rev == 0 {
 		return false, fmt.Errorf("%w: revision 0 is no entry", ErrInvalid)
 	}
-	a, err := m.s.do(ctx, "compare and delete", mapOp[K, V]{verb: shard.VMapDelete, k: key, rev: uint64(rev), blind: true})
-	return err == nil && a.code == machine.OK, err
+	a, err := m.s.Call(ctx, "compare and delete", collections.Op[K, V]{Verb: shard.VMapDelete, Key: key, Rev: uint64(rev), Blind: true})
+	return err == nil && a.Code == machine.OK, err
 }
 
 // Swap stores v and returns what was there before; false: nothing. It is a
@@ -188,31 +191,31 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 	if !fine {
 		return none, false, m.badTTL()
 	}
-	old, rev, ok, err := m.s.kept(key)
+	old, rev, ok, err := m.s.Kept(key)
 	if err != nil {
 		return none, false, err
 	}
 	if !ok {
-		a, err := m.s.do(ctx, "compute", mapOp[K, V]{verb: shard.VMapLoad, k: key, keep: true})
+		a, err := m.s.Call(ctx, "compute", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
 		if err != nil {
 			return none, false, err
 		}
-		old, rev = a.v, a.num
+		old, rev = a.Value, a.Num
 	}
 	for {
 		v, keep := f(old, rev != 0)
-		op := mapOp[K, V]{verb: shard.VMapCompareAndSwap, k: key, v: v, hasV: true, rev: rev, ttl: ms}
+		op := collections.Op[K, V]{Verb: shard.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: rev, TTL: ms}
 		if !keep {
-			op = mapOp[K, V]{verb: shard.VMapDelete, k: key, rev: rev}
+			op = collections.Op[K, V]{Verb: shard.VMapDelete, Key: key, Rev: rev}
 			if rev == 0 { // it is still so: a key without an entry was just read at the hub
 				return none, false, nil
 			}
 		}
-		a, err := m.s.do(ctx, "compute", op)
+		a, err := m.s.Call(ctx, "compute", op)
 		if err != nil {
 			return none, false, err
 		}
-		if a.code == machine.OK {
+		if a.Code == machine.OK {
 			if !keep {
 				v = none
 			}
@@ -221,20 +224,20 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 		if err := context.Cause(ctx); err != nil {
 			return none, false, err
 		}
-		old, rev = a.v, a.num
+		old, rev = a.Value, a.Num
 	}
 }
 
 // Clear removes all entries in one change, and returns how many there were.
 func (m *Map[K, V]) Clear(ctx context.Context) (int, error) {
-	a, err := m.s.do(ctx, "clear", mapOp[K, V]{verb: shard.VMapClear})
-	return int(a.aux), err
+	a, err := m.s.Call(ctx, "clear", collections.Op[K, V]{Verb: shard.VMapClear})
+	return int(a.Aux), err
 }
 
 // Len is how many entries there are.
 func (m *Map[K, V]) Len(ctx context.Context) (int, error) {
-	a, err := m.s.do(ctx, "len", mapOp[K, V]{verb: shard.VMapLen})
-	return int(a.num), err
+	a, err := m.s.Call(ctx, "len", collections.Op[K, V]{Verb: shard.VMapLen})
+	return int(a.Num), err
 }
 
 // Entry is one of All.
@@ -253,23 +256,21 @@ func (m *Map[K, V]) All(ctx context.Context) iter.Seq2[Entry[K, V], error] {
 	return func(yield func(Entry[K, V], error) bool) {
 		var cursor uint64
 		for {
-			entries, next, err := m.s.page(ctx, cursor)
+			p, err := m.s.Page(ctx, cursor)
 			if err != nil {
 				yield(Entry[K, V]{}, err)
 				return
 			}
-			for i := range entries {
-				e := Entry[K, V]{Revision: Revision(entries[i].num)}
-				var err error
-				e.Key, e.Value, err = m.s.decodeItem(&entries[i])
-				if !yield(e, err) {
+			for i := range p.Len {
+				k, v, rev, err := p.Entry(i)
+				if !yield(Entry[K, V]{k, v, Revision(rev)}, err) {
 					return
 				}
 			}
-			if next == 0 {
+			if p.Next == 0 {
 				return
 			}
-			cursor = next
+			cursor = p.Next
 		}
 	}
 }
@@ -283,6 +284,13 @@ const (
 	Deleted ChangeKind = machineDeleted
 	Expired ChangeKind = machineExpired // its TTL was over
 	Cleared ChangeKind = machineCleared // all entries went; the key is the zero value
+)
+
+const (
+	machineStored  = maps.Stored
+	machineDeleted = maps.Deleted
+	machineExpired = maps.Expired
+	machineCleared = maps.Cleared
 )
 
 // String is the kind in a word.
@@ -316,32 +324,40 @@ type Change[K comparable, V any] struct {
 // for a slow watcher: read again and watch anew); or what Watch itself failed with.
 // A change that cannot be decoded comes as ErrInvalid, and others follow.
 func (m *Map[K, V]) Watch(ctx context.Context, key K) iter.Seq2[Change[K, V], error] {
-	return m.s.watch(ctx, key, false)
+	return changes(m.s.Watch(ctx, key, false))
 }
 
 // WatchAll is Watch for all keys.
 func (m *Map[K, V]) WatchAll(ctx context.Context) iter.Seq2[Change[K, V], error] {
 	var none K
-	return m.s.watch(ctx, none, true)
+	return changes(m.s.Watch(ctx, none, true))
+}
+
+func changes[K comparable, V any](all iter.Seq2[collections.Change[K, V], error]) iter.Seq2[Change[K, V], error] {
+	return func(yield func(Change[K, V], error) bool) {
+		for c, err := range all {
+			if !yield(Change[K, V]{ChangeKind(c.Kind), c.Key, c.Value, Revision(c.Revision)}, err) {
+				return
+			}
+		}
+	}
 }
 
 // Key returns the mutex of a key, whether there is an entry or not. It is a lock of its
 // own, which no operation of the map asks for; its name is made of those of the map and
 // the key.
 func (m *Map[K, V]) Key(key K) *Mutex {
-	name, err := m.s.lockName(key)
+	name, err := m.s.LockName(key)
 	if err != nil {
-		l := &lock{base: makeBase(m.s.room, shard.KLock, m.s.name, plainLock, nil)}
-		l.err = err
-		return &Mutex{l}
+		return &Mutex{objects.NoLock(m.s.Host, m.s.Name, err)}
 	}
 	return NewMutex(m.n, name)
 }
 
 // Destroy ends the map for everybody: entries are gone, watchers get ErrDestroyed. The
 // name may be used anew.
-func (m *Map[K, V]) Destroy(ctx context.Context) error { return m.s.destroy(ctx) }
+func (m *Map[K, V]) Destroy(ctx context.Context) error { return m.s.Destroy(ctx) }
 
 func (m *Map[K, V]) badTTL() error {
-	return fmt.Errorf("%w: a TTL of map %q must be positive", ErrInvalid, m.s.name)
+	return fmt.Errorf("%w: a TTL of map %q must be positive", ErrInvalid, m.s.Name)
 }

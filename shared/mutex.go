@@ -5,6 +5,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/machine/greedy"
+	"github.com/distgear/distgear/internal/objects"
 )
 
 // Mutex is a lock that one goroutine of one node has at a time. Make it with
@@ -14,15 +15,17 @@ import (
 // A node that got it keeps it between uses until another node asks: as long as
 // none does, Lock and Unlock send no message. Nodes, and goroutines in a node,
 // get it in the order in which they asked.
-type Mutex struct{ l *lock }
+type Mutex struct{ l *objects.Lock }
 
 // NewMutex returns the mutex with that name. It does no I/O.
-func NewMutex(n *distgear.Node, name string) *Mutex { return &Mutex{newLock(n, name, plainLock)} }
+func NewMutex(n *distgear.Node, name string) *Mutex {
+	return &Mutex{objects.NewLock(host(n), name, objects.Plain)}
+}
 
 // Lock waits for the mutex. An error means that it is not held: ctx ended, or
 // the session was lost while it waited (ErrSessionLost).
 func (m *Mutex) Lock(ctx context.Context) (Lease, error) {
-	t, err := m.l.acquire(ctx, greedy.Write)
+	t, err := m.l.Acquire(ctx, greedy.Write)
 	if err != nil {
 		return Lease{}, err
 	}
@@ -32,7 +35,7 @@ func (m *Mutex) Lock(ctx context.Context) (Lease, error) {
 // TryLock gets the mutex if nobody uses it now. It may take a message to the
 // hub and one to the node that had it last (L11): ctx bounds that.
 func (m *Mutex) TryLock(ctx context.Context) (Lease, bool, error) {
-	t, ok, err := m.l.try(ctx, greedy.Write)
+	t, ok, err := m.l.Try(ctx, greedy.Write)
 	if err != nil || !ok {
 		return Lease{}, false, err
 	}
@@ -51,16 +54,18 @@ func (m *Mutex) Do(ctx context.Context, f func(context.Context, Token) error) er
 
 // Destroy ends the mutex for everybody: who waits gets ErrDestroyed, who holds it
 // has lost it. The name may be used anew.
-func (m *Mutex) Destroy(ctx context.Context) error { return m.l.destroy(ctx) }
+func (m *Mutex) Destroy(ctx context.Context) error { return m.l.Destroy(ctx) }
 
 // RWMutex is a lock that one writer or any number of readers have at a time.
 // Make it with NewRWMutex; otherwise it is like a Mutex. Readers do not pass a
 // writer that waits; an upgrade is refused (ErrUpgrade) where it can be seen: under
 // a context that DoRead gave.
-type RWMutex struct{ l *lock }
+type RWMutex struct{ l *objects.Lock }
 
 // NewRWMutex returns the read/write mutex with that name. It does no I/O.
-func NewRWMutex(n *distgear.Node, name string) *RWMutex { return &RWMutex{newLock(n, name, rwLock)} }
+func NewRWMutex(n *distgear.Node, name string) *RWMutex {
+	return &RWMutex{objects.NewLock(host(n), name, objects.ReadWrite)}
+}
 
 // Lock waits for the mutex, for writing.
 func (m *RWMutex) Lock(ctx context.Context) (Lease, error) { return (&Mutex{m.l}).Lock(ctx) }
@@ -72,7 +77,7 @@ func (m *RWMutex) TryLock(ctx context.Context) (Lease, bool, error) {
 
 // RLock waits for the mutex, for reading.
 func (m *RWMutex) RLock(ctx context.Context) (Lease, error) {
-	t, err := m.l.acquire(ctx, greedy.Read)
+	t, err := m.l.Acquire(ctx, greedy.Read)
 	if err != nil {
 		return Lease{}, err
 	}
@@ -81,7 +86,7 @@ func (m *RWMutex) RLock(ctx context.Context) (Lease, error) {
 
 // TryRLock gets the mutex for reading if no writer uses or awaits it.
 func (m *RWMutex) TryRLock(ctx context.Context) (Lease, bool, error) {
-	t, ok, err := m.l.try(ctx, greedy.Read)
+	t, ok, err := m.l.Try(ctx, greedy.Read)
 	if err != nil || !ok {
 		return Lease{}, false, err
 	}
@@ -91,18 +96,10 @@ func (m *RWMutex) TryRLock(ctx context.Context) (Lease, bool, error) {
 // Downgrade makes a writer a reader, without anybody in between. The lease stays
 // the same one.
 func (m *RWMutex) Downgrade(s Lease) error {
-	l := m.l
-	if s.l != l {
+	if s.l != m.l {
 		return ErrNotHeld
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.state.Downgrade(s.t, &l.out)
-	_ = l.flush() // of a lost session: told by Lost
-	if err != nil {
-		return l.misuse("downgrade", err)
-	}
-	return nil
+	return m.l.Downgrade(s.t)
 }
 
 // Do runs f under the mutex, for writing; see Mutex.Do.
@@ -120,4 +117,4 @@ func (m *RWMutex) DoRead(ctx context.Context, f func(context.Context, Token) err
 }
 
 // Destroy ends the mutex for everybody; see Mutex.Destroy.
-func (m *RWMutex) Destroy(ctx context.Context) error { return m.l.destroy(ctx) }
+func (m *RWMutex) Destroy(ctx context.Context) error { return m.l.Destroy(ctx) }

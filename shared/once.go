@@ -8,6 +8,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -29,8 +30,8 @@ type Once struct{ o *once }
 
 // once is a named Once as one node knows it.
 type once struct {
-	*base // a counter: 1 when it is done
-	lock  *Mutex
+	*objects.Base // a counter: 1 when it is done
+	lock          *Mutex
 
 	known sync.Mutex
 	done  bool   // as far as is known here, guarded by known
@@ -40,10 +41,11 @@ type once struct {
 // NewOnce returns the Once with that name. It does no I/O. It has a lock of its
 // own, whose name begins with a zero byte.
 func NewOnce(n *distgear.Node, name string) *Once {
-	r, lock := n.Room(), NewMutex(n, part("once", name))
-	return &Once{r.Value(key{shard.KCounter, name, onceCounter}, func() any {
+	h, lock := host(n), NewMutex(n, part("once", name))
+	id := objects.ID{Kind: shard.KCounter, Name: name, Param: onceCounter}
+	return &Once{h.Room.Value(id, func() any {
 		o := &once{lock: lock}
-		o.base = makeBase(r, shard.KCounter, name, onceCounter, o)
+		o.Base = objects.New(h, id, o)
 		return o
 	}).(*once)}
 }
@@ -51,7 +53,7 @@ func NewOnce(n *distgear.Node, name string) *Once {
 // part names an object that is a part of another one.
 func part(of, name string) string {
 	const room = 32 // bytes for what stands before
-	if len(name) > maxName-room {
+	if len(name) > objects.MaxName-room {
 		h := sha256.Sum256([]byte(name))
 		name = "\x00" + string(h[:])
 	}
@@ -75,7 +77,7 @@ func (o *Once) Do(ctx context.Context, f func(context.Context) error) error {
 		if err := f(under); err != nil {
 			return err
 		}
-		_, err := x.do(ctx, "mark", shard.Op{Verb: shard.VCounterStore, A: 1}, true) // also in another session: it is done
+		_, err := x.Do(ctx, "mark", shard.Op{Verb: shard.VCounterStore, A: 1}, true) // also in another session: it is done
 		return err
 	})
 }
@@ -87,7 +89,7 @@ func (o *Once) Done(ctx context.Context) (bool, error) { return o.o.isDone(ctx) 
 // Do under way gets ErrDestroyed, or ErrSessionLost at its end. Another node may
 // take it for done until it has heard of that.
 func (o *Once) Destroy(ctx context.Context) error {
-	return errors.Join(o.o.destroy(ctx), o.o.lock.Destroy(ctx))
+	return errors.Join(o.o.Destroy(ctx), o.o.lock.Destroy(ctx))
 }
 
 func (x *once) isDone(ctx context.Context) (bool, error) {
@@ -97,7 +99,7 @@ func (x *once) isDone(ctx context.Context) (bool, error) {
 	if done {
 		return true, nil
 	}
-	a, err := x.do(ctx, "load", shard.Op{Verb: shard.VCounterLoad}, true)
+	a, err := x.Do(ctx, "load", shard.Op{Verb: shard.VCounterLoad}, true)
 	if err != nil || a.Num == 0 {
 		return false, err
 	}

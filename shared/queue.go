@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/distgear/distgear"
-	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/collections"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -30,7 +30,7 @@ import (
 // An item has at most 700 KiB, encoded; a larger one is refused with ErrInvalid (a
 // process that is alone does not measure items, and hands them on as they are). An item
 // that does not decode into T is lost, with ErrInvalid to who took it.
-type Queue[T any] struct{ s *queueState[T] }
+type Queue[T any] struct{ s *collections.Queue[T] }
 
 // MaxItems is how many items a queue without a capacity may hold, and the
 // largest capacity.
@@ -41,17 +41,17 @@ const MaxItems = 10_000_000
 // distgear.ErrOverloaded. All who use the name say the same capacity (ErrMismatch), and in
 // one process the same T. It does no I/O.
 func NewQueue[T any](n *distgear.Node, name string, capacity int) *Queue[T] {
-	return &Queue[T]{newQueueState[T](n, name, capacity)}
+	return &Queue[T]{collections.NewQueue[T](host(n), name, capacity, MaxItems)}
 }
 
 // Put adds an item at the end; it waits while the queue is full.
 func (q *Queue[T]) Put(ctx context.Context, item T) error {
-	_, err := q.s.put(ctx, item, true)
+	_, err := q.s.Put(ctx, item, true)
 	return err
 }
 
 // Offer adds an item at the end if there is room now; false: there is none.
-func (q *Queue[T]) Offer(ctx context.Context, item T) (bool, error) { return q.s.put(ctx, item, false) }
+func (q *Queue[T]) Offer(ctx context.Context, item T) (bool, error) { return q.s.Put(ctx, item, false) }
 
 // PutAll puts items, one behind the other but maybe with others' in between,
 // without waiting for the answer to each. It returns how many are in: the first so
@@ -59,7 +59,7 @@ func (q *Queue[T]) Offer(ctx context.Context, item T) (bool, error) { return q.s
 func (q *Queue[T]) PutAll(ctx context.Context, items ...T) (int, error) {
 	done := 0
 	for done < len(items) {
-		n, err := q.s.putSome(ctx, items[done:])
+		n, err := q.s.PutSome(ctx, items[done:])
 		done += n
 		if err == nil && done < len(items) {
 			err = context.Cause(ctx)
@@ -73,12 +73,12 @@ func (q *Queue[T]) PutAll(ctx context.Context, items ...T) (int, error) {
 
 // Take removes the first item; it waits while there is none.
 func (q *Queue[T]) Take(ctx context.Context) (T, error) {
-	v, _, err := q.s.take(ctx, true)
+	v, _, err := q.s.Take(ctx, true)
 	return v, err
 }
 
 // Poll removes the first item if there is one now; false: there is none.
-func (q *Queue[T]) Poll(ctx context.Context) (T, bool, error) { return q.s.take(ctx, false) }
+func (q *Queue[T]) Poll(ctx context.Context) (T, bool, error) { return q.s.Take(ctx, false) }
 
 // TakeN removes the first items, at least one and at most so many; it waits
 // while there is none, and not for more than one. It may return fewer than there
@@ -88,7 +88,7 @@ func (q *Queue[T]) TakeN(ctx context.Context, most int) ([]T, error) {
 	if most <= 0 {
 		return nil, fmt.Errorf("%w: take %d items", ErrInvalid, most)
 	}
-	return q.s.takeSome(ctx, shard.VTake, most, true)
+	return q.s.TakeSome(ctx, shard.VTake, most, true)
 }
 
 // Drain removes as many items as there are when it begins, and returns them;
@@ -99,7 +99,7 @@ func (q *Queue[T]) Drain(ctx context.Context) ([]T, error) {
 	var all []T
 	for left > 0 && err == nil {
 		var some []T
-		some, err = q.s.takeSome(ctx, shard.VDrain, left, false)
+		some, err = q.s.TakeSome(ctx, shard.VDrain, left, false)
 		all = append(all, some...)
 		left -= len(some)
 		if len(some) == 0 {
@@ -110,42 +110,23 @@ func (q *Queue[T]) Drain(ctx context.Context) ([]T, error) {
 }
 
 // Peek reads the first item, which stays; false: there is none.
-func (q *Queue[T]) Peek(ctx context.Context) (T, bool, error) { return q.s.peek(ctx) }
+func (q *Queue[T]) Peek(ctx context.Context) (T, bool, error) { return q.s.Peek(ctx) }
 
 // Len is how many items there are, without those that wait to be put.
-func (q *Queue[T]) Len(ctx context.Context) (int, error) { return q.s.length(ctx) }
+func (q *Queue[T]) Len(ctx context.Context) (int, error) { return q.s.Len(ctx) }
 
 // Transfer moves the first item to the end of another queue and returns it, in
 // one operation: at no time it is in none of them, or in both. It waits while this queue
 // is empty or the other one is full, behind those who wait to take from one or put into the
 // other; of several who wait any may be first. Both queues are of one node.
 func (q *Queue[T]) Transfer(ctx context.Context, to *Queue[T]) (T, error) {
-	if to == nil || to.s.room != q.s.room {
+	if to == nil || to.s.Room != q.s.Room {
 		var none T
 		return none, fmt.Errorf("%w: transfer to a queue of another node", ErrInvalid)
 	}
-	return q.s.transfer(ctx, to.s)
+	return q.s.Transfer(ctx, to.s)
 }
 
 // Destroy ends the queue for everybody: items are gone, who waits gets
 // ErrDestroyed. The name may be used anew.
-func (q *Queue[T]) Destroy(ctx context.Context) error { return q.s.destroy(ctx) }
-
-// full is Refused to who put: false, or for who would wait an error.
-func (s *queueState[T]) full(wait bool) error {
-	if wait {
-		return fmt.Errorf("%w: queue %q has %d items", distgear.ErrOverloaded, s.name, MaxItems)
-	}
-	return nil
-}
-
-// outcome says the answer to a put.
-func (s *queueState[T]) outcome(code machine.Code, wait bool) (bool, error) {
-	switch code {
-	case machine.OK:
-		return true, nil
-	case machine.Refused:
-		return false, s.full(wait)
-	}
-	return false, fmt.Errorf("%w: put into queue %q", ErrInvalid, s.name)
-}
+func (q *Queue[T]) Destroy(ctx context.Context) error { return q.s.Destroy(ctx) }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -21,7 +22,7 @@ import (
 // ones. Permits of a node that left or was lost are free again. Acquire is one
 // message to the hub and its answer, Release one message.
 type Semaphore struct {
-	x    *holder
+	x    *objects.Holder
 	size int
 }
 
@@ -29,15 +30,11 @@ type Semaphore struct {
 // 1: else each operation is ErrInvalid. While it is in use, another size is
 // ErrMismatch. It does no I/O.
 func NewSemaphore(n *distgear.Node, name string, size int) *Semaphore {
-	r := n.Room()
-	return &Semaphore{r.Value(key{shard.KSemaphore, name, uint64(size)}, func() any {
-		x := &holder{held: map[*hold]struct{}{}}
-		x.base = makeBase(r, shard.KSemaphore, name, uint64(size), x)
-		if size < 1 && x.err == nil {
-			x.err = fmt.Errorf("%w: semaphore %q has %d permits: at least 1", ErrInvalid, name, size)
-		}
-		return x
-	}).(*holder), size}
+	var fault error
+	if size < 1 {
+		fault = fmt.Errorf("%w: semaphore %q has %d permits: at least 1", ErrInvalid, name, size)
+	}
+	return &Semaphore{objects.NewHolder(host(n), objects.ID{Kind: shard.KSemaphore, Name: name, Param: uint64(size)}, fault), size}
 }
 
 // Acquire takes k permits, at least 1 and at most the size: else ErrInvalid. It
@@ -55,11 +52,11 @@ func (s *Semaphore) TryAcquire(ctx context.Context, k int) (Permits, bool, error
 	return Permits{h}, ok, err
 }
 
-func (s *Semaphore) take(ctx context.Context, k int, try uint64) (*hold, bool, error) {
-	if s.x.err == nil && (k < 1 || k > s.size) {
-		return nil, false, fmt.Errorf("%w: %d permits of semaphore %q, which has %d", ErrInvalid, k, s.x.name, s.size)
+func (s *Semaphore) take(ctx context.Context, k int, try uint64) (*objects.Hold, bool, error) {
+	if s.x.Err == nil && (k < 1 || k > s.size) {
+		return nil, false, fmt.Errorf("%w: %d permits of semaphore %q, which has %d", ErrInvalid, k, s.x.Name, s.size)
 	}
-	return s.x.take(ctx, "acquire", shard.Op{Verb: shard.VAcquire, A: uint64(k), B: try}, shard.Op{Verb: shard.VRelease, A: uint64(k)})
+	return s.x.Take(ctx, "acquire", shard.Op{Verb: shard.VAcquire, A: uint64(k), B: try}, shard.Op{Verb: shard.VRelease, A: uint64(k)})
 }
 
 // Do runs f with k permits. The context of f ends, with the cause
@@ -70,30 +67,35 @@ func (s *Semaphore) Do(ctx context.Context, k int, f func(context.Context, Token
 	if err != nil {
 		return err
 	}
-	return h.under(ctx, "release", f)
+	return under(ctx, h, "release", f)
 }
 
 // Destroy ends the semaphore for everybody: who waits gets ErrDestroyed, who
 // holds permits has lost them. The name may be used anew.
-func (s *Semaphore) Destroy(ctx context.Context) error { return s.x.destroy(ctx) }
+func (s *Semaphore) Destroy(ctx context.Context) error { return s.x.Destroy(ctx) }
 
 // Permits are permits of a Semaphore that are held. The zero value holds none.
 // They may be copied; any goroutine may release them, once and all together.
-type Permits struct{ h *hold }
+type Permits struct{ h *objects.Hold }
 
 // Token fences what is done with the permits: of two grants of one semaphore the
 // later has the higher one.
-func (p Permits) Token() Token { return p.h.fence() }
+func (p Permits) Token() Token { return Token(p.h.Token()) }
 
 // Release gives the permits back. ErrSessionLost: they were lost before, and
 // are free already; ErrDestroyed: the semaphore was; ErrNotHeld: they are not
 // held, or not any more. It does not block: what was done with the permits is on
 // its way before it.
-func (p Permits) Release() error { return p.h.release("release") }
+func (p Permits) Release() error { return p.h.Release("release") }
 
 // Lost is closed when the permits are gone without a Release: the session with
 // the hub was lost, or the semaphore was destroyed. It is closed before the hub
 // may give them to another, unless this process was stopped at that moment: only
 // the Token is safe against that. After Release it is closed too, if it was not
 // asked for before.
-func (p Permits) Lost() <-chan struct{} { return p.h.gone() }
+func (p Permits) Lost() <-chan struct{} { return p.h.Gone() }
+
+// under runs f with what is held, and gives it back.
+func under(ctx context.Context, h *objects.Hold, back string, f func(context.Context, Token) error) error {
+	return h.Under(ctx, back, func(ctx context.Context) error { return f(ctx, Token(h.Token())) })
+}

@@ -46,7 +46,9 @@ var policy = []room{
 	{path: "internal/runs", may: "cluster record internal/fault internal/place internal/plan internal/link internal/runner internal/codec internal/wire"},
 	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
-	{path: "shared", may: ". cluster internal/room internal/client internal/shard internal/codec internal/machine internal/machine/..."},
+	{path: "internal/objects", may: ". internal/room internal/client internal/shard internal/machine internal/machine/..."},
+	{path: "internal/collections", may: ". internal/objects internal/client internal/shard internal/codec internal/machine internal/machine/..."},
+	{path: "shared", may: ". cluster internal/objects internal/collections internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record shared"},
 	{path: "geartest", may: ". hub cluster go.uber.org/goleak"},
 	{path: "geartest/history", may: ". github.com/anishathalye/porcupine"},

@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"bytes"
@@ -124,8 +124,8 @@ func (n *near[K, V]) set(e *kept[K, V], c *cell[V]) {
 }
 
 // evict makes room: an eighth of it, so that it is seldom.
-func (n *near[K, V]) evict(s *mapState[K, V], of machine.Session) {
-	obj, most := s.object(), cmp.Or(n.most, nearEntries)
+func (n *near[K, V]) evict(s *Map[K, V], of machine.Session) {
+	obj, most := s.Object(), cmp.Or(n.most, nearEntries)
 	for len(n.ring) > 0 && (len(n.ring) > most*7/8 || n.bytes > nearBytes*7/8) {
 		n.hand %= len(n.ring)
 		e := n.ring[n.hand]

@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -18,7 +19,7 @@ import (
 // values as they are, and in front of it all entries again by their keys as they are,
 // which are read without a lock. That front changes with the machine, under mu.
 type aloneMap[K comparable, V any] struct {
-	s     *mapState[K, V]
+	s     *Map[K, V]
 	start time.Time
 	front sync.Map // K → *aloneEntry[V]
 
@@ -51,7 +52,7 @@ type aloneCell[V any] struct {
 	rev uint64
 }
 
-func newAloneMap[K comparable, V any](s *mapState[K, V]) *aloneMap[K, V] {
+func newAloneMap[K comparable, V any](s *Map[K, V]) *aloneMap[K, V] {
 	return &aloneMap[K, V]{s: s, start: time.Now(), m: maps.New[V](0), req: expiryReq, watch: map[uint64]*watcher[K, V]{}}
 }
 
@@ -76,9 +77,9 @@ func (a *aloneMap[K, V]) lock(ctx context.Context, what string) error {
 			return nil
 		}
 		a.mu.Unlock()
-		obj := a.s.object()
+		obj := a.s.Object()
 		if _, err := obj.Open(ctx); err != nil {
-			return a.s.fault(what, err)
+			return a.s.Fault(what, err)
 		}
 		a.mu.Lock()
 		a.open = !obj.Gone()
@@ -89,16 +90,16 @@ func (a *aloneMap[K, V]) lock(ctx context.Context, what string) error {
 func (a *aloneMap[K, V]) ms() int64 { return time.Since(a.start).Milliseconds() + 1 }
 
 // do calls the machine.
-func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *mapOp[K, V]) (ans mapAnswer[V], err error) {
+func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *Op[K, V]) (ans Answer[V], err error) {
 	var e *aloneEntry[V]
 	var key string
 	if op.keyed() {
-		if p, ok := a.front.Load(op.k); ok {
+		if p, ok := a.front.Load(op.Key); ok {
 			e = p.(*aloneEntry[V])
 			key = e.key
 		} else {
 			var room [64]byte
-			b, err := a.s.keys.append(room[:0], op.k)
+			b, err := a.s.keys.append(room[:0], op.Key)
 			if err != nil {
 				return ans, err
 			}
@@ -109,41 +110,41 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *mapOp[K, V]) (
 		return ans, err
 	}
 	var now int64 // read only when something has a time: it costs as much as an operation
-	if op.ttl > 0 || a.due != 0 {
+	if op.TTL > 0 || a.due != 0 {
 		now = a.ms()
-		a.time(op.ttl > 0)
+		a.time(op.TTL > 0)
 		a.tick(now)
 	}
 	m, out := a.m, &a.out
-	switch op.verb {
+	switch op.Verb {
 	case shard.VMapLoad:
 		m.Load(out, me, key, false)
 	case shard.VMapStore:
-		m.Store(out, me, key, op.v, now, op.ttl)
+		m.Store(out, me, key, op.Value, now, op.TTL)
 	case shard.VMapLoadOrStore:
-		m.LoadOrStore(out, me, key, op.v, now, op.ttl)
+		m.LoadOrStore(out, me, key, op.Value, now, op.TTL)
 	case shard.VMapCompareAndSwap:
-		m.CompareAndSwap(out, me, key, op.rev, op.v, now, op.ttl)
+		m.CompareAndSwap(out, me, key, op.Rev, op.Value, now, op.TTL)
 	case shard.VMapDelete:
-		m.Delete(out, me, key, op.rev)
+		m.Delete(out, me, key, op.Rev)
 	case shard.VMapClear:
 		m.Clear(out, me)
 	case shard.VMapLen:
 		m.Len(out, me)
 	default:
 		a.mu.Unlock()
-		return ans, fmt.Errorf("%w: %s of map %q", ErrInvalid, what, a.s.name)
+		return ans, fmt.Errorf("%w: %s of map %q", objects.ErrInvalid, what, a.s.Name)
 	}
 	first := &out.Effects[0]
-	ans = mapAnswer[V]{first.Code, first.Num, first.Aux, first.Val}
-	if ans.code == machine.OK {
+	ans = Answer[V]{first.Code, first.Num, first.Aux, first.Val}
+	if ans.Code == machine.OK {
 		switch {
-		case op.verb == shard.VMapStore, op.verb == shard.VMapCompareAndSwap, op.verb == shard.VMapLoadOrStore && ans.aux == 0:
-			a.put(op, key, ans.num)
-		case op.verb == shard.VMapDelete:
-			a.front.Delete(op.k)
+		case op.Verb == shard.VMapStore, op.Verb == shard.VMapCompareAndSwap, op.Verb == shard.VMapLoadOrStore && ans.Aux == 0:
+			a.put(op, key, ans.Num)
+		case op.Verb == shard.VMapDelete:
+			a.front.Delete(op.Key)
 			delete(a.keys, key)
-		case op.verb == shard.VMapClear:
+		case op.Verb == shard.VMapClear:
 			a.front.Clear()
 			a.keys = nil
 		}
@@ -160,23 +161,23 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *mapOp[K, V]) (
 }
 
 // put puts what was stored into the front.
-func (a *aloneMap[K, V]) put(op *mapOp[K, V], key string, rev uint64) {
+func (a *aloneMap[K, V]) put(op *Op[K, V], key string, rev uint64) {
 	switch {
-	case op.ttl > 0 && a.keys == nil:
-		a.keys = map[string]K{key: op.k}
-	case op.ttl > 0:
-		a.keys[key] = op.k
+	case op.TTL > 0 && a.keys == nil:
+		a.keys = map[string]K{key: op.Key}
+	case op.TTL > 0:
+		a.keys[key] = op.Key
 	case len(a.keys) > 0:
 		delete(a.keys, key)
 	}
-	c := &aloneCell[V]{op.v, rev}
-	if p, ok := a.front.Load(op.k); ok { // not before mu was locked: it may have gone
+	c := &aloneCell[V]{op.Value, rev}
+	if p, ok := a.front.Load(op.Key); ok { // not before mu was locked: it may have gone
 		p.(*aloneEntry[V]).cell.Store(c)
 		return
 	}
 	e := &aloneEntry[V]{key: key}
 	e.cell.Store(c)
-	a.front.Store(op.k, e)
+	a.front.Store(op.Key, e)
 }
 
 // tell tells watchers, with mu held.
@@ -190,8 +191,8 @@ func (a *aloneMap[K, V]) tell(effects []machine.Effect[V]) {
 		case e.To.Req > expiryReq:
 			if w := a.watch[e.To.Req]; w != nil {
 				if e.Code == machine.Gone {
-					w.finish(a.s.fault("watch", client.ErrGone))
-				} else if e.Code == machine.Changed && !w.push(item[V]{kind: ChangeKind(e.Aux), key: e.Key, v: e.Val, num: e.Num}) {
+					w.finish(a.s.Fault("watch", client.ErrGone))
+				} else if e.Code == machine.Changed && !w.push(item[V]{kind: e.Aux, key: e.Key, v: e.Val, num: e.Num}) {
 					delete(a.watch, w.req)
 					var none machine.Out[V] // its answer
 					a.m.Unwatch(&none, e.To)

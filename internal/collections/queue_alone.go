@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"context"
@@ -10,13 +10,14 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/queues"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
 // aloneQueue is the queue of a process that is alone: the machine of package queues
 // with items as they are.
 type aloneQueue[T any] struct {
-	s       *queueState[T]
+	s       *Queue[T]
 	numbers *queueNumbers
 	id      machine.Session // of two queues the one with the lower is locked first
 
@@ -42,7 +43,7 @@ type queueNumbers struct {
 	transfers atomic.Uint64 // requests of Transfers, which two queues know: apart from those of one
 }
 
-func newAloneQueue[T any](s *queueState[T], numbers *queueNumbers) *aloneQueue[T] {
+func newAloneQueue[T any](s *Queue[T], numbers *queueNumbers) *aloneQueue[T] {
 	return &aloneQueue[T]{s: s, numbers: numbers, id: machine.Session(numbers.queues.Add(1)), waits: map[uint64]*queueWait[T]{}}
 }
 
@@ -58,9 +59,9 @@ func (a *aloneQueue[T]) lock(ctx context.Context, what string) error {
 			return nil
 		}
 		a.mu.Unlock()
-		obj := a.s.object()
+		obj := a.s.Object()
 		if _, err := obj.Open(ctx); err != nil {
-			return a.s.fault(what, err)
+			return a.s.Fault(what, err)
 		}
 		a.mu.Lock()
 		a.open = !obj.Gone()
@@ -118,7 +119,7 @@ func (a *aloneQueue[T]) wait(ctx context.Context, who machine.Who, what string) 
 	case 0:
 		return v, 0, distgear.ErrLeft
 	case machine.Gone:
-		return v, 0, a.s.fault(what, client.ErrGone)
+		return v, 0, a.s.Fault(what, client.ErrGone)
 	default:
 		return w.v, w.code, nil
 	}
@@ -277,7 +278,7 @@ func (a *aloneQueue[T]) moved(to *aloneQueue[T], code machine.Code) error {
 	case machine.Refused:
 		return to.s.full(true)
 	default:
-		return fmt.Errorf("%w: transfer from queue %q to %q", ErrInvalid, a.s.name, to.s.name)
+		return fmt.Errorf("%w: transfer from queue %q to %q", objects.ErrInvalid, a.s.Name, to.s.Name)
 	}
 }
 
@@ -317,11 +318,12 @@ func (a *aloneQueue[T]) close() {
 	}
 }
 
-func (s *queueState[T]) destroy(ctx context.Context) error {
-	if s.err != nil {
-		return s.err
+// Destroy destroys the queue for everybody.
+func (s *Queue[T]) Destroy(ctx context.Context) error {
+	if s.Err != nil {
+		return s.Err
 	}
-	err := s.base.destroy(ctx)
+	err := s.Base.Destroy(ctx)
 	if s.alone != nil && err == nil {
 		s.alone.destroy()
 	}
@@ -330,9 +332,9 @@ func (s *queueState[T]) destroy(ctx context.Context) error {
 
 // gone says that one of two queues was destroyed, and finds out which: the next use
 // makes it anew.
-func (s *queueState[T]) gone(ctx context.Context, to *queueState[T]) error {
-	err := s.fault("transfer", client.ErrGone)
-	_, _ = s.do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)  // notes it when it is gone
-	_, _ = to.do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true) // the same
+func (s *Queue[T]) gone(ctx context.Context, to *Queue[T]) error {
+	err := s.Fault("transfer", client.ErrGone)
+	_, _ = s.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)  // notes it when it is gone
+	_, _ = to.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true) // the same
 	return err
 }

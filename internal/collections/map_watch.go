@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"context"
@@ -11,23 +11,53 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
+// Change is one that a watcher is told.
+type Change[K comparable, V any] struct {
+	Kind     uint64 // of package maps
+	Key      K
+	Value    V
+	Revision uint64
+}
+
+// Page is a part of a map's entries, not decoded.
+type Page[K comparable, V any] struct {
+	Len   int
+	Next  uint64 // cursor of the page behind it; 0: there is none
+	s     *Map[K, V]
+	items []item[V]
+}
+
+// Entry decodes one.
+func (p *Page[K, V]) Entry(i int) (k K, v V, rev uint64, err error) {
+	e := &p.items[i]
+	k, v, err = p.s.decodeItem(e)
+	return k, v, e.num, err
+}
+
+// Page reads entries at a cursor; the first is 0.
+func (s *Map[K, V]) Page(ctx context.Context, cursor uint64) (Page[K, V], error) {
+	items, next, err := s.page(ctx, cursor)
+	return Page[K, V]{len(items), next, s, items}, err
+}
+
 // item is an entry of a page, or a change, not decoded.
 type item[V any] struct {
-	kind ChangeKind
+	kind uint64 // of package maps
 	key  string
 	raw  []byte
 	v    V // instead of raw, in a process that is alone
 	num  uint64
 }
 
-func (s *mapState[K, V]) decodeItem(e *item[V]) (k K, v V, err error) {
+func (s *Map[K, V]) decodeItem(e *item[V]) (k K, v V, err error) {
 	if k, err = s.keys.codec.New([]byte(e.key)); err != nil {
-		return k, v, fmt.Errorf("%w: a key in map %q: %w", ErrInvalid, s.name, err)
+		return k, v, fmt.Errorf("%w: a key in map %q: %w", objects.ErrInvalid, s.Name, err)
 	}
-	if s.alone != nil || e.kind > Stored {
+	if s.alone != nil || e.kind > maps.Stored {
 		return k, e.v, nil
 	}
 	v, err = s.decode(e.raw)
@@ -59,20 +89,20 @@ func (t *pageTaker[V]) Take(of machine.Session, o *shard.Output) bool {
 	return false
 }
 
-func (s *mapState[K, V]) page(ctx context.Context, cursor uint64) ([]item[V], uint64, error) {
-	if s.err != nil {
-		return nil, 0, s.err
+func (s *Map[K, V]) page(ctx context.Context, cursor uint64) ([]item[V], uint64, error) {
+	if s.Err != nil {
+		return nil, 0, s.Err
 	}
 	if s.alone != nil {
 		return s.alone.page(ctx, cursor)
 	}
 	t := &pageTaker[V]{}
-	err := s.object().Ask(ctx, shard.Op{Verb: shard.VMapRange, A: cursor, B: pageEntries}, t, true)
+	err := s.Object().Ask(ctx, shard.Op{Verb: shard.VMapRange, A: cursor, B: pageEntries}, t, true)
 	if err != nil {
-		return nil, 0, s.fault("range", err)
+		return nil, 0, s.Fault("range", err)
 	}
 	if t.code != machine.OK {
-		return nil, 0, fmt.Errorf("%w: range of map %q", ErrInvalid, s.name)
+		return nil, 0, fmt.Errorf("%w: range of map %q", objects.ErrInvalid, s.Name)
 	}
 	return t.entries, t.next, nil
 }
@@ -88,7 +118,7 @@ const (
 // watcher is told changes, and keeps them until its loop comes for them. In a
 // cluster it is a client.Receiver.
 type watcher[K comparable, V any] struct {
-	s   *mapState[K, V]
+	s   *Map[K, V]
 	all bool
 	key string
 
@@ -120,7 +150,7 @@ func (w *watcher[K, V]) push(e item[V]) bool {
 	switch {
 	case w.err != nil:
 	case len(w.items) >= watchItems || w.bytes+e.bytes() > watchBytes && len(w.items) > 0:
-		w.err = fmt.Errorf("%w: a watcher of map %q is %d changes behind; read again and watch anew", distgear.ErrOverloaded, w.s.name, len(w.items))
+		w.err = fmt.Errorf("%w: a watcher of map %q is %d changes behind; read again and watch anew", distgear.ErrOverloaded, w.s.Name, len(w.items))
 	default:
 		w.items = append(w.items, e)
 		w.bytes += e.bytes()
@@ -157,7 +187,7 @@ func (w *watcher[K, V]) Output(o *shard.Output) bool {
 		w.answered()
 		return false
 	case machine.Changed:
-		e := item[V]{kind: ChangeKind(o.Aux), key: string(o.Key), num: o.Num}
+		e := item[V]{kind: o.Aux, key: string(o.Key), num: o.Num}
 		if o.Aux == maps.Stored {
 			e.raw = append([]byte(nil), o.Val...)
 		}
@@ -166,9 +196,9 @@ func (w *watcher[K, V]) Output(o *shard.Output) bool {
 		}
 		return false
 	case machine.Gone:
-		w.finish(w.s.fault("watch", client.ErrGone))
+		w.finish(w.s.Fault("watch", client.ErrGone))
 	default:
-		w.finish(fmt.Errorf("%w: watch of map %q", ErrInvalid, w.s.name))
+		w.finish(fmt.Errorf("%w: watch of map %q", objects.ErrInvalid, w.s.Name))
 	}
 	w.answered()
 	return true
@@ -176,7 +206,7 @@ func (w *watcher[K, V]) Output(o *shard.Output) bool {
 
 // Lost implements client.Receiver.
 func (w *watcher[K, V]) Lost() {
-	w.finish(fmt.Errorf("%w while watching map %q: changes may be missing", ErrSessionLost, w.s.name))
+	w.finish(fmt.Errorf("%w while watching map %q: changes may be missing", objects.ErrSessionLost, w.s.Name))
 	w.answered()
 }
 
@@ -187,10 +217,10 @@ func (w *watcher[K, V]) begin(ctx context.Context) error {
 		return s.alone.begin(ctx, w)
 	}
 	for {
-		obj := s.object()
+		obj := s.Object()
 		of, err := obj.Open(ctx)
 		if err != nil {
-			return s.fault("watch", err)
+			return s.Fault("watch", err)
 		}
 		var all uint64
 		if w.all {
@@ -203,7 +233,7 @@ func (w *watcher[K, V]) begin(ctx context.Context) error {
 		case errors.Is(err, client.ErrLost):
 			continue
 		default:
-			return s.fault("watch", err)
+			return s.Fault("watch", err)
 		}
 		w.mu.Lock()
 		w.req = req
@@ -241,12 +271,14 @@ func (w *watcher[K, V]) end() {
 	}
 }
 
-func (s *mapState[K, V]) watch(ctx context.Context, k K, all bool) iter.Seq2[Change[K, V], error] {
+// Watch tells every change of a key, or of all, from now on; what it returns is
+// run once.
+func (s *Map[K, V]) Watch(ctx context.Context, k K, all bool) iter.Seq2[Change[K, V], error] {
 	fail := func(err error) iter.Seq2[Change[K, V], error] {
 		return func(yield func(Change[K, V], error) bool) { yield(Change[K, V]{}, err) }
 	}
-	if s.err != nil {
-		return fail(s.err)
+	if s.Err != nil {
+		return fail(s.Err)
 	}
 	w := &watcher[K, V]{s: s, all: all, told: make(chan struct{}, 1), on: make(chan struct{})}
 	if !all {
@@ -295,9 +327,9 @@ func (s *mapState[K, V]) watch(ctx context.Context, k K, all bool) iter.Seq2[Cha
 	}
 }
 
-func (s *mapState[K, V]) change(e *item[V]) (c Change[K, V], err error) {
-	c.Kind, c.Revision = e.kind, Revision(e.num)
-	if e.kind != Cleared {
+func (s *Map[K, V]) change(e *item[V]) (c Change[K, V], err error) {
+	c.Kind, c.Revision = e.kind, e.num
+	if e.kind != maps.Cleared {
 		c.Key, c.Value, err = s.decodeItem(e)
 	}
 	return c, err

@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"crypto/sha256"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/objects"
 )
 
 // keyCodec makes bytes of keys.
@@ -21,7 +22,7 @@ func newKeyCodec[K comparable]() keyCodec[K] {
 	t := reflect.TypeFor[K]()
 	c := keyCodec[K]{codec: codec.For[K]()}
 	if bad := unfit(t, true); bad != nil {
-		c.err = fmt.Errorf("%w: %v cannot be the key of a map: it has %v in it", ErrInvalid, t, bad)
+		c.err = fmt.Errorf("%w: %v cannot be the key of a map: it has %v in it", objects.ErrInvalid, t, bad)
 	}
 	switch k := t.Kind(); {
 	case t.PkgPath() != "": // it may encode itself in its own way
@@ -102,19 +103,19 @@ func (c *keyCodec[K]) append(dst []byte, k K) ([]byte, error) {
 	}
 	b, err := c.codec.Append(dst, k)
 	if err != nil {
-		return dst, fmt.Errorf("%w: key: %w", ErrInvalid, err)
+		return dst, fmt.Errorf("%w: key: %w", objects.ErrInvalid, err)
 	}
 	if !c.safe {
 		back, err := c.codec.New(b[len(dst):])
 		if err != nil {
-			return dst, fmt.Errorf("%w: a key does not decode again: %w", ErrInvalid, err)
+			return dst, fmt.Errorf("%w: a key does not decode again: %w", objects.ErrInvalid, err)
 		}
 		if back != k {
-			return dst, fmt.Errorf("%w: the key %v is %v when it is decoded again", ErrInvalid, k, back)
+			return dst, fmt.Errorf("%w: the key %v is %v when it is decoded again", objects.ErrInvalid, k, back)
 		}
 	}
 	if n := len(b) - len(dst); n > client.MaxOp {
-		return dst, fmt.Errorf("%w: a key of %d bytes", ErrInvalid, n)
+		return dst, fmt.Errorf("%w: a key of %d bytes", objects.ErrInvalid, n)
 	}
 	return b, nil
 }
@@ -127,18 +128,19 @@ func plus[K comparable](k K) K {
 	return k
 }
 
-func (s *mapState[K, V]) lockName(k K) (string, error) {
-	if s.err != nil {
-		return "", s.err
+// LockName is the name of a key's lock.
+func (s *Map[K, V]) LockName(k K) (string, error) {
+	if s.Err != nil {
+		return "", s.Err
 	}
 	b, err := s.keys.append(nil, k)
 	if err != nil {
 		return "", err
 	}
-	if len(s.name)+1+len(b) <= maxName {
-		return s.name + "\x00" + string(b), nil
+	if len(s.Name)+1+len(b) <= objects.MaxName {
+		return s.Name + "\x00" + string(b), nil
 	}
-	name := sha256.Sum256([]byte(s.name))
+	name := sha256.Sum256([]byte(s.Name))
 	sum := sha256.Sum256(b) // two that collide share a lock
 	return fmt.Sprintf("%x\x00%x", name[:16], sum), nil
 }

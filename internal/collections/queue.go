@@ -1,4 +1,4 @@
-package shared
+package collections
 
 import (
 	"context"
@@ -11,12 +11,13 @@ import (
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/queues"
+	"github.com/distgear/distgear/internal/objects"
 	"github.com/distgear/distgear/internal/shard"
 )
 
-// queueState is a queue as one node knows it.
-type queueState[T any] struct {
-	*base
+// Queue is a queue as one node knows it.
+type Queue[T any] struct {
+	*objects.Base
 
 	items codec.Of[T]
 	bound queues.Bound
@@ -25,33 +26,35 @@ type queueState[T any] struct {
 
 type numbersKey struct{}
 
-func newQueueState[T any](n *distgear.Node, name string, capacity int) *queueState[T] {
-	r := n.Room()
-	numbers := r.Value(numbersKey{}, func() any { return &queueNumbers{} }).(*queueNumbers)
-	v := r.Value(key{shard.KQueue, name, uint64(capacity)}, func() any {
-		s := &queueState[T]{items: codec.For[T](), bound: queues.Bound{Capacity: capacity, Most: MaxItems}}
-		s.base = makeBase(r, shard.KQueue, name, uint64(capacity), s)
-		if capacity < 0 || capacity > MaxItems {
-			s.err = fmt.Errorf("%w: the capacity of queue %q is 0 to %d, not %d", ErrInvalid, name, MaxItems, capacity)
+// NewQueue returns the node's queue with that name and capacity, which is at most
+// most; so many items a queue without capacity may hold.
+func NewQueue[T any](h objects.Host, name string, capacity, most int) *Queue[T] {
+	numbers := h.Room.Value(numbersKey{}, func() any { return &queueNumbers{} }).(*queueNumbers)
+	id := objects.ID{Kind: shard.KQueue, Name: name, Param: uint64(capacity)}
+	v := h.Room.Value(id, func() any {
+		s := &Queue[T]{items: codec.For[T](), bound: queues.Bound{Capacity: capacity, Most: most}}
+		s.Base = objects.New(h, id, s)
+		if capacity < 0 || capacity > most {
+			s.Err = fmt.Errorf("%w: the capacity of queue %q is 0 to %d, not %d", objects.ErrInvalid, name, most, capacity)
 		}
-		if r.Ledger.Alone() {
+		if h.Room.Ledger.Alone() {
 			s.alone = newAloneQueue(s, numbers)
 		}
 		return s
 	})
-	if s, ok := v.(*queueState[T]); ok {
+	if s, ok := v.(*Queue[T]); ok {
 		return s
 	}
-	s := &queueState[T]{base: makeBase(r, shard.KQueue, name, uint64(capacity), nil)}
-	s.err = fmt.Errorf("%w: queue %q has another type of items in this process: %T", ErrMismatch, name, v)
+	s := &Queue[T]{Base: objects.New(h, id, nil)}
+	s.Err = fmt.Errorf("%w: queue %q has another type of items in this process: %T", objects.ErrMismatch, name, v)
 	return s
 }
 
 // Event implements client.Sink. Who waits at the hub is told by itself.
-func (s *queueState[T]) Event(*shard.Output) {}
+func (s *Queue[T]) Event(*shard.Output) {}
 
 // Lost implements client.Sink.
-func (s *queueState[T]) Lost() {
+func (s *Queue[T]) Lost() {
 	if s.alone != nil {
 		s.alone.close()
 	}
@@ -60,9 +63,10 @@ func (s *queueState[T]) Lost() {
 // buffers are for what is encoded, which is copied before it is sent.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-func (s *queueState[T]) put(ctx context.Context, item T, wait bool) (bool, error) {
-	if s.err != nil {
-		return false, s.err
+// Put adds an item; false: there is no room, and wait is false.
+func (s *Queue[T]) Put(ctx context.Context, item T, wait bool) (bool, error) {
+	if s.Err != nil {
+		return false, s.Err
 	}
 	if s.alone != nil {
 		return s.alone.put(ctx, item, wait)
@@ -71,18 +75,18 @@ func (s *queueState[T]) put(ctx context.Context, item T, wait bool) (bool, error
 	defer buffers.Put(buf)
 	var err error
 	if *buf, err = s.items.Append((*buf)[:0], item); err != nil {
-		return false, fmt.Errorf("%w: item: %w", ErrInvalid, err)
+		return false, fmt.Errorf("%w: item: %w", objects.ErrInvalid, err)
 	}
 	op := shard.Op{Verb: shard.VPut, Val: *buf}
 	var a client.Answer
 	if wait {
-		a, err = s.object().Wait(ctx, op)
+		a, err = s.Object().Wait(ctx, op)
 	} else {
 		op.B = 1
-		a, err = s.object().Do(ctx, op, false)
+		a, err = s.Object().Do(ctx, op, false)
 	}
 	if err != nil {
-		return false, s.fault("put", err)
+		return false, s.Fault("put", err)
 	}
 	return s.outcome(a.Code, wait)
 }
@@ -127,10 +131,10 @@ func (p *puts) answered(i int, code machine.Code) {
 	}
 }
 
-// putSome puts the first items, and returns how many are in.
-func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
-	if s.err != nil {
-		return 0, s.err
+// PutSome puts the first items, and returns how many are in.
+func (s *Queue[T]) PutSome(ctx context.Context, items []T) (int, error) {
+	if s.Err != nil {
+		return 0, s.Err
 	}
 	if s.alone != nil {
 		for i, v := range items {
@@ -140,10 +144,10 @@ func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
 		}
 		return len(items), nil
 	}
-	obj := s.object()
+	obj := s.Object()
 	of, err := obj.Open(ctx)
 	if err != nil {
-		return 0, s.fault("put", err)
+		return 0, s.Fault("put", err)
 	}
 	n := min(len(items), putItems)
 	p := &puts{done: make(chan struct{}), codes: make([]machine.Code, n), left: n}
@@ -153,7 +157,7 @@ func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
 	var fault error
 	for i := range n {
 		if buf, err = s.items.Append(buf[:0], items[i]); err != nil {
-			fault = fmt.Errorf("%w: item: %w", ErrInvalid, err)
+			fault = fmt.Errorf("%w: item: %w", objects.ErrInvalid, err)
 			break
 		}
 		size += len(buf)
@@ -168,7 +172,7 @@ func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
 				return 0, context.Cause(ctx) // nothing was sent: again in the next session
 			case errors.Is(err, client.ErrOverloaded) && i > 0: // the rest when these are answered
 			default:
-				fault = s.fault("put", err)
+				fault = s.Fault("put", err)
 			}
 			break
 		}
@@ -192,15 +196,15 @@ func (s *queueState[T]) putSome(ctx context.Context, items []T) (int, error) {
 }
 
 // putOutcome counts what is in.
-func (s *queueState[T]) putOutcome(ctx context.Context, codes []machine.Code, fault error) (int, error) {
+func (s *Queue[T]) putOutcome(ctx context.Context, codes []machine.Code, fault error) (int, error) {
 	for i, code := range codes {
 		switch code {
 		case machine.OK:
 			continue
 		case 0:
-			return i, &LostError{Op: "put", Object: s.name}
+			return i, s.Fault("put", client.ErrLost)
 		case machine.Gone:
-			return i, s.fault("put", client.ErrGone)
+			return i, s.Fault("put", client.ErrGone)
 		default:
 		}
 		if err := context.Cause(ctx); err != nil && code == machine.Refused {
@@ -225,15 +229,15 @@ func (t *oneItem) Take(_ machine.Session, o *shard.Output) bool {
 	return true
 }
 
-func (s *queueState[T]) one(ctx context.Context, what string, op shard.Op, wait bool) (v T, ok bool, err error) {
+func (s *Queue[T]) one(ctx context.Context, what string, op shard.Op, wait bool) (v T, ok bool, err error) {
 	t := &oneItem{}
 	if wait {
-		err = s.object().Await(ctx, op, t)
+		err = s.Object().Await(ctx, op, t)
 	} else {
-		err = s.object().Ask(ctx, op, t, op.Verb == shard.VPeek)
+		err = s.Object().Ask(ctx, op, t, op.Verb == shard.VPeek)
 	}
 	if err != nil {
-		return v, false, s.fault(what, err)
+		return v, false, s.Fault(what, err)
 	}
 	switch t.code {
 	case machine.OK:
@@ -242,22 +246,23 @@ func (s *queueState[T]) one(ctx context.Context, what string, op shard.Op, wait 
 	case machine.Refused:
 		return v, false, nil
 	default:
-		return v, false, fmt.Errorf("%w: %s of queue %q", ErrInvalid, what, s.name)
+		return v, false, fmt.Errorf("%w: %s of queue %q", objects.ErrInvalid, what, s.Name)
 	}
 }
 
-func (s *queueState[T]) decode(b []byte) (T, error) {
+func (s *Queue[T]) decode(b []byte) (T, error) {
 	v, err := s.items.New(b)
 	if err != nil {
-		err = fmt.Errorf("%w: an item of queue %q: %w", ErrInvalid, s.name, err)
+		err = fmt.Errorf("%w: an item of queue %q: %w", objects.ErrInvalid, s.Name, err)
 	}
 	return v, err
 }
 
-func (s *queueState[T]) take(ctx context.Context, wait bool) (v T, ok bool, err error) {
+// Take removes the first item; false: there is none, and wait is false.
+func (s *Queue[T]) Take(ctx context.Context, wait bool) (v T, ok bool, err error) {
 	switch {
-	case s.err != nil:
-		return v, false, s.err
+	case s.Err != nil:
+		return v, false, s.Err
 	case s.alone != nil:
 		return s.alone.take(ctx, wait)
 	case wait:
@@ -266,24 +271,26 @@ func (s *queueState[T]) take(ctx context.Context, wait bool) (v T, ok bool, err 
 	return s.one(ctx, "take", shard.Op{Verb: shard.VTake, A: 1, B: 1}, false)
 }
 
-func (s *queueState[T]) peek(ctx context.Context) (v T, ok bool, err error) {
+// Peek reads the first item.
+func (s *Queue[T]) Peek(ctx context.Context) (v T, ok bool, err error) {
 	switch {
-	case s.err != nil:
-		return v, false, s.err
+	case s.Err != nil:
+		return v, false, s.Err
 	case s.alone != nil:
 		return s.alone.peek(ctx)
 	}
 	return s.one(ctx, "peek", shard.Op{Verb: shard.VPeek}, false)
 }
 
-func (s *queueState[T]) length(ctx context.Context) (int, error) {
+// Len is how many items there are.
+func (s *Queue[T]) Len(ctx context.Context) (int, error) {
 	switch {
-	case s.err != nil:
-		return 0, s.err
+	case s.Err != nil:
+		return 0, s.Err
 	case s.alone != nil:
 		return s.alone.length(ctx)
 	}
-	a, err := s.do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)
+	a, err := s.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)
 	return int(a.Num), err
 }
 
@@ -308,9 +315,10 @@ func (t *manyItems) Take(_ machine.Session, o *shard.Output) bool {
 	return o.Aux == 0
 }
 
-func (s *queueState[T]) takeSome(ctx context.Context, verb shard.Verb, most int, wait bool) ([]T, error) {
-	if s.err != nil {
-		return nil, s.err
+// TakeSome removes items with VTake or VDrain: at least one, if wait.
+func (s *Queue[T]) TakeSome(ctx context.Context, verb shard.Verb, most int, wait bool) ([]T, error) {
+	if s.Err != nil {
+		return nil, s.Err
 	}
 	if s.alone != nil {
 		return s.alone.takeSome(ctx, most, wait)
@@ -319,17 +327,17 @@ func (s *queueState[T]) takeSome(ctx context.Context, verb shard.Verb, most int,
 	op := shard.Op{Verb: verb, A: uint64(most)}
 	var err error
 	if wait {
-		err = s.object().Await(ctx, op, t)
+		err = s.Object().Await(ctx, op, t)
 	} else {
-		err = s.object().Ask(ctx, op, t, false)
+		err = s.Object().Ask(ctx, op, t, false)
 	}
 	if err != nil {
-		err = s.fault("take", err)
+		err = s.Fault("take", err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil && t.code != machine.OK && t.code != machine.Refused {
-		return nil, fmt.Errorf("%w: take of queue %q", ErrInvalid, s.name)
+		return nil, fmt.Errorf("%w: take of queue %q", objects.ErrInvalid, s.Name)
 	}
 	all := make([]T, 0, len(t.ends))
 	from := 0
@@ -345,22 +353,23 @@ func (s *queueState[T]) takeSome(ctx context.Context, verb shard.Verb, most int,
 	return all, err
 }
 
-func (s *queueState[T]) transfer(ctx context.Context, to *queueState[T]) (v T, err error) {
-	if err := errors.Join(s.err, to.err); err != nil {
+// Transfer moves the first item to another queue.
+func (s *Queue[T]) Transfer(ctx context.Context, to *Queue[T]) (v T, err error) {
+	if err := errors.Join(s.Err, to.Err); err != nil {
 		return v, err
 	}
 	if s.alone != nil {
 		return s.alone.transfer(ctx, to.alone)
 	}
 	for {
-		from, into := s.object(), to.object()
+		from, into := s.Object(), to.Object()
 		of, err := from.Open(ctx)
 		if err != nil {
-			return v, s.fault("transfer", err)
+			return v, s.Fault("transfer", err)
 		}
 		with, err := into.Open(ctx)
 		if err != nil {
-			return v, to.fault("transfer", err)
+			return v, to.Fault("transfer", err)
 		}
 		if of != with {
 			continue
@@ -373,16 +382,47 @@ func (s *queueState[T]) transfer(ctx context.Context, to *queueState[T]) (v T, e
 		case errors.Is(err, client.ErrGone): // one of them
 			return v, s.gone(ctx, to)
 		case err != nil:
-			return v, s.fault("transfer", err)
+			return v, s.Fault("transfer", err)
 		case t.code == machine.OK:
 			return s.decode(t.val)
 		case t.code == machine.Refused: // a queue without bound that is full all the same
 			return v, to.full(true)
 		case t.code != machine.Wake:
-			return v, fmt.Errorf("%w: transfer from queue %q to %q", ErrInvalid, s.name, to.name)
+			return v, fmt.Errorf("%w: transfer from queue %q to %q", objects.ErrInvalid, s.Name, to.Name)
 		}
 		if err := context.Cause(ctx); err != nil {
 			return v, err
 		}
 	}
+}
+
+// full is Refused to who put: false, or for who would wait an error.
+func (s *Queue[T]) full(wait bool) error {
+	if wait {
+		return fmt.Errorf("%w: queue %q has %d items", distgear.ErrOverloaded, s.Name, s.bound.Most)
+	}
+	return nil
+}
+
+// outcome says the answer to a put.
+func (s *Queue[T]) outcome(code machine.Code, wait bool) (bool, error) {
+	switch code {
+	case machine.OK:
+		return true, nil
+	case machine.Refused:
+		return false, s.full(wait)
+	}
+	return false, fmt.Errorf("%w: put into queue %q", objects.ErrInvalid, s.Name)
+}
+
+// Size is what the queue of a process that is alone has to tell.
+func (s *Queue[T]) Size() Size {
+	z := Size{Kind: s.Kind, Name: s.Name}
+	if a := s.alone; a != nil {
+		a.mu.Lock()
+		z.Length = a.m.Length()
+		z.Takers, z.Putters = a.m.Waiting()
+		a.mu.Unlock()
+	}
+	return z
 }
