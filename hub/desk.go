@@ -42,9 +42,6 @@ type pulse struct {
 	over bool // it is to be ended, and the ledger has not taken that yet
 }
 
-// opening is after how long it is said that the ledger does not open.
-const opening = 30 * time.Second
-
 // openDesk opens the ledger. lead, unless it is nil, is called by one goroutine
 // when this hub becomes the writer, and when it is not any more.
 func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(bool) error) (*desk, error) {

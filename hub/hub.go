@@ -15,8 +15,10 @@
 // A change of the view is published before the answer that tells of it. The init
 // event is raised at least once for a node that joins, and its error refuses the
 // node; a loss is told at least once to one member that handles it, if one was
-// alive. A hub without a token listens on loopback only. Two hubs of one cluster
-// on one NATS do not stay: the later one ends, with an error.
+// alive. A hub without a token listens on loopback only. Of several
+// hubs of one cluster, with Peers or on a NATS of others that has JetStream, one
+// decides and writes the ledger, and the others stand by; without JetStream the
+// later one ends, with an error.
 //
 // # Failures
 //
@@ -141,12 +143,9 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	}
 	lc := ledger.Config{Name: "distgear-" + cfg.Cluster, Hub: cmp.Or(cfg.Name, "hub"), Logger: cfg.Logger}
 	switch {
-	case len(cfg.Peers) > 0: // whoever is the ledger's writer is the authority
+	case len(cfg.Peers) > 0:
 		lc.Memory, lc.Replicas = cfg.Dir == "", len(cfg.Peers)
-		if h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear); err != nil {
-			return err
-		}
-		return h.open(ctx, lc, h.lead)
+		return h.standBy(ctx, lc)
 	case h.server != nil: // nobody else can be the hub
 		lc.Memory, lc.Eager = cfg.Dir == "", true
 		if h.authority, err = h.startAuthority(ctx, true); err != nil {
@@ -158,12 +157,24 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		}
 		return h.open(ctx, lc, nil)
 	}
+	if lc.Replicas = h.conn.Logs(ctx); lc.Replicas > 0 {
+		return h.standBy(ctx, lc)
+	}
+	h.log.Warn("the NATS at these addresses has no JetStream: there are no shared objects, and no second hub can stand by", "urls", cfg.URLs)
 	if h.authority, err = h.startAuthority(ctx, true); err != nil {
 		return err
 	}
 	h.wg.Go(h.watch)
-	h.wg.Go(func() { h.openLater(lc) })
 	return nil
+}
+
+// standBy makes this one of several hubs: whoever is the ledger's writer is the
+// authority.
+func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) (err error) {
+	if h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear); err != nil {
+		return err
+	}
+	return h.open(ctx, cfg, h.lead)
 }
 
 // open opens the ledger.
@@ -195,22 +206,6 @@ func (h *Hub) revive() {
 		h.log.Error("the ledger cannot be stored (is the disk full?): shared objects wait until it can", "dir", h.cfg.Dir)
 		if err := h.server.Revive(); err != nil {
 			h.log.Error("the ledger's store cannot be opened yet", "err", err)
-		}
-	}
-}
-
-// openLater opens the ledger on a NATS of others, where it may be that there is
-// no JetStream: then there are no shared objects, and everything else works.
-func (h *Hub) openLater(cfg ledger.Config) {
-	for told := false; h.ctx.Err() == nil; told = true {
-		ctx, cancel := context.WithTimeout(h.ctx, opening)
-		err := h.open(ctx, cfg, nil)
-		cancel()
-		if err == nil {
-			return
-		}
-		if !told && h.ctx.Err() == nil {
-			h.log.Warn("no ledger yet, and so no shared objects: does the NATS at these addresses have JetStream?", "urls", h.cfg.URLs, "err", err)
 		}
 	}
 }

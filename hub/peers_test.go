@@ -104,3 +104,28 @@ func TestPeers_AnotherHubTakesOver(t *testing.T) {
 		t.Fatal("no other writer")
 	}
 }
+
+func TestForeignNATS_ASecondHubStandsBy(t *testing.T) {
+	s, err := engine.StartServer(engine.ServerConfig{Listen: "127.0.0.1:0", Tier: engine.Memory, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	first := startHub(t, hub.Config{URLs: s.URL()})
+	c, add := counter(t, s.URL(), first.Prefix(), 20*time.Second)
+	if n, err := add(); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	session, _ := c.Session()
+	second := startHub(t, hub.Config{URLs: s.URL()})
+	if second.Writer() {
+		t.Fatal("the second hub took over from one that is there")
+	}
+	first.Close()
+	if n, err := add(); err != nil || n != 2 {
+		t.Fatal(n, err)
+	}
+	if now, ok := c.Session(); !ok || now != session || !second.Writer() {
+		t.Fatal("the session did not go over to the second hub")
+	}
+}

@@ -82,6 +82,23 @@ func OpenLog(ctx context.Context, c *Conn, cfg LogConfig) (*Log, error) {
 	}
 }
 
+// Logs asks the servers how many replicas a log should have there: 1, 3 where
+// they are a cluster, and 0 where they keep no logs.
+func (c *Conn) Logs(ctx context.Context) int {
+	js, err := jetstream.New(c.nc, jetstream.WithDefaultTimeout(2*time.Second))
+	if err != nil {
+		return 0
+	}
+	_, err = js.AccountInfo(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return 0
+	case c.nc.ConnectedClusterName() != "":
+		return 3 // also while they elect a leader, and do not answer
+	}
+	return 1
+}
+
 // recent reports whether a version is the floor or above; one that cannot be
 // read is.
 func recent(version string) bool {
