@@ -51,7 +51,7 @@ func TestConformance_Processes(t *testing.T) {
 
 // conformanceRoles are for TestMain.
 func conformanceRoles() geartest.Roles {
-	return geartest.Roles{"conformance": geartest.ScenarioRole(passEvents, countUnderLock)}
+	return geartest.Roles{"conformance": geartest.ScenarioRole(passEvents, countUnderLock), "hubs": geartest.HubsRole}
 }
 
 func conformance() []func() geartest.Scenario {
