@@ -37,6 +37,7 @@ package shared
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/objects"
@@ -56,7 +57,14 @@ var (
 
 // LostError is ErrSessionLost, and names what was under way: its outcome is
 // unknown.
-type LostError struct{ Op, Object string }
+type LostError struct {
+	Op, Object string // what this call asked for
+
+	// Unconfirmed is what this node had sent in that session and was not told to be
+	// done, also by other goroutines, oldest first, as `counter add of "n"`: at most 64,
+	// and one that says how many there are besides.
+	Unconfirmed []string
+}
 
 // Error says what is unknown.
 func (e *LostError) Error() string {
@@ -74,6 +82,14 @@ func (e *LostError) Is(target error) bool {
 type Token uint64
 
 // host is where a node's objects are.
-func host(n *distgear.Node) objects.Host { return objects.Host{Room: n.Room(), Unknown: unknown} }
-
-func unknown(op, name string, _ error) error { return &LostError{Op: op, Object: name} }
+func host(n *distgear.Node) objects.Host {
+	r := n.Room()
+	return objects.Host{Room: r, Unknown: func(op, name string, _ error) error {
+		loss := r.Ledger.Loss()
+		e := &LostError{Op: op, Object: name, Unconfirmed: slices.Clone(loss.Unconfirmed)}
+		if loss.More > 0 {
+			e.Unconfirmed = append(e.Unconfirmed, fmt.Sprintf("and %d more", loss.More))
+		}
+		return e
+	}}
+}

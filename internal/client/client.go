@@ -21,7 +21,8 @@
 // # Failures
 //
 // After the loss of the session what was not confirmed is unknown: receivers
-// are told so (Lost), and a new session is opened, with nothing held.
+// are told so (Lost, and Client.Loss tells what it was), and a new session is
+// opened, with nothing held.
 package client
 
 import (
@@ -101,6 +102,7 @@ type Client struct {
 	running bool
 	closed  bool
 	past    []past // sessions that are over here, and maybe not yet at the hub
+	loss    Loss   // the last one
 
 	kick chan struct{} // 1: there is something to publish
 

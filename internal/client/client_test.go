@@ -352,3 +352,29 @@ func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
 		t.Fatal("the session is not another one")
 	}
 }
+
+// A loss names what was not confirmed, and not more of it than anybody reads.
+func TestClient_LossNamesWhatIsUnknown(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 600*time.Millisecond)
+	o := c.Object(shard.KCounter, "n", 0, nil)
+	if _, err := o.Do(t.Context(), add(1), false); err != nil {
+		t.Fatal(err)
+	}
+	id, _ := c.Session()
+	d.mu.Lock() // the hub takes up nothing
+	var wg sync.WaitGroup
+	for range client.MaxLoss + 6 {
+		wg.Go(func() {
+			if _, err := o.Do(t.Context(), add(1), false); !errors.Is(err, client.ErrLost) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	d.mu.Unlock()
+	loss := c.Loss()
+	if loss.Session != id || len(loss.Unconfirmed) != client.MaxLoss || loss.More != 6 || loss.Unconfirmed[0] != `counter add of "n"` {
+		t.Fatalf("%+v", loss)
+	}
+}

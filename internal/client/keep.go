@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -96,6 +97,7 @@ func (c *Client) lose(l *life, why string, over bool) {
 	}
 	l.lost = true
 	wait := l.wait
+	c.loss = c.unconfirmed(l)
 	l.wait, l.pending, l.sent, l.bytes = nil, nil, 0, 0
 	had := l.open
 	if had {
@@ -112,6 +114,53 @@ func (c *Client) lose(l *life, why string, over bool) {
 	for _, r := range wait {
 		r.Lost()
 	}
+}
+
+// Loss is a session that was lost, and what became of no one knows what.
+type Loss struct {
+	Session     machine.Session
+	Unconfirmed []string // operations that were not confirmed, oldest first, as "counter add of \"n\""; at most MaxLoss
+	More        int      // how many there are besides
+}
+
+// MaxLoss is how many operations a Loss names.
+const MaxLoss = 64
+
+// Loss is the last session that was lost; zero before the first.
+func (c *Client) Loss() Loss {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.loss
+}
+
+// unconfirmed names what a session has sent, or was about to, and has not been
+// told that it was applied. It is called with mu held.
+func (c *Client) unconfirmed(l *life) Loss {
+	loss := Loss{Session: l.id}
+	var op shard.Op
+	for i := range l.pending {
+		b := &l.pending[i]
+		e := shard.Batch(b.ops)
+		for n := b.first; e.Next(&op); n++ {
+			switch {
+			case n <= l.applied, op.Verb == shard.VOpen, op.Verb == shard.VAbandon, op.Verb == shard.VClose: // they change nothing that is shared
+			case len(loss.Unconfirmed) < MaxLoss:
+				loss.Unconfirmed = append(loss.Unconfirmed, fmt.Sprintf("%v of %q", op.Verb, c.nameOf(op.Handle)))
+			default:
+				loss.More++
+			}
+		}
+	}
+	return loss
+}
+
+func (c *Client) nameOf(handle uint64) string {
+	c.omu.Lock()
+	defer c.omu.Unlock()
+	if handle == 0 || handle > uint64(len(c.objects)) || c.objects[handle-1] == nil {
+		return ""
+	}
+	return c.objects[handle-1].name
 }
 
 // end tells the ledger that a session is over: what it holds is free at once,

@@ -110,6 +110,9 @@ func AppendEntry(b []byte, e *Entry) []byte {
 	return b
 }
 
+// Batch is an entry of which there are only the operations, for Next.
+func Batch(ops []byte) Entry { return Entry{ops: ops} }
+
 // AppendOp appends an operation to an entry.
 func AppendOp(b []byte, o *Op) []byte {
 	b = append(b, byte(o.Verb))

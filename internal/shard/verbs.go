@@ -1,0 +1,39 @@
+package shard
+
+import (
+	"fmt"
+
+	"github.com/distgear/distgear/internal/machine/locks"
+)
+
+var verbs = map[Verb]string{
+	VOpen: "open", VClose: "close", VDestroy: "destroy", VAbandon: "take back",
+
+	vLock + Verb(locks.DoWant): "want", vLock + Verb(locks.DoAbandon): "take back", vLock + Verb(locks.DoRelease): "release",
+	vLock + Verb(locks.DoBusy): "busy", vLock + Verb(locks.DoDowngrade): "downgrade", vLock + Verb(locks.DoWait): "wait",
+	vLock + Verb(locks.DoNotify): "notify", vLock + Verb(locks.DoCancelWait): "end of a wait", vLock + Verb(locks.DoResume): "resume",
+
+	VAcquire: "acquire", VRelease: "release",
+	VAwait: "await", VTrip: "trip", VReset: "reset",
+	VLatchDown: "count down", VLatchWait: "wait", VLatchLoad: "load",
+	VGroupAdd: "add", VGroupWait: "wait",
+	VCounterLoad: "load", VCounterAdd: "add", VCounterStore: "store", VCounterCompareAndSet: "compare and set",
+	VMapLoad: "load", VMapStore: "store", VMapLoadOrStore: "load or store", VMapCompareAndSwap: "compare and swap", VMapDelete: "delete",
+	VMapClear: "clear", VMapLen: "length", VMapRange: "range", VMapWatch: "watch", VMapUnwatch: "unwatch", VMapDrop: "drop",
+	VPut: "put", VTake: "take", VDrain: "drain", VPeek: "peek", VQueueLen: "length", VTransfer: "transfer",
+	VPublish: "publish", VSubscribe: "subscribe", VUnsubscribe: "unsubscribe",
+	VCampaign: "campaign", VResign: "resign", VObserve: "observe",
+}
+
+// String is the verb for people, with the kind of object that it is for.
+func (v Verb) String() string {
+	name := verbs[v]
+	switch kind := v.Kind(); {
+	case name == "":
+		return fmt.Sprintf("verb %d", uint8(v))
+	case kind == 0:
+		return name
+	default:
+		return kind.String() + " " + name
+	}
+}
