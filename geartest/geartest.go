@@ -11,6 +11,9 @@
 //		receipt, err := f.Wait(t.Context())
 //	}
 //
+// A Scenario is a program that several nodes run at once and that checks itself; RunScenarios runs it alone, on nodes and in processes, on good days and on bad
+// ones. Package history, below, checks what clients were answered against a model.
+//
 // # Guarantees
 //
 // A child does not outlive its test: it is killed by the test's clean-up, and on Linux by the kernel if the test process dies first. Kill, Pause and Cut return
