@@ -20,7 +20,8 @@ soak:
 	@end=$$(($$(date +%s) + $$(echo $(SOAK) | sed 's/h/*3600/;s/m/*60/;s/s//' | { read e; echo $$(($$e)); }))); \
 	round=0; while [ $$(date +%s) -lt $$end ]; do round=$$((round + 1)); echo "── round $$round"; \
 		go test -race -count=1 -shuffle=on ./... && go test -race -count=1 -run TestHubGone . -hubgone 12s \
-		&& go test -count=1 -timeout 30m -run 'TestChaos|TestTakeover' ./hub -chaos 10 || exit 1; done
+		&& go test -count=1 -timeout 30m -run 'TestChaos|TestTakeover' ./hub -chaos 10 \
+		&& go test -race -count=1 -timeout 20m -run TestConformance ./shared -soak 20s || exit 1; done
 
 bench:
 	go test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
