@@ -232,3 +232,46 @@ func TestCycles_NoFalseAlarm(t *testing.T) {
 		}
 	}
 }
+
+// TestSessions_DestroyedObjectsAreClosed: a node keeps no handle of what was destroyed, by itself or by another.
+func TestSessions_DestroyedObjectsAreClosed(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		ctx := t.Context()
+		open := func() (all int) {
+			for _, s := range collect(t, shared.Sessions(ctx, nodes[0])) {
+				all += s.Open
+			}
+			return all
+		}
+		for range 3 {
+			for _, n := range nodes[:2] {
+				_, err := shared.NewCounter(n, "counter").Add(ctx, 1)
+				must(t, err)
+				must(t, shared.NewMap[string, int](n, "map").Store(ctx, "k", 1))
+				must(t, shared.NewSemaphore(n, "semaphore", 3).Do(ctx, 3, nothing))
+				must(t, shared.NewElection(n, "election").Do(ctx, "a", nothing))
+				must(t, shared.NewMutex(n, "mutex").Do(ctx, nothing))
+			}
+			if open() == 0 {
+				t.Fatal("nothing is open")
+			}
+			n := nodes[0]
+			must(t, errors.Join(shared.NewCounter(n, "counter").Destroy(ctx), shared.NewMap[string, int](n, "map").Destroy(ctx), shared.NewSemaphore(n, "semaphore", 3).Destroy(ctx),
+				shared.NewElection(n, "election").Destroy(ctx), shared.NewMutex(n, "mutex").Destroy(ctx)))
+			if nodes[0] != nodes[1] { // this one finds out when it uses them
+				n := nodes[1]
+				_, err := shared.NewCounter(n, "counter").Load(ctx)
+				_, err2 := shared.NewMap[string, int](n, "map").Len(ctx)
+				_, err3 := shared.NewElection(n, "election").Leader(ctx)
+				err4 := shared.NewSemaphore(n, "semaphore", 3).Do(ctx, 3, nothing)
+				_, err5 := shared.NewMutex(n, "mutex").Lock(ctx)
+				for _, err := range []error{err, err2, err3, err4, err5} {
+					if !errors.Is(err, shared.ErrDestroyed) {
+						t.Error(err)
+					}
+				}
+			}
+			geartest.Eventually(t, 10*time.Second, "nothing is open", func() bool { return open() == 0 })
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -36,11 +37,15 @@ func (c *Client) Alone() bool { return c.alone != nil }
 
 func (a *alone) ms() int64 { return time.Since(a.start).Milliseconds() + 1 }
 
-func (a *alone) run(c *Client, r Receiver, ops []shard.Op) (uint64, error) {
+func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
 	a.mu.Lock()
 	if a.closed {
 		a.mu.Unlock()
 		return 0, ErrClosed
+	}
+	if !o.admit(of, ops) {
+		a.mu.Unlock()
+		return 0, ErrGone
 	}
 	for i := range ops {
 		op := &ops[i]

@@ -108,7 +108,7 @@ type Client struct {
 
 	omu     sync.Mutex
 	objects []*Object // by handle-1; nil: free
-	free    []uint64  // handles
+	free    []uint64  // handles, those that were closed first in front
 
 	quit chan struct{}
 	wg   sync.WaitGroup
@@ -254,8 +254,13 @@ func (c *Client) Valid(of machine.Session) bool {
 // there is no ErrOverloaded: what gives back, or takes back a wait, cannot fail
 // while the session lasts.
 func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+	return c.startOn(nil, of, r, ops)
+}
+
+// startOn is Start for an object: ErrGone when it was closed.
+func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
 	if c.alone != nil {
-		return c.alone.run(c, r, ops)
+		return c.alone.run(c, o, of, r, ops)
 	}
 	size := 0
 	for i := range ops {
@@ -276,6 +281,9 @@ func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 	case r != nil && l.bytes+size > maxPending: // with nil it gives something back: refused, it would be lost
 		c.mu.Unlock()
 		return 0, ErrOverloaded
+	case !o.admit(of, ops):
+		c.mu.Unlock()
+		return 0, ErrGone
 	}
 	for i := range ops {
 		op := &ops[i]

@@ -81,7 +81,7 @@ func (o *Object) AskIn(ctx context.Context, of machine.Session, op shard.Op, t T
 	op.Handle = o.handle
 	w := takings.Get().(*taking)
 	w.t, w.of = t, of
-	req, err := o.c.Start(of, w, op)
+	req, err := o.c.startOn(o, of, w, []shard.Op{op})
 	if err != nil {
 		w.t = nil
 		takings.Put(w)
@@ -102,8 +102,8 @@ func (o *Object) AskIn(ctx context.Context, of machine.Session, op shard.Op, t T
 		if op.Verb == shard.VTransfer {
 			back.B = op.A
 		}
-		_, _ = o.c.Start(of, nil, back) // without the session the wait is over as well
-		<-w.done                        // of the abandoning, of what came before it, or of the loss of the session
+		_, _ = o.c.startOn(o, of, nil, []shard.Op{back}) // without the session the wait is over as well
+		<-w.done                                         // of the abandoning, of what came before it, or of the loss of the session
 	}
 	code, lost := w.code, w.lost
 	w.t, w.code, w.lost = nil, 0, false

@@ -51,6 +51,34 @@ type Object struct {
 	mu   sync.Mutex
 	open machine.Session // the session in which it is open
 	gone bool
+
+	closed bool            // guarded by Client.guard
+	asked  machine.Session // in which VOpen was sent last, guarded by Client.guard
+}
+
+// maxResting is how many numbers of closed objects are not used again yet. An
+// operation of one may still be about to be sent with the number of another, which
+// is closed meanwhile (VTransfer).
+const maxResting = 1024
+
+// guard is what an operation is sent under.
+func (c *Client) guard() *sync.Mutex {
+	if c.alone != nil {
+		return &c.alone.mu
+	}
+	return &c.mu
+}
+
+// admit tells whether an operation on the object may be sent; it is called with
+// the guard held. After VClose comes nothing, so the number is free.
+func (o *Object) admit(of machine.Session, ops []shard.Op) bool {
+	if o == nil {
+		return true
+	}
+	if ops[0].Verb == shard.VOpen && !o.closed {
+		o.asked = of
+	}
+	return !o.closed
 }
 
 // Object returns the handle of a name, which is made when there is none. With a
@@ -59,9 +87,9 @@ func (c *Client) Object(kind shard.Kind, name string, param uint64, sink Sink) *
 	c.omu.Lock()
 	defer c.omu.Unlock()
 	o := &Object{c: c, kind: kind, name: name, param: param, sink: sink, sem: make(chan struct{}, 1)}
-	if n := len(c.free); n > 0 {
-		o.handle = c.free[n-1]
-		c.free = c.free[:n-1]
+	if len(c.free) > maxResting {
+		o.handle = c.free[0]
+		c.free = c.free[1:]
 		c.objects[o.handle-1] = o
 		return o
 	}
@@ -158,7 +186,7 @@ func (o *Object) openIn(ctx context.Context, now machine.Session) error {
 	if done {
 		return nil
 	}
-	a, err := o.c.do(ctx, now, shard.Op{Verb: shard.VOpen, Handle: o.handle, A: uint64(o.kind), B: o.param, Key: []byte(o.name)})
+	a, err := o.c.do(ctx, o, now, shard.Op{Verb: shard.VOpen, Handle: o.handle, A: uint64(o.kind), B: o.param, Key: []byte(o.name)})
 	if err != nil {
 		return err
 	}
@@ -179,25 +207,31 @@ func (o *Object) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64,
 			ops[i].Handle = o.handle
 		}
 	}
-	return o.c.Start(of, r, ops...)
+	return o.c.startOn(o, of, r, ops)
 }
 
 // Handle is the number for the object, for operations on two objects.
 func (o *Object) Handle() uint64 { return o.handle }
 
 // Close forgets the object: the ledger frees what the session holds of it.
+// Operations that come later are ErrGone. It may be called more than once.
 func (o *Object) Close() {
-	o.mu.Lock()
-	open := o.open
-	o.gone = true
-	o.mu.Unlock()
-	if open != 0 {
-		_, _ = o.Start(open, nil, shard.Op{Verb: shard.VClose}) // without the session it is closed already
+	o.destroyed()
+	c, g := o.c, o.c.guard()
+	g.Lock()
+	closed, of := o.closed, o.asked
+	o.closed = true
+	g.Unlock()
+	if closed {
+		return
 	}
-	o.c.omu.Lock()
-	o.c.objects[o.handle-1] = nil
-	o.c.free = append(o.c.free, o.handle)
-	o.c.omu.Unlock()
+	if of != 0 {
+		_, _ = c.Start(of, nil, shard.Op{Verb: shard.VClose, Handle: o.handle}) // without the session it is closed already
+	}
+	c.omu.Lock()
+	c.objects[o.handle-1] = nil
+	c.free = append(c.free, o.handle)
+	c.omu.Unlock()
 }
 
 // Answer is what an operation was answered.
@@ -220,7 +254,7 @@ func (o *Object) Do(ctx context.Context, op shard.Op, retry bool) (Answer, error
 			return Answer{}, err
 		}
 		op.Handle = o.handle
-		a, err := o.c.do(ctx, now, op)
+		a, err := o.c.do(ctx, o, now, op)
 		if errors.Is(err, errNotSent) || retry && errors.Is(err, ErrLost) {
 			continue
 		}
@@ -260,9 +294,9 @@ func (w *asker) Lost() {
 	w.done <- struct{}{}
 }
 
-func (c *Client) do(ctx context.Context, of machine.Session, op shard.Op) (Answer, error) {
+func (c *Client) do(ctx context.Context, o *Object, of machine.Session, op shard.Op) (Answer, error) {
 	w := askers.Get().(*asker)
-	if _, err := c.Start(of, w, op); err != nil {
+	if _, err := c.startOn(o, of, w, []shard.Op{op}); err != nil {
 		askers.Put(w)
 		if errors.Is(err, ErrLost) {
 			err = errNotSent
@@ -295,7 +329,7 @@ func (o *Object) Wait(ctx context.Context, op shard.Op) (Answer, error) {
 		}
 		op.Handle = o.handle
 		w := askers.Get().(*asker)
-		req, err := o.c.Start(now, w, op)
+		req, err := o.c.startOn(o, now, w, []shard.Op{op})
 		if err != nil {
 			askers.Put(w)
 			if errors.Is(err, ErrLost) {
@@ -312,8 +346,8 @@ func (o *Object) Wait(ctx context.Context, op shard.Op) (Answer, error) {
 			if op.Verb == shard.VTransfer {
 				back.B = op.A
 			}
-			_, _ = o.c.Start(now, nil, back) // without the session the wait is over as well
-			<-w.done                         // of the abandoning, of what came before it, or of the loss of the session
+			_, _ = o.c.startOn(o, now, nil, []shard.Op{back}) // without the session the wait is over as well
+			<-w.done                                          // of the abandoning, of what came before it, or of the loss of the session
 		}
 		a, lost := w.a, w.lost
 		w.a, w.lost = Answer{}, false

@@ -117,10 +117,11 @@ func (b *Base) Fault(what string, err error) error {
 		return fmt.Errorf("%w: %w", ErrMismatch, kind)
 	case errors.Is(err, client.ErrGone):
 		b.mu.Lock()
-		if b.obj != nil && b.obj.Gone() {
-			b.obj = nil // the next operation makes it anew
-		}
+		obj := b.obj
 		b.mu.Unlock()
+		if obj != nil && obj.Gone() {
+			b.drop(obj)
+		}
 		return fmt.Errorf("%w: %s of %s %q", ErrDestroyed, what, b.Kind, b.Name)
 	case errors.Is(err, client.ErrLost):
 		return b.Unknown(what, b.Name, err)
@@ -152,14 +153,24 @@ func (b *Base) Wait(ctx context.Context, what string, op shard.Op) error {
 
 // Destroy destroys the object for everybody.
 func (b *Base) Destroy(ctx context.Context) error {
-	_, err := b.Do(ctx, "destroy", shard.Op{Verb: shard.VDestroy}, false)
-	if errors.Is(err, ErrDestroyed) {
-		return nil // by somebody else
+	if b.Err != nil {
+		return b.Err
 	}
-	if err == nil {
-		b.mu.Lock()
+	obj := b.Object()
+	_, err := obj.Do(ctx, shard.Op{Verb: shard.VDestroy}, false)
+	if err == nil || errors.Is(err, client.ErrGone) { // by somebody else
+		b.drop(obj)
+		return nil
+	}
+	return b.Fault("destroy", err)
+}
+
+// drop closes a handle; the next operation makes a new one.
+func (b *Base) drop(obj *client.Object) {
+	b.mu.Lock()
+	if b.obj == obj {
 		b.obj = nil
-		b.mu.Unlock()
 	}
-	return err
+	b.mu.Unlock()
+	obj.Close()
 }
