@@ -103,7 +103,7 @@ func Locks(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[LockI
 }
 
 // Objects yields the objects whose names begin with prefix, by name, as Locks
-// does. A process that is alone knows of those that are more than a lock.
+// does.
 func Objects(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[ObjectInfo, error] {
 	sizes := aloneSizes(n)
 	return pages(ctx, n, shard.Query{What: shard.Objects, Prefix: prefix}, func(in *client.Inspection) []ObjectInfo {
@@ -258,9 +258,13 @@ func aloneSizes(n *distgear.Node) map[sized]QueueInfo {
 	}
 	all := map[sized]QueueInfo{}
 	for _, v := range r.Values() {
-		if x, ok := v.(interface{ Size() collections.Size }); ok {
+		switch x := v.(type) {
+		case interface{ Size() collections.Size }:
 			z := x.Size()
 			all[sized{z.Kind.String(), z.Name}] = QueueInfo{Length: z.Length, Takers: z.Takers, Putters: z.Putters}
+		case *objects.Lock:
+			holding, queued, parked := x.Counts()
+			all[sized{shard.KLock.String(), x.Name}] = QueueInfo{Length: holding, Takers: queued + parked}
 		}
 	}
 	return all

@@ -190,6 +190,40 @@ func TestMutex_BadUse(t *testing.T) {
 	})
 }
 
+// TestMutex_ClaimsItsName: a free lock has its name too, until it is destroyed.
+func TestMutex_ClaimsItsName(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		ctx := t.Context()
+		m, rw, c := shared.NewMutex(nodes[0], "n"), shared.NewRWMutex(nodes[1], "n"), shared.NewCounter(nodes[2], "n")
+		others := func(want error) {
+			t.Helper()
+			_, err := rw.RLock(ctx)
+			_, err2 := c.Add(ctx, 1)
+			if !errors.Is(err, want) || !errors.Is(err2, want) || !errors.Is(c.Destroy(ctx), want) {
+				t.Fatal(err, err2)
+			}
+		}
+		for range 2 {
+			must(t, m.Do(ctx, nothing))
+			must(t, m.Do(ctx, nothing))
+			others(shared.ErrMismatch)
+			s, err := m.Lock(ctx)
+			must(t, err)
+			must(t, m.Destroy(ctx))
+			if err := s.Unlock(); !errors.Is(err, shared.ErrSessionLost) {
+				t.Error(err)
+			}
+			if _, err := c.Add(ctx, 1); err != nil {
+				t.Fatal("the name is not free", err)
+			}
+			if _, err := m.Lock(ctx); !errors.Is(err, shared.ErrMismatch) {
+				t.Fatal("the name is not claimed again", err)
+			}
+			must(t, c.Destroy(ctx))
+		}
+	})
+}
+
 func BenchmarkMutex(b *testing.B) {
 	n, err := distgear.Join(b.Context(), distgear.Config{Name: "a", Serve: "127.0.0.1:0"})
 	if err != nil {

@@ -37,9 +37,6 @@ func NewLock(h Host, name string, param uint64) *Lock {
 	return h.Room.Value(id, func() any {
 		l := &Lock{}
 		l.Base = New(h, id, l)
-		if h.Room.Ledger.Alone() {
-			l.state = greedy.Alone(uint64(time.Now().UnixMilli()) << shard.TokenBits)
-		}
 		return l
 	}).(*Lock)
 }
@@ -99,7 +96,8 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		if err := context.Cause(ctx); err != nil {
 			return 0, false, err
 		}
-		session, err := l.Object().Open(ctx)
+		obj := l.Object()
+		session, err := obj.Open(ctx)
 		if err != nil {
 			return 0, false, l.Fault(what, err)
 		}
@@ -113,6 +111,11 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 			return 0, false, l.misuse(what, err)
 		}
 		if session < l.session { // it was lost, and another goroutine has the next
+			l.mu.Unlock()
+			waiters.Put(w)
+			continue
+		}
+		if l.Room.Ledger.Alone() && !l.begin(obj) {
 			l.mu.Unlock()
 			waiters.Put(w)
 			continue
@@ -262,13 +265,29 @@ func (l *Lock) OnLost(t greedy.Token, f func()) {
 	l.lost[t] = append(l.lost[t], f)
 }
 
+// begin takes the grant of a process that is alone, with mu held: the name is this
+// lock's. False: it was destroyed since.
+func (l *Lock) begin(obj *client.Object) bool {
+	if obj.Gone() {
+		return false
+	}
+	if l.state.Grant() == 0 {
+		l.state.Begin(uint64(time.Now().UnixMilli()) << shard.TokenBits)
+	}
+	return true
+}
+
 // Destroy destroys the lock for everybody.
 func (l *Lock) Destroy(ctx context.Context) error {
-	if l.Room.Ledger.Alone() {
-		l.Event(&shard.Output{Code: machine.Gone})
-		return nil
+	err := l.Base.Destroy(ctx)
+	if err == nil && l.Room.Ledger.Alone() {
+		l.mu.Lock()
+		l.state.Told(machine.Effect[machine.None]{Code: machine.Gone}, &l.out)
+		l.state.End()
+		_ = l.flush() // nothing is to be sent
+		l.mu.Unlock()
 	}
-	return l.Base.Destroy(ctx)
+	return err
 }
 
 // Downgrade makes a writer a reader.
@@ -335,6 +354,14 @@ func (l *Lock) Info(most int) greedy.Info {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.state.Info(most)
+}
+
+// Counts says how many goroutines of this node have the lock, want it, and wait
+// on its conditions.
+func (l *Lock) Counts() (holding, queued, parked int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Counts()
 }
 
 // Under runs f under what was acquired, and releases it. The context of f ends

@@ -155,9 +155,20 @@ type Lock struct {
 // Alone returns the lock of a process that is alone. Its tokens begin above
 // grant*Uses; milliseconds since 1970 make them grow over restarts, at less than
 // a million acquisitions in a millisecond.
-func Alone(grant uint64) Lock {
-	return Lock{alone: true, grant: grant, mode: Write, use: grant * Uses, limit: 1<<64 - 1}
+func Alone(grant uint64) (l Lock) {
+	l.Begin(grant)
+	return l
 }
+
+// Begin makes a lock that holds nothing one of a process that is alone; see Alone.
+func (l *Lock) Begin(grant uint64) {
+	l.alone, l.grant, l.mode = true, grant, Write
+	l.use, l.limit = max(l.use, grant*Uses), 1<<64-1
+}
+
+// End undoes Begin, after Told Gone: nothing is got any more until the next Begin.
+// What was lost is not forgotten, and tokens go on from where they were.
+func (l *Lock) End() { l.alone, l.grant, l.mode, l.limit = false, 0, 0, 0 }
 
 // Acquire gets the lock if nothing stands in the way and nobody waits for it.
 // If not, nothing was changed.

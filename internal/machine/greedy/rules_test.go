@@ -368,3 +368,29 @@ func BenchmarkLockUnlock(b *testing.B) {
 		}
 	})
 }
+
+// TestBegin_EndAndAgain: a process that is alone gives a destroyed lock up; tokens and what was lost go on.
+func TestBegin_EndAndAgain(t *testing.T) {
+	var l Lock
+	var out Out
+	if _, ok := l.Acquire(Read); ok {
+		t.Fatal("got without a grant")
+	}
+	l.Begin(7)
+	a, ok := l.Acquire(Write)
+	if !ok || a.Grant() != 7 {
+		t.Fatal(a, ok)
+	}
+	l.Told(machine.Effect[machine.None]{Code: machine.Gone}, &out)
+	l.End()
+	if _, ok := l.Acquire(Write); ok || !slices.Equal(out.Ended, []Token{a}) || l.Grant() != 0 {
+		t.Fatal(ok, out.Ended)
+	}
+	l.Begin(6) // the clock was turned back
+	if b, ok := l.Acquire(Write); !ok || b <= a {
+		t.Fatal(b, a, ok)
+	}
+	if err := l.Unlock(a, &out); !errors.Is(err, ErrLost) {
+		t.Fatal(err)
+	}
+}
