@@ -56,12 +56,13 @@ type Mode string
 
 // The modes. Of a node that is alone there are Calm and Tiny.
 const (
-	Calm      Mode = "calm"      // nothing happens
-	Tiny      Mode = "tiny"      // nothing happens, and everything is small: see Part
-	Cuts      Mode = "cuts"      // links between nodes and the hub are cut for 100 ms, and half the time reset
-	Restarts  Mode = "restarts"  // the hub, which has its ledger on disk, is killed and started again
-	Absences  Mode = "absences"  // the same, but it stays away until all sessions are lost
-	Failovers Mode = "failovers" // one of three hubs is killed, or frozen; some seconds later it comes back
+	Calm       Mode = "calm"       // nothing happens
+	Tiny       Mode = "tiny"       // nothing happens, and everything is small: see Part
+	Cuts       Mode = "cuts"       // links between nodes and the hub are cut for 100 ms, and half the time reset
+	Isolations Mode = "isolations" // one node is cut off until its session is lost; the others go on
+	Restarts   Mode = "restarts"   // the hub, which has its ledger on disk, is killed and started again
+	Absences   Mode = "absences"   // the same, but it stays away until all sessions are lost
+	Failovers  Mode = "failovers"  // one of three hubs is killed, or frozen; some seconds later it comes back
 )
 
 // Placement is where the nodes of a scenario are.
@@ -106,7 +107,7 @@ func RunScenarios(t *testing.T, m Matrix, makes ...func() Scenario) {
 		}
 	})
 	modes := map[Placement][]Mode{
-		OnOneNode: {Calm, Tiny}, OnNodes: {Calm, Tiny, Cuts, Restarts, Absences, Failovers}, InProcesses: {Calm, Restarts, Failovers},
+		OnOneNode: {Calm, Tiny}, OnNodes: {Calm, Tiny, Cuts, Isolations, Restarts, Absences, Failovers}, InProcesses: {Calm, Restarts, Failovers},
 	}
 	for _, p := range []Placement{OnOneNode, OnNodes, InProcesses} {
 		if m.Placements != nil && !slices.Contains(m.Placements, p) || p == InProcesses && m.Role == "" {

@@ -66,7 +66,7 @@ func newWorld(t testing.TB, m *Matrix, placement Placement, mode Mode) *world {
 
 // ttl is the time-to-live of nodes' sessions: with the ledger they have three times as long.
 func (w *world) ttl() time.Duration {
-	if w.mode == Absences {
+	if w.mode == Absences || w.mode == Isolations {
 		return 300 * time.Millisecond
 	}
 	return fastTTL
@@ -106,7 +106,7 @@ func (w *world) start(cfg distgear.Config) *distgear.Node {
 func (w *world) join(name cluster.NodeName) *distgear.Node {
 	w.t.Helper()
 	hub := w.url()
-	if w.mode == Cuts {
+	if w.mode == Cuts || w.mode == Isolations {
 		link := NewProxy(w.t, hostPort(w.t, hub))
 		w.links = append(w.links, link)
 		hub = "nats://" + link.Addr()
@@ -166,6 +166,13 @@ func (w *world) fault() {
 			}
 			l.Heal()
 		}
+		return
+	}
+	if w.mode == Isolations {
+		l := w.links[w.rand.IntN(len(w.links))]
+		l.Cut()
+		w.quiet(5 * w.ttl()) // the ledger's sessions have 3
+		l.Heal()
 		return
 	}
 	i := 0
