@@ -52,6 +52,19 @@ func newDesk(t *testing.T) (*desk, *engine.Server) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	quit := make(chan struct{})
+	var ticker sync.WaitGroup
+	ticker.Go(func() {
+		for {
+			select {
+			case <-time.After(10 * time.Millisecond):
+				d.tick()
+			case <-quit:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { close(quit); ticker.Wait() })
 	return d, s
 }
 
@@ -69,6 +82,20 @@ func (d *desk) apply(entry []byte) {
 		return
 	}
 	d.shard.Apply(time.Now().UnixMilli(), entry)
+	if r := d.shard.Cut(); r != nil {
+		r.Release()
+	}
+}
+
+// tick is what a ledger does when the state wants one.
+func (d *desk) tick() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now().UnixMilli()
+	if due := d.shard.Due(); due == 0 || due > now {
+		return
+	}
+	d.shard.Apply(now, nil)
 	if r := d.shard.Cut(); r != nil {
 		r.Release()
 	}

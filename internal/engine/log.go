@@ -43,6 +43,8 @@ type Log struct {
 	c   *Conn
 	cfg LogConfig
 	js  jetstream.JetStream
+
+	ackHead []byte // how its acknowledgements begin
 }
 
 // Bounds tells what a log holds.
@@ -62,7 +64,7 @@ func OpenLog(ctx context.Context, c *Conn, cfg LogConfig) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", cfg.Name, err)
 	}
-	l := &Log{c, cfg, js}
+	l := &Log{c: c, cfg: cfg, js: js, ackHead: fmt.Appendf(nil, `{"stream":"%s","seq":`, cfg.Name)}
 	for {
 		if v := c.nc.ConnectedServerVersion(); v != "" && !recent(v) {
 			return nil, fmt.Errorf("log %s: nats-server %s loses what it acknowledged; run %d.%d.%d or newer", cfg.Name, v, minVersion[0], minVersion[1], minVersion[2])
@@ -218,8 +220,16 @@ const (
 	readBytes = 4 << 20 // bytes, at most one record more
 )
 
-// readPatience is how long a reader waits for the next record of a batch.
-const readPatience = 500 * time.Millisecond
+const (
+	// readPatience is how long a reader waits for the next record of a batch.
+	readPatience = 500 * time.Millisecond
+	// askPatience is how long it waits for the first one: then it asks again, and
+	// another replica answers. One that is stopped would hold it up.
+	askPatience = 100 * time.Millisecond
+	readTries   = 4
+)
+
+var errSilent = errors.New("no replica answered in time")
 
 // Read calls f with the records from a number on, up to the last one that the
 // replica which answers has, and returns the number after it. From 0 means
@@ -229,16 +239,27 @@ const readPatience = 500 * time.Millisecond
 // committed, but it need not be the end: whoever must know appends.
 // ErrTruncated: from was purged. ErrDamaged: a record is missing.
 func (l *Log) Read(ctx context.Context, from uint64, f func(seq uint64, data []byte) error) (next uint64, err error) {
+	next = from
+	for range readTries {
+		if next, err = l.read(ctx, next, f); !errors.Is(err, errSilent) {
+			break
+		}
+	}
+	return next, err
+}
+
+// read is Read until a replica is silent.
+func (l *Log) read(ctx context.Context, next uint64, f func(seq uint64, data []byte) error) (uint64, error) {
 	inbox := l.c.nc.NewInbox()
 	sub, err := l.c.nc.SubscribeSync(inbox)
 	if err != nil {
-		return from, l.fault(err)
+		return next, l.fault(err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // fails only when the connection is closed
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
-		return from, l.fault(err)
+		return next, l.fault(err)
 	}
-	for next = from; ; {
+	for {
 		at := max(next, 1)
 		req := fmt.Appendf(nil, `{"seq":%d,"batch":%d,"max_bytes":%d}`, at, readBatch, readBytes)
 		if err := l.c.nc.PublishRequest("$JS.API.DIRECT.GET."+l.cfg.Name, inbox, req); err != nil {
@@ -253,13 +274,16 @@ func (l *Log) Read(ctx context.Context, from uint64, f func(seq uint64, data []b
 
 // batch takes the answer to one request; more tells that the log goes on.
 func (l *Log) batch(ctx context.Context, sub *nats.Subscription, next *uint64, f func(uint64, []byte) error) (more bool, err error) {
-	for {
-		wait, cancel := context.WithTimeout(ctx, readPatience)
+	for patience := askPatience; ; patience = readPatience {
+		wait, cancel := context.WithTimeout(ctx, patience)
 		m, err := sub.NextMsgWithContext(wait)
 		cancel()
 		if err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return false, cause
+			}
+			if patience == askPatience && errors.Is(err, context.DeadlineExceeded) {
+				err = errors.Join(errSilent, err)
 			}
 			return false, l.fault(err)
 		}

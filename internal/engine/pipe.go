@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,6 +109,9 @@ func (l *Log) parseAck(m *nats.Msg) (uint64, error) {
 	if len(m.Data) == 0 {
 		return 0, fmt.Errorf("log %s: %w: status %s", l.cfg.Name, ErrUnavailable, m.Header.Get("Status"))
 	}
+	if seq, ok := l.plainAck(m.Data); ok {
+		return seq, nil
+	}
 	var ack struct {
 		Stream string `json:"stream"`
 		Seq    uint64 `json:"seq"`
@@ -134,6 +138,23 @@ func (l *Log) parseAck(m *nats.Msg) (uint64, error) {
 		return 0, fmt.Errorf("log %s: %w: acknowledged by stream %q", l.cfg.Name, ErrUnavailable, ack.Stream)
 	}
 	return ack.Seq, nil
+}
+
+// plainAck reads the acknowledgement as servers write it when all is well:
+// {"stream":NAME,"seq":NUMBER} and maybe more behind a comma.
+func (l *Log) plainAck(data []byte) (seq uint64, ok bool) {
+	rest, ok := bytes.CutPrefix(data, l.ackHead)
+	if !ok {
+		return 0, false
+	}
+	i := 0
+	for ; i < len(rest) && i < 19 && '0' <= rest[i] && rest[i] <= '9'; i++ {
+		seq = seq*10 + uint64(rest[i]-'0')
+	}
+	if i == 0 || i == len(rest) || rest[i] != '}' && rest[i] != ',' {
+		return 0, false
+	}
+	return seq, seq != 0 && !bytes.Contains(rest, []byte(`"error"`))
 }
 
 // Close ends the pipe: no callback begins after it has returned.

@@ -325,12 +325,14 @@ func (l *Ledger) follow(ticked bool) error {
 	}
 	if w.last >= l.next || l.sincePoll >= pollTicks {
 		l.sincePoll = 0
-		was := l.next
+		was, began := l.next, time.Now()
 		if err := l.catchUp(l.ctx); err != nil {
 			return err
 		}
 		if l.next != was {
 			l.misses = 0
+		} else { // a replica that did not answer is no word of the writer either
+			l.misses += min(int(time.Since(began)/tickEvery), l.patience/2)
 		}
 	}
 	if beats != l.seenBeats && w.epoch >= l.chain.epoch {

@@ -200,7 +200,7 @@ func (s *Shard) pageSessions(p *Page, q Query) {
 	}
 	for _, key := range first.done() {
 		ses := byKey[key]
-		p.Sessions = append(p.Sessions, SessionState{ses.name, ses.id, TTL(ses.ttl).Milliseconds(), len(ses.opens), ses.out.size})
+		p.Sessions = append(p.Sessions, SessionState{ses.name, ses.id, TTL(ses.ttl).Milliseconds(), ses.open, ses.out.size})
 		p.Next = key
 	}
 	if !first.more {
@@ -268,13 +268,13 @@ func (s *Shard) lockState(o *object) LockState {
 func head[E any](all []E) []E { return all[:min(len(all), maxPerLock)] }
 
 func (s *Shard) objectState(o *object) ObjectState {
-	st := ObjectState{Name: o.name, Kind: o.kind.String(), Param: o.param, Open: o.opens}
-	if o.opens > 0 {
+	st := ObjectState{Name: o.name, Kind: o.kind.String(), Param: o.param, Open: o.count()}
+	if o.count() > 0 {
 		for _, ses := range s.sessions {
-			if ses.opens[o] == 0 {
+			if o.of(ses) == 0 {
 				continue
 			}
-			if st.Nodes = append(st.Nodes, ses.name); len(st.Nodes) == min(o.opens, maxOpeners) {
+			if st.Nodes = append(st.Nodes, ses.name); len(st.Nodes) == min(o.count(), maxOpeners) {
 				break
 			}
 		}

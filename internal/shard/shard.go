@@ -59,6 +59,7 @@ type Shard struct {
 	alone call       // Do's, so that it needs no memory
 	said  Output     // scratch
 	dirty []*session // to be told something at the next Cut
+	owing []*session // to be confirmed to some time, by the time since when; owed 0: it was
 	over  []machine.Session
 	none  machine.Out[machine.None] // scratch
 	vals  machine.Out[Value]        // scratch
@@ -72,18 +73,21 @@ type session struct {
 	applied uint64 // number of the last operation
 	out     outbox
 	handles []*object // by handle-1; nil: free
-	opens   map[*object]uint64
+	open    int       // objects that have it among their openers
+	owed    int64     // ledger ms since when a frame that only confirms is put off; 0: none is
 	dirty   bool
+	listed  bool // it is in owing
+	prompt  bool // it asked: a frame that only confirms is not put off
 }
 
 // object is a named machine.
 type object struct {
-	name  string
-	kind  Kind
-	param uint64 // what it was created with: size, capacity, parties
-	opens int    // sessions that have a handle
-	gone  bool   // destroyed
+	name string
 	thing
+	param uint64 // what it was created with: size, capacity, parties
+	openers
+	kind Kind
+	gone bool // destroyed
 }
 
 // call is an operation being applied.
@@ -122,7 +126,7 @@ func (s *Shard) Do(now int64, op *Op) {
 		s.tick()
 	}
 	if s.only == nil {
-		s.only = &session{id: 1, opens: map[*object]uint64{}}
+		s.only = &session{id: 1}
 		s.sessions[1] = s.only
 	}
 	s.alone = call{Shard: s, ses: s.only, op: *op}
@@ -147,10 +151,11 @@ func (s *Shard) Apply(now int64, entry []byte) {
 	switch e.Type {
 	case EntryOpen:
 		if ses == nil {
-			ses = &session{id: e.Session, name: string(e.Name), ttl: e.TTL, opens: map[*object]uint64{}}
+			ses = &session{id: e.Session, name: string(e.Name), ttl: e.TTL}
 			s.sessions[e.Session] = ses
 		}
 		ses.stamp = max(ses.stamp, e.Stamp)
+		ses.prompt = true
 		s.soil(ses)
 	case EntryExpire:
 		if ses != nil {
@@ -171,7 +176,7 @@ func (s *Shard) ops(ses *session, e *Entry) {
 	ses.stamp = max(ses.stamp, e.Stamp)
 	ses.out.ack(min(e.Ack, ses.out.last))
 	if e.Type == EntryAsk {
-		ses.out.sent = 0
+		ses.out.sent, ses.prompt = 0, true
 	}
 	s.soil(ses)
 	c := call{Shard: s, ses: ses}
@@ -256,22 +261,20 @@ func (c *call) open() {
 		c.ses.handles = append(c.ses.handles, nil)
 	}
 	c.ses.handles[h-1] = o
-	if _, ok := c.ses.opens[o]; !ok {
-		c.ses.opens[o] = h
-		o.opens++
+	if o.of(c.ses) == 0 {
+		o.set(c.ses, h)
 	}
 	c.answer(machine.OK, 0, 0)
 }
 
 func (c *call) closeHandle() {
 	o := c.obj
-	if c.ses.opens[o] == c.op.Handle {
+	if o.of(c.ses) == c.op.Handle {
 		if !o.gone {
 			o.expire(c)
 			c.told()
 		}
-		delete(c.ses.opens, o)
-		c.shut(o)
+		c.shut(o, c.ses)
 	}
 	c.ses.handles[c.op.Handle-1] = nil
 	c.answer(machine.OK, 0, 0)
@@ -279,9 +282,9 @@ func (c *call) closeHandle() {
 
 // shut notes that a session has given an object up, and drops the object when
 // nobody could notice.
-func (s *Shard) shut(o *object) {
-	o.opens--
-	if o.opens == 0 && !o.gone && o.Idle() {
+func (s *Shard) shut(o *object, ses *session) {
+	o.drop(ses)
+	if o.count() == 0 && !o.gone && o.Idle() {
 		s.remove(o)
 	}
 }
@@ -304,7 +307,7 @@ func (s *Shard) end(ses *session) {
 	delete(s.sessions, ses.id)
 	s.over = append(s.over, ses.id)
 	for _, o := range ses.handles {
-		if o == nil || ses.opens[o] == 0 {
+		if o == nil || o.of(ses) == 0 {
 			continue
 		}
 		c := call{Shard: s, ses: ses, obj: o}
@@ -313,8 +316,7 @@ func (s *Shard) end(ses *session) {
 			c.told()
 			s.timing(o)
 		}
-		delete(ses.opens, o)
-		s.shut(o)
+		s.shut(o, ses)
 	}
 }
 
@@ -355,7 +357,7 @@ func (c *call) put(to machine.Who, o *Output, key string) {
 		if o.Code < machine.Granted && c.obj.kind != KLock { // the answer to an operation that wants none
 			return
 		}
-		if o.Handle = ses.opens[c.obj]; o.Handle == 0 {
+		if o.Handle = c.obj.of(ses); o.Handle == 0 {
 			return
 		}
 	}
@@ -406,20 +408,41 @@ func (s *Shard) tick() {
 }
 
 // Due is the next ledger time, in ms, at which a tick is wanted; 0: none.
-func (s *Shard) Due() int64 { return s.due }
+func (s *Shard) Due() int64 {
+	i := 0
+	for i < len(s.owing) && s.owing[i].owed == 0 { // it was confirmed with something else
+		s.owing[i].listed = false
+		i++
+	}
+	s.owing = slices.Delete(s.owing, 0, i)
+	if len(s.owing) == 0 {
+		return s.due
+	}
+	d := s.owing[0].owed + confirmWithin
+	if s.due != 0 {
+		d = min(d, s.due)
+	}
+	return d
+}
 
 // Lead makes this the writer's state: every session is told again what it has
 // not acknowledged.
 func (s *Shard) Lead(epoch uint64) {
 	s.epoch = epoch
 	for _, ses := range s.sessions {
-		ses.out.sent = 0
+		ses.out.sent, ses.prompt = 0, true
 		s.soil(ses)
 	}
 }
 
 // Follow makes this a standby's state.
-func (s *Shard) Follow() { s.epoch = 0 }
+func (s *Shard) Follow() {
+	s.epoch = 0
+	for _, ses := range s.owing {
+		ses.owed, ses.listed = 0, false
+	}
+	s.owing = nil
+}
 
 // Release is what one round tells. Release publishes it.
 type Release struct {
@@ -437,20 +460,49 @@ type part struct {
 	c       chunk
 }
 
+// confirmWithin is how long, in ledger ms, it may take until a session hears
+// that operations which nobody waits for were applied: well below the time after
+// which it would send them again. A frame of its own for each round would be in
+// the way of what others wait for.
+const confirmWithin = 50
+
 // Cut takes what the entries since the last Cut tell. It is nil when that is
 // nothing.
 func (s *Shard) Cut() *Release {
-	if len(s.dirty) == 0 && len(s.over) == 0 {
+	late := 0
+	for late < len(s.owing) && (s.owing[late].owed == 0 || s.owing[late].owed+confirmWithin <= s.now) {
+		late++
+	}
+	if len(s.dirty) == 0 && len(s.over) == 0 && late == 0 {
 		return nil
 	}
 	r := &Release{send: s.cfg.Send, epoch: s.epoch, over: s.over}
 	s.over = nil
-	r.parts = make([]part, 0, len(s.dirty))
+	r.parts = make([]part, 0, len(s.dirty)+late)
+	for _, ses := range s.owing[:late] {
+		ses.listed = false
+		if ses.owed != 0 {
+			ses.prompt = true
+			s.soil(ses)
+		}
+	}
+	s.owing = slices.Delete(s.owing, 0, late)
 	for i, ses := range s.dirty {
 		s.dirty[i] = nil
 		ses.dirty = false
 		p := part{to: ses.id, stamp: ses.stamp, applied: ses.applied}
 		chunks := ses.out.unsent()
+		if len(chunks) == 0 && !ses.prompt {
+			if ses.owed == 0 {
+				ses.owed = max(s.now, 1)
+				if !ses.listed {
+					ses.listed = true
+					s.owing = append(s.owing, ses)
+				}
+			}
+			continue
+		}
+		ses.owed, ses.prompt = 0, false
 		if len(chunks) == 0 {
 			p.c.first = ses.out.last + 1
 			r.parts = append(r.parts, p)

@@ -53,7 +53,7 @@ func (ses *session) append(b []byte, index map[*object]uint64) []byte {
 			b = append(b, handleFree)
 		case o.gone:
 			b = append(b, handleGone, byte(o.kind))
-		case ses.opens[o] == uint64(i)+1:
+		case o.of(ses) == uint64(i)+1:
 			b = binary.AppendUvarint(append(b, handleOpen), index[o])
 		default:
 			b = binary.AppendUvarint(append(b, handleSecond), index[o])
@@ -134,7 +134,7 @@ func (s *Shard) restore(r *reader) error {
 }
 
 func parseSession(r *reader, all []*object) (*session, error) {
-	ses := &session{id: machine.Session(r.uvarint()), name: r.string(), opens: map[*object]uint64{}}
+	ses := &session{id: machine.Session(r.uvarint()), name: r.string()}
 	ses.ttl, ses.stamp, ses.applied, ses.out.last = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
 	for i := range r.count() {
 		var o *object
@@ -143,11 +143,10 @@ func parseSession(r *reader, all []*object) (*session, error) {
 		case handleGone:
 			o = &object{kind: Kind(r.byte()), gone: true}
 		case handleOpen:
-			if o = pick(all, r.uvarint()); o == nil || ses.opens[o] != 0 {
+			if o = pick(all, r.uvarint()); o == nil || o.of(ses) != 0 || i >= maxHandles {
 				return nil, errSnapshot
 			}
-			ses.opens[o] = i + 1
-			o.opens++
+			o.set(ses, i+1)
 		case handleSecond:
 			if o = pick(all, r.uvarint()); o == nil {
 				return nil, errSnapshot

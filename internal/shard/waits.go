@@ -153,7 +153,7 @@ func (x *group) destroy(c *call)                  { x.Destroy(&c.none) }
 // those are told who wait: who holds something of it has lost it.
 func (c *call) goneToAll() {
 	for _, id := range slices.Sorted(maps.Keys(c.sessions)) {
-		if c.sessions[id].opens[c.obj] != 0 {
+		if c.obj.of(c.sessions[id]) != 0 {
 			c.none.Tell(machine.Who{Session: id}, machine.Gone, 0)
 		}
 	}
