@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -80,23 +82,39 @@ func StartHubs(t testing.TB, what Hubs) *HubProcesses {
 	return h
 }
 
-// freeAddrs finds loopback addresses that nobody listens on now.
-func freeAddrs(t testing.TB, n int) []string {
+// given are the ports that freeAddrs gave out.
+var given struct {
+	sync.Mutex
+	ports map[int]bool
+}
+
+// freeAddrs finds loopback addresses that nobody listens on now. They are below the ports that systems give to those who dial, so that nobody takes one while
+// the hub that has it is gone.
+func freeAddrs(t testing.TB, n int) (all []string) {
 	t.Helper()
-	all := make([]string, n)
-	var open []net.Listener // all at once, or one address could come twice
-	for i := range all {
-		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	given.Lock()
+	defer given.Unlock()
+	if given.ports == nil {
+		given.ports = map[int]bool{}
+	}
+	for range 100 * n {
+		port := 15000 + rand.IntN(15000)
+		if given.ports[port] {
+			continue
 		}
-		open = append(open, l)
-		all[i] = l.Addr().String()
-	}
-	for _, l := range open {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+		if err != nil {
+			continue
+		}
 		l.Close()
+		given.ports[port] = true
+		if all = append(all, addr); len(all) == n {
+			return all
+		}
 	}
-	return all
+	t.Fatalf("no %d free ports", n)
+	return nil
 }
 
 func (h *HubProcesses) child(i int) Child {

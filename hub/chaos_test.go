@@ -275,6 +275,7 @@ func (d *day) sees(n int) {
 
 // Three hubs: the writer is killed, and started again; frozen, and thawed under load; time after time.
 func TestChaos_ThreeHubs(t *testing.T) {
+	t.Parallel()
 	for _, disk := range []bool{true, false} {
 		t.Run(map[bool]string{true: "disk", false: "memory"}[disk], func(t *testing.T) {
 			t.Parallel()

@@ -42,6 +42,7 @@ func smallRole(ctx context.Context, args []string) error {
 
 // A disk that is full: nothing is acknowledged, the hub says why, what was acknowledged is there, and all goes on when there is room.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	hubs := geartest.StartHubs(t, geartest.Hubs{Role: "small hub", Count: 1, Disk: true, TTL: chaosTTL})
 	n, err := distgear.Join(t.Context(), distgear.Config{Name: "a", Hub: hubs.URLs(), TTL: chaosTTL, Logger: quiet()})
 	if err != nil {

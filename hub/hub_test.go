@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,7 +24,12 @@ import (
 	"github.com/distgear/distgear/internal/wire"
 )
 
-func TestMain(m *testing.M) { geartest.Main(m, roles) }
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil { // those that run in parallel wait more than they compute
+		panic(err)
+	}
+	geartest.Main(m, roles)
+}
 
 // patience bounds every wait of a test. It is not how long anything takes.
 const patience = 30 * time.Second

@@ -17,6 +17,7 @@ const nodeTTL = 500 * time.Millisecond
 // L3, L5: a node that is killed with the lock, and one that is frozen with it: the next gets it after the session's time-to-live and not before; whoever
 // thaws is told that it is lost, and has an older token.
 func TestNode_HolderIsGone(t *testing.T) {
+	t.Parallel()
 	for _, kill := range []bool{true, false} {
 		t.Run(map[bool]string{true: "killed", false: "frozen"}[kill], func(t *testing.T) {
 			t.Parallel()
@@ -88,6 +89,7 @@ func TestNode_WaiterIsKilled(t *testing.T) {
 // L17: a node that waits on a condition and is killed or frozen when it is notified: the notification goes to the next one. Nobody is woken who was not
 // notified.
 func TestNode_NotifiedIsGone(t *testing.T) {
+	t.Parallel()
 	for _, kill := range []bool{true, false} {
 		t.Run(map[bool]string{true: "killed", false: "frozen"}[kill], func(t *testing.T) {
 			t.Parallel()
@@ -127,6 +129,7 @@ func TestNode_NotifiedIsGone(t *testing.T) {
 
 // Waiters keep their places when another hub takes over, and locks their holders; who waits on a condition, and who was notified and has not run, too.
 func TestTakeover_PlacesAreKept(t *testing.T) {
+	t.Parallel()
 	for _, freeze := range []bool{false, true} {
 		t.Run(map[bool]string{true: "frozen", false: "killed"}[freeze], func(t *testing.T) {
 			t.Parallel()
