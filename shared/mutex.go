@@ -12,9 +12,10 @@ import (
 // NewMutex; it is safe for concurrent use. It is not re-entrant: a Lock under a
 // context that Do gave is refused with ErrHeld; other nested ones wait for ever.
 //
-// A node that got it keeps it between uses until another node asks: as long as
-// none does, Lock and Unlock send no message. Nodes, and goroutines in a node,
-// get it in the order in which they asked.
+// A node that got it keeps it between uses until another node asks, or until it
+// was not used for a minute or two: as long as neither is so, Lock and Unlock send no
+// message. Nodes, and goroutines in a node, get it in the order in which they asked.
+// A lock that nobody holds and nobody has a handle of costs nothing, here or at the hub.
 type Mutex struct{ l *objects.Lock }
 
 // NewMutex returns the mutex with that name. It does no I/O.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/greedy"
+	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -23,6 +23,8 @@ type Lock struct {
 	out     greedy.Out
 	session machine.Session
 	lost    map[greedy.Token][]func() // to be told when an acquisition is lost
+	open    bool                      // it is one of opened
+	seen    greedy.Token              // the last one when tidy came by
 }
 
 // The parameters of a lock: which kind of it the name is.
@@ -34,11 +36,11 @@ const (
 // NewLock returns the node's lock with that name.
 func NewLock(h Host, name string, param uint64) *Lock {
 	id := ID{shard.KLock, name, param}
-	return h.Room.Value(id, func() any {
+	return room.Shared(h.Room, id, func() *Lock {
 		l := &Lock{}
 		l.Base = New(h, id, l)
 		return l
-	}).(*Lock)
+	})
 }
 
 // NoLock returns a lock that nobody can use, because of err.
@@ -98,6 +100,9 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		}
 		obj := l.Object()
 		session, err := obj.Open(ctx)
+		if errors.Is(err, client.ErrGone) && l.stale(obj) {
+			continue // closed since, or destroyed from here
+		}
 		if err != nil {
 			return 0, false, l.Fault(what, err)
 		}
@@ -115,11 +120,12 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 			waiters.Put(w)
 			continue
 		}
-		if l.Room.Ledger.Alone() && !l.begin(obj) {
+		if obj.Gone() { // closed or destroyed since
 			l.mu.Unlock()
 			waiters.Put(w)
 			continue
 		}
+		l.begin()
 		l.session = session // what was of the one before was lost with it: see Lost
 		l.state.Enqueue(&w.Waiter, &l.out)
 		sent := l.flush()
@@ -263,18 +269,6 @@ func (l *Lock) OnLost(t greedy.Token, f func()) {
 		l.lost = map[greedy.Token][]func(){}
 	}
 	l.lost[t] = append(l.lost[t], f)
-}
-
-// begin takes the grant of a process that is alone, with mu held: the name is this
-// lock's. False: it was destroyed since.
-func (l *Lock) begin(obj *client.Object) bool {
-	if obj.Gone() {
-		return false
-	}
-	if l.state.Grant() == 0 {
-		l.state.Begin(uint64(time.Now().UnixMilli()) << shard.TokenBits)
-	}
-	return true
 }
 
 // Destroy destroys the lock for everybody.

@@ -93,6 +93,13 @@ func (b *Base) Object() *client.Object {
 	return b.obj
 }
 
+// stale tells that the object has another handle by now, or none.
+func (b *Base) stale(obj *client.Object) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.obj != obj
+}
+
 // Do sends one operation and waits for its answer; retry is for those that
 // change nothing.
 func (b *Base) Do(ctx context.Context, what string, op shard.Op, retry bool) (client.Answer, error) {

@@ -14,8 +14,10 @@ package room
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/distgear/distgear/internal/client"
 )
@@ -37,6 +39,7 @@ type value struct {
 	once sync.Once
 	v    any
 	made atomic.Bool // v is there
+	live func() any  // instead of v: what it is, or nil when nobody holds it any more
 }
 
 // Value is what is kept under a key; it is made, once, when there is nothing
@@ -59,13 +62,52 @@ func (r *Room) Value(key any, fresh func() any) any {
 	return v.v
 }
 
+// Shared is what those who hold it have in common under a key: when nobody holds
+// it any more it is forgotten, and made again for the next one. What makes it must not
+// ask for other keys; a key has one type, and is not one of Value's.
+func Shared[T any](r *Room, key any, fresh func() *T) *T {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v := r.values[key]; v != nil {
+		if p := v.live(); p != nil {
+			return p.(*T)
+		}
+	}
+	if r.values == nil {
+		r.values = map[any]*value{}
+	}
+	p := fresh()
+	w := weak.Make(p)
+	v := &value{live: func() any {
+		if p := w.Value(); p != nil {
+			return p
+		}
+		return nil
+	}}
+	r.values[key] = v
+	runtime.AddCleanup(p, func(v *value) { r.forget(key, v) }, v)
+	return p
+}
+
+func (r *Room) forget(key any, v *value) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.values[key] == v { // otherwise: it was made again meanwhile
+		delete(r.values, key)
+	}
+}
+
 // Values are all values that are kept.
 func (r *Room) Values() []any {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]any, 0, len(r.values))
 	for _, v := range r.values {
-		if v.made.Load() {
+		if v.live != nil {
+			if p := v.live(); p != nil {
+				all = append(all, p)
+			}
+		} else if v.made.Load() {
 			all = append(all, v.v)
 		}
 	}
