@@ -36,14 +36,11 @@ type Barrier struct {
 // else each operation is ErrInvalid. While it is in use, another number is
 // ErrMismatch. It does no I/O.
 func NewBarrier(n *distgear.Node, name string, parties int) *Barrier {
-	h, id := host(n), objects.ID{Kind: shard.KBarrier, Name: name, Param: uint64(parties)}
-	return &Barrier{h.Room.Value(id, func() any {
-		b := objects.New(h, id, nil)
-		if parties < 1 && b.Err == nil {
-			b.Err = fmt.Errorf("%w: barrier %q has %d parties: at least 1", ErrInvalid, name, parties)
-		}
-		return b
-	}).(*objects.Base), parties}
+	var fault error
+	if parties < 1 {
+		fault = fmt.Errorf("%w: barrier %q has %d parties: at least 1", ErrInvalid, name, parties)
+	}
+	return &Barrier{objects.Of(host(n), objects.ID{Kind: shard.KBarrier, Name: name, Param: uint64(parties)}, fault), parties}
 }
 
 // BrokenReason says why a barrier broke.

@@ -23,7 +23,7 @@ type Counter struct{ b *objects.Base }
 // NewCounter returns the counter with that name, at most 256 bytes. It does no
 // I/O.
 func NewCounter(n *distgear.Node, name string) *Counter {
-	return &Counter{objects.Of(host(n), objects.ID{Kind: shard.KCounter, Name: name, Param: plainCounter})}
+	return &Counter{objects.Of(host(n), objects.ID{Kind: shard.KCounter, Name: name, Param: plainCounter}, nil)}
 }
 
 // The parameters of a counter: what the name is used for.

@@ -26,14 +26,11 @@ type Latch struct{ b *objects.Base }
 // ids; with 0 it is open. A negative count makes each operation ErrInvalid. While it
 // is in use, another count is ErrMismatch. It does no I/O.
 func NewLatch(n *distgear.Node, name string, count int) *Latch {
-	h, id := host(n), objects.ID{Kind: shard.KLatch, Name: name, Param: uint64(count)}
-	return &Latch{h.Room.Value(id, func() any {
-		b := objects.New(h, id, nil)
-		if count < 0 && b.Err == nil {
-			b.Err = fmt.Errorf("%w: latch %q counts %d: at least 0", ErrInvalid, name, count)
-		}
-		return b
-	}).(*objects.Base)}
+	var fault error
+	if count < 0 {
+		fault = fmt.Errorf("%w: latch %q counts %d: at least 0", ErrInvalid, name, count)
+	}
+	return &Latch{objects.Of(host(n), objects.ID{Kind: shard.KLatch, Name: name, Param: uint64(count)}, fault)}
 }
 
 // CountDown counts an id of 1 to 256 bytes, and returns how many are missing.
@@ -79,7 +76,7 @@ type WaitGroup struct{ b *objects.Base }
 
 // NewWaitGroup returns the wait group with that name. It does no I/O.
 func NewWaitGroup(n *distgear.Node, name string) *WaitGroup {
-	return &WaitGroup{objects.Of(host(n), objects.ID{Kind: shard.KGroup, Name: name})}
+	return &WaitGroup{objects.Of(host(n), objects.ID{Kind: shard.KGroup, Name: name}, nil)}
 }
 
 // Add adds delta, which may be negative. Below zero is ErrInvalid, and nothing

@@ -89,7 +89,7 @@ func TestMutex_TidyWhileInUse(t *testing.T) {
 		var inside sync.Mutex
 		for i := range 6 {
 			users.Go(func() {
-				for k := range 100 {
+				for k := range 25 {
 					m := shared.NewMutex(nodes[i%3], fmt.Sprint("m", k%2))
 					err := m.Do(t.Context(), func(context.Context, shared.Token) error {
 						if k%2 == 0 {

@@ -40,7 +40,7 @@ type Topic[T any] struct {
 
 // NewTopic returns the topic with that name. It does no I/O.
 func NewTopic[T any](n *distgear.Node, name string) *Topic[T] {
-	return &Topic[T]{objects.Of(host(n), objects.ID{Kind: shard.KTopic, Name: name}), codec.For[T]()}
+	return &Topic[T]{objects.Of(host(n), objects.ID{Kind: shard.KTopic, Name: name}, nil), codec.For[T]()}
 }
 
 // PublisherID says who published: it is the same for all that a node publishes

@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/distgear/distgear"
@@ -77,9 +78,17 @@ func New(h Host, id ID, sink client.Sink) *Base {
 	return b
 }
 
-// Of returns the node's object with that ID, without a sink.
-func Of(h Host, id ID) *Base {
-	return h.Room.Value(id, func() any { return New(h, id, nil) }).(*Base)
+// Of returns the node's object with that ID, without a sink. Fault, if it is not
+// nil, is what is wrong with its size. When nobody has a handle of it, and no operation is
+// under way, it is closed and forgotten.
+func Of(h Host, id ID, fault error) *Base {
+	return room.Shared(h.Room, id, func() *Base {
+		b := New(h, id, nil)
+		if b.Err == nil {
+			b.Err = fault
+		}
+		return b
+	})
 }
 
 // Object is the handle for the ledger. An object that was destroyed has a new
@@ -89,6 +98,9 @@ func (b *Base) Object() *client.Object {
 	defer b.mu.Unlock()
 	if b.obj == nil {
 		b.obj = b.Room.Ledger.Object(b.Kind, b.Name, b.Param, b.sink)
+		if b.sink == nil { // nothing below knows b
+			runtime.AddCleanup(b, (*client.Object).Close, b.obj)
+		}
 	}
 	return b.obj
 }
