@@ -35,15 +35,29 @@ type lockHistory = user[history.LockVerb, history.Grant]
 // keep holds something for a moment, then gives it back and records that. If it was lost it is free at some time after the moment when it was certainly held.
 func keep[In, Out any](c *user[In, Out], in In, out Out, lost <-chan struct{}, release func() error) error {
 	held := c.h.Begin(c.id, in) // it was held when this was recorded
-	for range c.rand.IntN(4) {
-		runtime.Gosched()
+	moments := c.rand.IntN(4)
+	if c.day && c.rand.IntN(3) == 0 {
+		moments = c.rand.IntN(300)
+	}
+	for range moments {
+		if runtime.Gosched(); c.day {
+			moment := time.NewTimer(4 * time.Millisecond)
+			select {
+			case <-moment.C:
+			case <-lost:
+			}
+		}
 		now := c.h.Begin(c.id, in)
 		select {
 		case <-lost:
 			now.Never()
+			moments = 0
 		default:
 			held.Never()
 			held = now
+		}
+		if moments == 0 {
+			break
 		}
 	}
 	p := c.h.Begin(c.id, in)

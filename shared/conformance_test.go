@@ -36,6 +36,15 @@ func conformanceMatrix() geartest.Matrix {
 func TestConformance(t *testing.T) {
 	m := conformanceMatrix()
 	m.Placements = []geartest.Placement{geartest.OnOneNode, geartest.OnNodes}
+	m.Modes = []geartest.Mode{geartest.Calm, geartest.Tiny, geartest.Cuts, geartest.Isolations, geartest.Restarts, geartest.Absences}
+	geartest.RunScenarios(t, m, conformance()...)
+}
+
+func TestConformance_Failovers(t *testing.T) {
+	t.Parallel() // mostly it waits for elections
+	m := conformanceMatrix()
+	m.Faults = max(1, m.Faults/2)
+	m.Placements, m.Modes = []geartest.Placement{geartest.OnNodes}, []geartest.Mode{geartest.Failovers}
 	geartest.RunScenarios(t, m, conformance()...)
 }
 
@@ -71,6 +80,10 @@ func conformance() []func() geartest.Scenario {
 		random("tiny queue", 20, func() history.Model[history.Queues, history.QueueIn, history.Value] { return history.QueueModel(1) }, queueClient(1)),
 		random("latch", 10, func() history.Model[uint64, history.LatchIn, int] { return history.LatchModel(latchIDs) }, latchClient),
 		random("barrier", 10, func() history.Model[struct{}, struct{}, history.Arrival] { return history.BarrierModel(clients) }, barrierClient),
+		allDay("mutex", history.LockModel, lockClient(func(n *distgear.Node, name string) rwLocker { return plainLocker{shared.NewMutex(n, name)} })),
+		allDay("rwmutex", history.LockModel, lockClient(func(n *distgear.Node, name string) rwLocker { return shared.NewRWMutex(n, name) })),
+		allDay("election", history.LockModel, electionClient),
+		allDay("semaphore", func() history.Model[int, history.PermitsIn, bool] { return history.SemaphoreModel(permits) }, semaphoreClient),
 		passEvents, countUnderLock, putAndTakeWithConditions, readNearby, hearTopic, doOnce,
 	}
 }
@@ -82,18 +95,23 @@ type user[In, Out any] struct {
 	id   int    // 0 … clients-1
 	name string // of the object
 	h    *history.History[In, Out]
-	left int // how often it uses it
+	left int  // how often it uses it
+	day  bool // it holds what it gets for longer, all day
 }
 
 // clients is how many clients there are.
 const clients = 6
 
 // more counts down.
-func (c *user[In, Out]) more() bool { c.left--; return c.left >= 0 }
+func (c *user[In, Out]) more() bool { c.left--; return c.left >= 0 && (!c.day || c.Going()) }
 
 // brief is a context that ends soon, so that waits are taken back now and then.
 func (c *user[In, Out]) brief(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, time.Duration(1+c.rand.IntN(20))*time.Millisecond)
+	d := time.Duration(1+c.rand.IntN(20)) * time.Millisecond
+	if c.day {
+		d = 2 * time.Second // others hold it over the loss of their session
+	}
+	return context.WithTimeout(ctx, d)
 }
 
 // call records a call that says with an error whether it was done; see history.History.Do.
@@ -107,6 +125,19 @@ func expected(err error) error {
 		return nil
 	}
 	return err
+}
+
+// allDay is random with one object, which is held for so long that sessions are lost meanwhile, or gone on with by a node that does not know yet that its was.
+func allDay[S, In, Out any](name string, model func() history.Model[S, In, Out], use func(ctx context.Context, c *user[In, Out]) error) func() geartest.Scenario {
+	scenario := random(name+" all day", 2000, model, func(ctx context.Context, c *user[In, Out]) error {
+		c.day = true
+		return use(ctx, c)
+	})
+	return func() geartest.Scenario {
+		s := scenario()
+		s.Modes = []geartest.Mode{geartest.Isolations, geartest.Absences, geartest.Failovers}
+		return s
+	}
 }
 
 // random is a scenario: object after object of one kind, each used some times by each client, until the day is over. No client waits for another one.
