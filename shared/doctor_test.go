@@ -57,7 +57,7 @@ func TestDoctor_OneHub(t *testing.T) {
 func TestDoctor_ThreeHubs(t *testing.T) {
 	var routes []string
 	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // for a free port
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
