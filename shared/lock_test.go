@@ -247,3 +247,21 @@ func BenchmarkMutex(b *testing.B) {
 		})
 	}
 }
+
+// TestMutex_DestroyedElsewhere: also who has a handle, and neither holds it nor waits, is told.
+func TestMutex_DestroyedElsewhere(t *testing.T) {
+	placements(t, func(t *testing.T, nodes []*distgear.Node) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		a, b := shared.NewMutex(nodes[1], "m"), shared.NewMutex(nodes[2], "m")
+		for range 3 {
+			must(t, a.Do(ctx, nothing))
+			must(t, b.Do(ctx, nothing)) // the grant is there now
+			must(t, b.Destroy(ctx))
+			if err := a.Do(ctx, nothing); err != nil && !errors.Is(err, shared.ErrDestroyed) {
+				t.Fatal(err)
+			}
+			must(t, a.Do(ctx, nothing))
+		}
+	})
+}

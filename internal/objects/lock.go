@@ -23,6 +23,7 @@ type Lock struct {
 	out     greedy.Out
 	session machine.Session
 	lost    map[greedy.Token][]func() // to be told when an acquisition is lost
+	at      *client.Object            // in which what is sent is meant; open in session
 	open    bool                      // it is one of opened
 	seen    greedy.Token              // the last one when tidy came by
 }
@@ -126,7 +127,7 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 			continue
 		}
 		l.begin()
-		l.session = session // what was of the one before was lost with it: see Lost
+		l.session, l.at = session, obj // what was of the one before was lost with it: see Lost
 		l.state.Enqueue(&w.Waiter, &l.out)
 		sent := l.flush()
 		l.mu.Unlock()
@@ -189,7 +190,7 @@ func (l *Lock) await(ctx context.Context, w *waiter) {
 // mu held. An error means that the session is lost, and everybody was told.
 func (l *Lock) flush() (err error) {
 	for i := range l.out.Ops {
-		if _, err = l.Object().Start(l.session, nil, shard.LockOp(l.out.Ops[i])); err != nil {
+		if _, err = l.at.Start(l.session, nil, shard.LockOp(l.out.Ops[i])); err != nil {
 			break
 		}
 	}

@@ -66,7 +66,7 @@ func (c *call) at() locks.At { return locks.At{Now: c.now, Next: c.nextToken} }
 func (x *lock) apply(c *call)              { x.Do(&c.none, c.who(), c.at(), lockOp(&c.op)) }
 func (x *lock) abandon(*call, machine.Who) {}
 func (x *lock) expire(c *call)             { x.Expire(&c.none, c.at(), c.ses.id) }
-func (x *lock) destroy(c *call)            { x.Destroy(&c.none) }
+func (x *lock) destroy(c *call)            { c.goneToAll(); x.Lock = locks.Lock{} } // who holds it or waits is among them
 
 // Restore implements thing.
 func (x *lock) Restore(b []byte) error {
