@@ -67,6 +67,7 @@ type Base struct {
 
 	mu  sync.Mutex
 	obj *client.Object
+	end runtime.Cleanup // closes obj when nobody has b any more
 }
 
 // New returns an object that nobody else uses; see Of. The sink may be nil.
@@ -99,7 +100,7 @@ func (b *Base) Object() *client.Object {
 	if b.obj == nil {
 		b.obj = b.Room.Ledger.Object(b.Kind, b.Name, b.Param, b.sink)
 		if b.sink == nil { // nothing below knows b
-			runtime.AddCleanup(b, (*client.Object).Close, b.obj)
+			b.end = runtime.AddCleanup(b, (*client.Object).Close, b.obj)
 		}
 	}
 	return b.obj
@@ -189,6 +190,7 @@ func (b *Base) drop(obj *client.Object) {
 	b.mu.Lock()
 	if b.obj == obj {
 		b.obj = nil
+		b.end.Stop()
 	}
 	b.mu.Unlock()
 	obj.Close()
