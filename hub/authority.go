@@ -67,10 +67,14 @@ type authority struct {
 	err    error
 }
 
-// startAuthority returns when nodes can join.
-func (h *Hub) startAuthority(ctx context.Context, alone bool) (_ *authority, err error) {
-	now := time.Now()
-	life := max(link.NewID(now), link.ID(h.latest.Load())+1) // the other's clock may be ahead
+// startAuthority returns when nodes can join. term is the ledger's, and the life of
+// the authority: the later epoch has the higher one, whatever the clocks of the
+// hubs say. 0: this is the only hub.
+func (h *Hub) startAuthority(ctx context.Context, term uint64) (_ *authority, err error) {
+	now, alone, life := time.Now(), term == 0, link.ID(term)
+	if alone {
+		life = link.NewID(now)
+	}
 	a := &authority{
 		cfg: &h.cfg, life: life, prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
 		pool:    runner.New(),
@@ -500,28 +504,19 @@ func (h *authority) reconnected() {
 	h.broadcast(session.Broadcast{})
 }
 
-// speaker is the life of the hub that a broadcast is from; 0: of none.
-func speaker(data []byte) uint64 {
+// overhear notices another hub of the cluster. Of two, the later ends.
+func (h *authority) overhear(data []byte) {
 	var b struct {
 		Hub uint64 `json:"hub"`
 	}
-	if json.Unmarshal(data, &b) != nil {
-		return 0
-	}
-	return b.Hub
-}
-
-// overhear notices another hub of the cluster. Of two, the later ends.
-func (h *authority) overhear(data []byte) {
-	other := speaker(data)
-	if other == 0 || other == uint64(h.life) {
+	if json.Unmarshal(data, &b) != nil || b.Hub == 0 || b.Hub == uint64(h.life) {
 		return
 	}
-	if other > uint64(h.life) {
+	if b.Hub > uint64(h.life) {
 		h.post(func() { h.broadcast(session.Broadcast{}) }) // it shall hear of us
 		return
 	}
-	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(other)))
+	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(b.Hub)))
 }
 
 // fail ends the hub by itself: it stops deciding at once, and holds what it

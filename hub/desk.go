@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
@@ -25,7 +26,8 @@ type desk struct {
 	cut    time.Time // of the last round; the State's goroutine's, as is
 	zero   int64     // when the ledger's time was 0; see look
 
-	lead  func(writer bool) error  // nil: nobody wants to know
+	lead  func(term uint64) error  // nil: nobody wants to know
+	term  atomic.Uint64            // of this writer, above those of all before it: when the log began, and the epoch
 	ready chan struct{}            // closed when ledger is set
 	roles chan []shard.SessionInfo // 1: the sessions there are when this hub becomes the writer; nil: it is not any more
 	quit  chan struct{}
@@ -44,7 +46,7 @@ type pulse struct {
 
 // openDesk opens the ledger. lead, unless it is nil, is called by one goroutine
 // when this hub becomes the writer, and when it is not any more.
-func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(bool) error) (*desk, error) {
+func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(term uint64) error) (*desk, error) {
 	d := &desk{
 		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"),
 		ready: make(chan struct{}), roles: make(chan []shard.SessionInfo, 1), quit: make(chan struct{}),
@@ -89,9 +91,10 @@ func (s state) Cut() ledger.Release {
 }
 
 // Lead implements ledger.State.
-func (s state) Lead(epoch uint64, _ int64) {
+func (s state) Lead(epoch uint64, base int64) {
 	s.d.cut = time.Now()
 	s.Shard.Lead(epoch)
+	s.d.term.Store(uint64(base)<<22 | epoch&(1<<22-1))
 	s.d.role(s.Sessions())
 }
 
@@ -140,7 +143,7 @@ func (d *desk) loop() {
 			d.begin(nil)
 			led = false
 			if d.lead != nil {
-				_ = d.lead(false) // it cannot fail
+				_ = d.lead(0) // it cannot fail
 			}
 		case <-again:
 		case <-d.quit:
@@ -164,7 +167,7 @@ func (d *desk) loop() {
 			}
 		}
 		if err == nil && !led && d.lead != nil {
-			err = d.lead(true)
+			err = d.lead(d.term.Load())
 			led = err == nil
 		}
 		if err != nil {

@@ -35,12 +35,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/ledger"
-	"github.com/distgear/distgear/internal/session"
 )
 
 // probeTime is how long a hub that starts on a NATS of others waits for a word
@@ -70,8 +68,6 @@ type Hub struct {
 
 	server *engine.Server // nil with Config.URLs
 	conn   *engine.Conn
-	unview func()        // ends the subscription to the view; nil for the only hub
-	latest atomic.Uint64 // the latest life of an authority that was heard of
 
 	ctx       context.Context // of the hub's goroutines
 	cancel    context.CancelCauseFunc
@@ -148,7 +144,7 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		return h.standBy(ctx, lc)
 	case h.server != nil: // nobody else can be the hub
 		lc.Memory, lc.Eager = cfg.Dir == "", true
-		if h.authority, err = h.startAuthority(ctx, true); err != nil {
+		if h.authority, err = h.startAuthority(ctx, 0); err != nil {
 			return err
 		}
 		h.wg.Go(h.watch)
@@ -161,7 +157,7 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		return h.standBy(ctx, lc)
 	}
 	h.log.Warn("the NATS at these addresses has no JetStream: there are no shared objects, and no second hub can stand by", "urls", cfg.URLs)
-	if h.authority, err = h.startAuthority(ctx, true); err != nil {
+	if h.authority, err = h.startAuthority(ctx, 0); err != nil {
 		return err
 	}
 	h.wg.Go(h.watch)
@@ -170,15 +166,12 @@ func (h *Hub) start(ctx context.Context) (err error) {
 
 // standBy makes this one of several hubs: whoever is the ledger's writer is the
 // authority.
-func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) (err error) {
-	if h.unview, err = h.conn.Subscribe(session.ViewSubject(h.prefix), h.overhear); err != nil {
-		return err
-	}
+func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) error {
 	return h.open(ctx, cfg, h.lead)
 }
 
 // open opens the ledger.
-func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(bool) error) error {
+func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(term uint64) error) error {
 	d, err := openDesk(ctx, h.conn, h.prefix, cfg, lead)
 	if err == nil {
 		h.mu.Lock()
@@ -225,9 +218,9 @@ func (h *Hub) watch() {
 	h.doneOnce.Do(func() { close(h.done) })
 }
 
-// lead makes this hub the authority, or makes it stop. The desk calls it when
-// the ledger has another writer, one call after the other.
-func (h *Hub) lead(writer bool) error {
+// lead makes this hub the authority of a term, or with 0 makes it stop. The desk
+// calls it when the ledger has another writer, one call after the other.
+func (h *Hub) lead(term uint64) error {
 	h.mu.Lock()
 	old := h.authority
 	h.authority = nil
@@ -235,10 +228,10 @@ func (h *Hub) lead(writer bool) error {
 	if old != nil {
 		old.close()
 	}
-	if !writer {
+	if term == 0 {
 		return nil
 	}
-	a, err := h.startAuthority(h.ctx, false)
+	a, err := h.startAuthority(h.ctx, term)
 	if err != nil {
 		return err
 	}
@@ -246,13 +239,6 @@ func (h *Hub) lead(writer bool) error {
 	h.authority = a
 	h.mu.Unlock()
 	return nil
-}
-
-// overhear notes who decides.
-func (h *Hub) overhear(data []byte) {
-	if life := speaker(data); life > h.latest.Load() {
-		h.latest.Store(life) // one goroutine
-	}
 }
 
 // reconnected makes up for what may have been missed while the connection was
@@ -328,9 +314,6 @@ func (h *Hub) Close() {
 func (h *Hub) release() {
 	h.cancel(nil)
 	h.wg.Wait()
-	if h.unview != nil {
-		h.unview()
-	}
 	if h.desk != nil {
 		h.desk.close()
 	}

@@ -209,7 +209,7 @@ func (b *beater) beatAnswered(a answer) bool {
 		return false // one that was stopped, and does not know yet that another took over
 	}
 	s.clock.sample(r.Stamp, a.q.sent, a.received)
-	if !r.Again {
+	if !r.Again && r.Hub == b.hub {
 		s.renew(a.q.sent)
 		if b.state = r.State; b.state == members.Alive {
 			b.refused = ""
@@ -220,7 +220,8 @@ func (b *beater) beatAnswered(a answer) bool {
 		s.news.put(news{hub: r.Hub, version: r.Version})
 		return false
 	}
-	// The session is over, or the hub is a new one that never had it.
+	// The session is over, or the hub is another one: it never had it, or has one of
+	// the same number that was asked for when two hubs began at once.
 	b.joined = false
 	s.update(func(n *standing) { n.joined = false })
 	if r.Hub == b.hub {
