@@ -30,11 +30,12 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/bench/proc"
+	"github.com/distgear/distgear/bench/sides"
 )
 
 func main() {
 	if proc.IsChild() {
-		os.Exit(proc.Run(newRole))
+		os.Exit(proc.Run(sides.New))
 	}
 	if err := run(os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -64,7 +65,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.N, "n", 5, "`rounds`; the table shows medians")
 	fs.BoolVar(&o.JSON, "json", false, "print JSON")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes: shows that it works, measures nothing")
-	sides := fs.String("sides", "distgear,nats,grpc,etcd,redsync,go", "`sides` to run")
+	names := fs.String("sides", "distgear,nats,grpc,etcd,redsync,go", "`sides` to run")
 	fs.StringVar(&o.Dir, "dir", os.TempDir(), "`folder` on a disk, for what is to be durable")
 	fs.StringVar(&o.Hub, "hub", "own", "the process that hosts the NATS server, for both sides alike: `own|caller`")
 	fs.StringVar(&o.Server, "server", "plain", "the server of the plain NATS side: `plain|hub`, one with default options or DistGear's hub")
@@ -72,7 +73,7 @@ func run(args []string, stdout, stderr io.Writer) error {
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	o.Sides = strings.Split(*sides, ",")
+	o.Sides = strings.Split(*names, ",")
 	match, err := regexp.Compile(o.Run)
 	if err != nil {
 		return err

@@ -9,6 +9,12 @@ import (
 	"github.com/distgear/distgear/bench/proc"
 )
 
+// The words of package proc.
+type (
+	spec  = proc.Spec
+	reply = proc.Reply
+)
+
 // row is one line of the table, or two where one trial gives two figures.
 type row struct {
 	Name  string
@@ -396,7 +402,7 @@ func idle(sp spec, o options) (map[string]float64, error) {
 	}
 	defer c.Stop()
 	time.Sleep(sp.Settle)
-	v, err := rss(fmt.Sprint(c.Cmd.Process.Pid))
+	v, err := proc.Resident(fmt.Sprint(c.Cmd.Process.Pid))
 	return map[string]float64{"rss": v}, err
 }
 

@@ -70,6 +70,26 @@ func sharedRows() []row {
 	return append(rows, valueRows(sized, perCall)...)
 }
 
+// valueRows are the rows of issue 3 about maps and queues.
+func valueRows(sized func(callers, count int, window time.Duration) func(bool) spec, perCall func(bar) []line) []row {
+	own, alone := []string{"distgear"}, []string{"distgear", "go"}
+	five := bar{limit: 5, atMost: true, of: "go"}
+	rate := func(limit float64) []line { return []line{{value: "rate", Unit: "1/s", bar: bar{limit: limit}}} }
+	return []row{
+		{Name: "shared-alone-map-load", What: "alone: load one of 10 000 entries, string → string of 100 B (Go: sync.Map)", sides: alone, size: sized(1, 10_000, time.Second), trial: solo, lines: perCall(five)},
+		{Name: "shared-alone-map-store", What: "alone: store one of 10 000 entries", sides: alone, size: sized(1, 10_000, time.Second), trial: solo, lines: perCall(five)},
+		{Name: "shared-alone-queue", What: "alone: put and take an int64, one goroutine (Go: channel)", sides: alone, size: sized(1, 1024, time.Second), trial: solo, lines: append(
+			perCall(five),
+			line{value: "between", What: "from one goroutine to another", Unit: "ns", bar: five})},
+		{Name: "shared-map", What: "durable map: stores, 256 in flight, 100 B; each key read again by another node", sides: own, size: sized(256, 0, 4*time.Second), trial: stores, lines: rate(150e3)},
+		{Name: "shared-queue", What: "durable queue: put and take through two processes, 256 in flight each; each item checked", sides: own, size: sized(256, 0, 4*time.Second), trial: passed, lines: rate(100e3)},
+		{Name: "shared-queue-many", What: "the same with PutAll and TakeN, 64 at a time, 16 in flight each", sides: own, size: sized(16, 0, 4*time.Second), trial: passed, lines: rate(100e3)},
+		{Name: "shared-memory-entry", What: "heap for an idle map entry of 100 B", sides: own, size: sized(0, 500_000, time.Second), trial: bytesEach, lines: []line{
+			{value: "hub", What: "at the hub", Unit: "B", bar: bar{limit: 400, atMost: true}},
+			{value: "caller", What: "at the node that stored it", Unit: "B"}}},
+	}
+}
+
 // inMemory tells whether a folder is on a tmpfs.
 func inMemory(dir string) bool {
 	var s syscall.Statfs_t

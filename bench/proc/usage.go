@@ -1,7 +1,11 @@
 package proc
 
 import (
+	"fmt"
+	"os"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -12,4 +16,18 @@ func usage(string) (Reply, error) {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return Reply{Values: map[string]float64{"cpu": float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9, "allocs": float64(m.Mallocs)}}, err
+}
+
+// Resident is the resident memory of a process in bytes; pid is a number or "self".
+func Resident(pid string) (float64, error) {
+	b, err := os.ReadFile("/proc/" + pid + "/statm")
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0, fmt.Errorf("statm: %q", b)
+	}
+	pages, err := strconv.ParseFloat(f[1], 64)
+	return pages * float64(os.Getpagesize()), err
 }

@@ -1,19 +1,15 @@
-package main
+package sides
 
 import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/distgear/distgear/bench/proc"
 )
 
 // work makes the loop body of one caller: a function that makes its call number k and checks the answer. The function is used by one goroutine.
@@ -192,6 +188,22 @@ func local(sp spec, call func(k int) error) (reply, error) {
 	}}, nil
 }
 
+// plansByHand is the rivals' side of the plan row; like DistGear's side it checks the result of each.
+func plansByHand(step func(int64) (int64, error)) work {
+	return func(caller int) func(int) error {
+		return func(k int) error {
+			x := int64(caller)<<32 | int64(k)
+			switch v, err := planByHand(x, step); {
+			case err != nil:
+				return err
+			case v != planResult(x):
+				return errMixed(caller, k)
+			}
+			return nil
+		}
+	}
+}
+
 // planByHand is the shape of six steps, written by hand for the rivals: a, b → c → d; d, e → f. step runs one step on the other process.
 func planByHand(x int64, step func(int64) (int64, error)) (int64, error) {
 	type res struct {
@@ -224,43 +236,6 @@ func planByHand(x int64, step func(int64) (int64, error)) (int64, error) {
 
 // planResult is what the six steps make of x, where each step adds one to its input.
 func planResult(x int64) int64 { return 3*x + 6 }
-
-// rss is the resident memory of a process in bytes; pid is a number or "self".
-func rss(pid string) (float64, error) {
-	b, err := os.ReadFile("/proc/" + pid + "/statm")
-	if err != nil {
-		return 0, err
-	}
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0, fmt.Errorf("statm: %q", b)
-	}
-	pages, err := strconv.ParseFloat(f[1], 64)
-	return pages * float64(os.Getpagesize()), err
-}
-
-// rssAnswer answers how much memory is resident in this process once it has settled, and how much of it the runtime uses for stacks and heap. The argument
-// "gc" asks for one garbage collection first; nothing else is done to make it smaller.
-func rssAnswer(sp spec) func(string) (reply, error) {
-	return func(arg string) (reply, error) {
-		if arg == "gc" {
-			runtime.GC()
-		}
-		time.Sleep(sp.Settle)
-		v, err := rss("self")
-		if err != nil {
-			return reply{}, err
-		}
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		if sp.Profile != "" && arg == "gc" {
-			if err := proc.WriteProfile(sp, "heap", ""); err != nil {
-				return reply{}, err
-			}
-		}
-		return reply{Values: map[string]float64{"rss": v, "stacks": float64(m.StackInuse), "heap": float64(m.HeapInuse)}}, nil
-	}
-}
 
 func putInt(b []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(b[:0], uint64(v)) }
 func getInt(b []byte) (int64, error) {

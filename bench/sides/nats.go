@@ -1,10 +1,9 @@
-package main
+package sides
 
 import (
 	"bytes"
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -176,86 +175,6 @@ func natsCaller(sp spec, nc *nats.Conn, rl *role) error {
 		return fmt.Errorf("nats has no row %q", sp.Row)
 	}
 	return nil
-}
-
-// plansByHand is the rivals' side of the plan row; like DistGear's side it checks the result of each.
-func plansByHand(step func(int64) (int64, error)) work {
-	return func(caller int) func(int) error {
-		return func(k int) error {
-			x := int64(caller)<<32 | int64(k)
-			switch v, err := planByHand(x, step); {
-			case err != nil:
-				return err
-			case v != planResult(x):
-				return errMixed(caller, k)
-			}
-			return nil
-		}
-	}
-}
-
-// gate is what 100 000 handlers wait at.
-type gate struct {
-	in   atomic.Int64
-	open chan struct{}
-}
-
-func newGate() *gate { return &gate{open: make(chan struct{})} }
-
-func (g *gate) wait(ctx context.Context) error {
-	g.in.Add(1)
-	select {
-	case <-g.open:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// inBackground runs f in a goroutine and returns how to wait for it.
-func inBackground(f func() (int64, error)) func() (int64, error) {
-	var v int64
-	var err error
-	var wg sync.WaitGroup
-	wg.Go(func() { v, err = f() })
-	return func() (int64, error) { wg.Wait(); return v, err }
-}
-
-// memoryAnswers gives a caller the two halves of the memory row: "raise" returns when sp.Count events wait at the gate, "release" when all have ended rightly.
-func memoryAnswers(sp spec, rl *role, g *gate, raise func(int64) func() (int64, error)) {
-	waits := make([]func() (int64, error), sp.Count)
-	rl.Answers["raise"] = func(string) (reply, error) {
-		const atOnce = 500 // raised and not yet at the gate: a burst is not what is measured
-		last, since := int64(0), time.Now()
-		for i := range waits {
-			waits[i] = raise(int64(i))
-			for g.in.Load() < int64(i-atOnce) || i == len(waits)-1 && g.in.Load() < int64(len(waits)) {
-				if n := g.in.Load(); n != last {
-					last, since = n, time.Now()
-				} else if time.Since(since) > 10*time.Second {
-					return reply{}, fmt.Errorf("%d of %d events are in flight, and no more come", n, i+1)
-				}
-				time.Sleep(100 * time.Microsecond)
-			}
-		}
-		return reply{}, nil
-	}
-	rl.Answers["release"] = func(string) (reply, error) {
-		close(g.open)
-		for i, wait := range waits {
-			v, err := wait()
-			if err != nil {
-				return reply{}, fmt.Errorf("event %d: %w", i, err)
-			}
-			if v != int64(i) {
-				return reply{}, errMixed(i, 0)
-			}
-		}
-		if n := g.in.Load(); n != int64(len(waits)) {
-			return reply{}, fmt.Errorf("%d events made %d commands", len(waits), n)
-		}
-		return reply{Calls: uint64(len(waits))}, nil
-	}
 }
 
 // natsSolo is the two rows within one process.
