@@ -14,7 +14,8 @@ import (
 //
 // A node that got it keeps it between uses until another node asks, or until it
 // was not used for a minute or two: as long as neither is so, Lock and Unlock send no
-// message. Nodes, and goroutines in a node, get it in the order in which they asked.
+// message. Nodes, and goroutines in a node, get it in the order in which they asked; a node's
+// turn, while others wait, is up to four of its goroutines.
 // A lock that nobody holds and nobody has a handle of costs nothing, here or at the hub.
 type Mutex struct{ l *objects.Lock }
 

@@ -39,10 +39,16 @@ func NewLock(h Host, name string, param uint64) *Lock {
 	id := ID{shard.KLock, name, param}
 	return room.Shared(h.Room, id, func() *Lock {
 		l := &Lock{}
+		l.state.Turn = turn
 		l.Base = New(h, id, l)
 		return l
 	})
 }
+
+// turn is how many goroutines of a node get a lock before it goes on to a node
+// that waits: four times as many have it for the same messages. So who waits may be
+// passed by up to three that came later, for each turn of another node.
+const turn = 4
 
 // NoLock returns a lock that nobody can use, because of err.
 func NoLock(h Host, name string, err error) *Lock {
