@@ -124,6 +124,7 @@ const (
 	tickEvery    = 50 * time.Millisecond // the loop's look around
 	ackTicks     = 20                    // of silence until an append is unknown
 	openTimeout  = 500 * time.Millisecond
+	sureEvery    = 1000      // ms between the records of an idle writer among several
 	troubleTicks = 40        // of recovery until the writer's beats stop
 	pollTicks    = 5         // between a standby's looks into the log without a beat
 	maxRound     = 256 << 10 // bytes; one entry may be larger

@@ -289,7 +289,7 @@ func (l *Ledger) send() bool {
 		return true
 	}
 	now := max(l.lastNow, l.beganNow+time.Since(l.began).Milliseconds())
-	due := l.cfg.State.Due()
+	due := l.nextDue()
 	tick := due != 0 && due <= now && now > l.tickNow
 	l.smu.Lock()
 	var c *chunk
@@ -324,12 +324,22 @@ func (l *Ledger) send() bool {
 	return true
 }
 
+// nextDue is when the next tick is wanted. A writer among several has one each
+// second at least: so it notices that it has no majority any more.
+func (l *Ledger) nextDue() int64 {
+	due := l.cfg.State.Due()
+	if sure := l.lastNow + sureEvery; l.cfg.Replicas > 1 && (due == 0 || sure < due) {
+		return sure
+	}
+	return due
+}
+
 // wanted tells whether a round is wanted now.
 func (l *Ledger) wanted() bool {
 	if !l.empty() {
 		return true
 	}
-	due := l.cfg.State.Due()
+	due := l.nextDue()
 	return due != 0 && due <= l.beganNow+time.Since(l.began).Milliseconds()
 }
 
@@ -354,7 +364,7 @@ func (l *Ledger) fly(f *flying) {
 
 // schedule wakes the loop when a tick is due.
 func (l *Ledger) schedule() {
-	if due := l.cfg.State.Due(); due != 0 {
+	if due := l.nextDue(); due != 0 {
 		now := l.beganNow + time.Since(l.began).Milliseconds()
 		l.due.Reset(time.Duration(max(due-now, 1)) * time.Millisecond)
 	}
