@@ -18,7 +18,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 
 	"github.com/distgear/distgear"
@@ -67,7 +66,6 @@ type Base struct {
 
 	mu  sync.Mutex
 	obj *client.Object
-	end runtime.Cleanup // closes obj when nobody has b any more
 }
 
 // New returns an object that nobody else uses; see Of. The sink may be nil.
@@ -79,17 +77,17 @@ func New(h Host, id ID, sink client.Sink) *Base {
 	return b
 }
 
-// Of returns the node's object with that ID, without a sink. Fault, if it is not
-// nil, is what is wrong with its size. When nobody has a handle of it, and no operation is
-// under way, it is closed and forgotten.
+// Of returns the node's object with that ID, without a sink, and keeps it while
+// the node lives: to close it when nobody has a handle of it would end waits that
+// are under way. Fault, if it is not nil, is what is wrong with its size.
 func Of(h Host, id ID, fault error) *Base {
-	return room.Shared(h.Room, id, func() *Base {
+	return h.Room.Value(id, func() any {
 		b := New(h, id, nil)
 		if b.Err == nil {
 			b.Err = fault
 		}
 		return b
-	})
+	}).(*Base)
 }
 
 // Object is the handle for the ledger. An object that was destroyed has a new
@@ -99,9 +97,6 @@ func (b *Base) Object() *client.Object {
 	defer b.mu.Unlock()
 	if b.obj == nil {
 		b.obj = b.Room.Ledger.Object(b.Kind, b.Name, b.Param, b.sink)
-		if b.sink == nil { // nothing below knows b
-			b.end = runtime.AddCleanup(b, (*client.Object).Close, b.obj)
-		}
 	}
 	return b.obj
 }
@@ -190,7 +185,6 @@ func (b *Base) drop(obj *client.Object) {
 	b.mu.Lock()
 	if b.obj == obj {
 		b.obj = nil
-		b.end.Stop()
 	}
 	b.mu.Unlock()
 	obj.Close()
