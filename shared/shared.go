@@ -14,7 +14,7 @@
 // (ErrMismatch). An object lives until Destroy, or until nobody could tell the
 // difference: it is empty, nobody holds it and nobody waits.
 //
-// A node keeps a handle of each map, queue, semaphore, election and Once that it has
+// A node keeps a handle of each object but locks that it has
 // used, and the hub notes it, until the object is destroyed or the node leaves: use few
 // names of these, not one for each request. All other objects are forgotten at the node when
 // nobody has one of them any more, locks when they were not used for a minute or two.
