@@ -55,12 +55,12 @@ type Shard struct {
 	timed    map[*object]struct{} // objects whose due is not 0
 	due      int64                // no object is due before; 0: none is
 
-	only  *session   // see Do
-	alone call       // Do's, so that it needs no memory
-	said  Output     // scratch
-	dirty []*session // to be told something at the next Cut
-	owing []*session // to be confirmed to some time, by the time since when; owed 0: it was
-	over  []machine.Session
+	only  *session                  // see Do
+	alone call                      // Do's, so that it needs no memory
+	said  Output                    // scratch
+	dirty []*session                // to be told something at the next Cut; none at a standby
+	owing []*session                // to be confirmed to some time, by the time since when; owed 0: it was
+	over  []machine.Session         // to be told so at the next Cut; none at a standby
 	none  machine.Out[machine.None] // scratch
 	vals  machine.Out[Value]        // scratch
 }
@@ -163,9 +163,7 @@ func (s *Shard) Apply(now int64, entry []byte) {
 		}
 	case EntryOps, EntryAsk:
 		if ses == nil {
-			if !slices.Contains(s.over, e.Session) {
-				s.over = append(s.over, e.Session)
-			}
+			s.ended(e.Session)
 			return
 		}
 		s.ops(ses, &e)
@@ -195,10 +193,20 @@ func (s *Shard) ops(ses *session, e *Entry) {
 	}
 }
 
+// soil notes that a session is to be told something. A standby tells nobody, and
+// Lead notes them all.
 func (s *Shard) soil(ses *session) {
-	if !ses.dirty {
+	if !ses.dirty && s.epoch != 0 {
 		ses.dirty = true
 		s.dirty = append(s.dirty, ses)
+	}
+}
+
+// ended notes that a session is to be told that it is over. Those that end while
+// this is a standby hear it when they ask.
+func (s *Shard) ended(id machine.Session) {
+	if s.epoch != 0 && !slices.Contains(s.over, id) {
+		s.over = append(s.over, id)
 	}
 }
 
@@ -305,7 +313,7 @@ func (s *Shard) remove(o *object) {
 // end ends a session: what it held is free.
 func (s *Shard) end(ses *session) {
 	delete(s.sessions, ses.id)
-	s.over = append(s.over, ses.id)
+	s.ended(ses.id)
 	for _, o := range ses.handles {
 		if o == nil || o.of(ses) == 0 {
 			continue
@@ -435,13 +443,17 @@ func (s *Shard) Lead(epoch uint64) {
 	}
 }
 
-// Follow makes this a standby's state.
+// Follow makes this a standby's state: it keeps nothing of what is to be told
+// but the outboxes.
 func (s *Shard) Follow() {
 	s.epoch = 0
 	for _, ses := range s.owing {
 		ses.owed, ses.listed = 0, false
 	}
-	s.owing = nil
+	for _, ses := range s.dirty {
+		ses.dirty = false
+	}
+	s.owing, s.dirty, s.over = nil, nil, nil
 }
 
 // Release is what one round tells. Release publishes it.

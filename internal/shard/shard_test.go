@@ -144,6 +144,44 @@ func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
 	}
 }
 
+func TestShard_AStandbyKeepsNothingOfSessionsThatComeAndGo(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(1)) // a writer with something to tell
+	w.Apply(1, opening(2))
+	w.Apply(1, entry(3, 1, 0))
+	w.Follow()
+	if len(w.dirty) != 0 || len(w.over) != 0 || w.sessions[1].dirty {
+		t.Fatalf("who is to be told: %d sessions, %d that are over", len(w.dirty), len(w.over))
+	}
+	const sessions = 200_000 // of five entries each
+	for i := range machine.Session(sessions) {
+		id := 10 + i
+		w.Apply(2, opening(id))
+		w.Apply(2, entry(id, 1, 0, Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")}))
+		w.Apply(2, entry(id, 2, 1, Op{Verb: VCounterLoad, Handle: 1, Req: 2}))
+		w.Apply(2, AppendEntry(nil, &Entry{Type: EntryExpire, Session: id}))
+		w.Apply(2, entry(id, 3, 1))
+	}
+	if cap(w.dirty) != 0 || cap(w.over) != 0 || len(w.owing) != 0 || len(w.sessions) != 2 || len(w.names) != 0 {
+		t.Fatalf("kept: %d to be told, %d over, %d owing, %d sessions, %d names", cap(w.dirty), cap(w.over), len(w.owing), len(w.sessions), len(w.names))
+	}
+	w.Lead(2)
+	w.Apply(3, entry(1, 1, 0, Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")}))
+	w.Apply(3, entry(10, 3, 1)) // one that ended meanwhile asks
+	w.cut()
+	for id, want := range map[machine.Session]FrameType{1: FrameOutputs, 2: FrameOutputs, 10: FrameOver} {
+		if n := len(w.sent[id]); n != 1 {
+			t.Errorf("session %d is told %d times", id, n)
+		}
+		if _, f := w.told(t, id); f.Type != want || f.Epoch != 2 {
+			t.Errorf("session %d: %+v", id, f)
+		}
+	}
+	if len(w.sent) != 0 {
+		t.Errorf("others are told: %v", w.sent)
+	}
+}
+
 // randomEntry makes up an entry, mostly a sensible one.
 func randomEntry(r *rand.Rand, next map[machine.Session]uint64) []byte {
 	id := machine.Session(1 + r.IntN(3))
