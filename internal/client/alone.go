@@ -9,10 +9,10 @@ import (
 )
 
 // alone is the ledger of a process that is alone: the same machines, called
-// directly. Nothing is encoded, and values are handed on as they are.
+// directly. Nothing is encoded, and values are handed on as they are. No object
+// here has a time: maps and queues of a process that is alone keep their own state
+// (internal/collections).
 type alone struct {
-	start time.Time
-
 	mu      sync.Mutex
 	shard   *shard.Shard
 	number  uint64
@@ -20,22 +20,19 @@ type alone struct {
 	outs    []shard.Output // said, not delivered
 	spare   []shard.Output
 	serving bool // somebody delivers
-	timer   *time.Timer
-	due     int64
 	closed  bool
 }
 
 // Alone returns a client of a ledger of its own, in this process only.
 func Alone() *Client {
-	a := &alone{start: time.Now(), wait: map[uint64]Receiver{}}
+	a := &alone{wait: map[uint64]Receiver{}}
 	a.shard = shard.New(shard.Config{Deliver: func(o *shard.Output) { a.outs = append(a.outs, *o) }})
+	a.shard.Apply(time.Now().UnixMilli(), nil) // the only time it is told: tokens grow from here, also over restarts of the process, and if it moves to a hub
 	return &Client{alone: a, quit: make(chan struct{})}
 }
 
 // Alone tells whether the ledger is this process's own.
 func (c *Client) Alone() bool { return c.alone != nil }
-
-func (a *alone) ms() int64 { return time.Since(a.start).Milliseconds() + 1 }
 
 func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
 	a.mu.Lock()
@@ -55,50 +52,11 @@ func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []
 			op.Req = a.number
 			a.wait[a.number] = r
 		}
-		a.shard.Do(a.now(), op)
+		a.shard.Do(op)
 	}
 	n := a.number
-	a.arm(c)
 	a.serve(c)
 	return n, nil
-}
-
-// now is read only when something has a time: it costs as much as an operation.
-func (a *alone) now() int64 {
-	if a.due == 0 {
-		return 0
-	}
-	return a.ms()
-}
-
-// arm keeps a timer for what is due next.
-func (a *alone) arm(c *Client) {
-	d := a.shard.Due()
-	if d == a.due {
-		return
-	}
-	a.due = d
-	if d == 0 {
-		return
-	}
-	wait := time.Duration(d-a.ms()) * time.Millisecond
-	if a.timer == nil {
-		a.timer = time.AfterFunc(wait, func() { a.tick(c) })
-		return
-	}
-	a.timer.Reset(wait)
-}
-
-func (a *alone) tick(c *Client) {
-	a.mu.Lock()
-	if a.closed {
-		a.mu.Unlock()
-		return
-	}
-	a.shard.Apply(a.ms(), nil)
-	a.due = 0
-	a.arm(c)
-	a.serve(c)
 }
 
 // serve delivers what was said, in order, unless somebody does, and unlocks. A
@@ -139,9 +97,6 @@ func (a *alone) close(c *Client) {
 	a.closed = true
 	wait := a.wait
 	a.wait = map[uint64]Receiver{}
-	if a.timer != nil {
-		a.timer.Stop()
-	}
 	a.mu.Unlock()
 	c.lostObjects()
 	for _, r := range wait {

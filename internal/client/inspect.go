@@ -117,7 +117,8 @@ type LoopWait struct {
 	Wait
 }
 
-// Inspect answers a query about the ledger of a process that is alone.
+// Inspect answers a query about the ledger of a process that is alone, whose time
+// is the clock's.
 func (c *Client) Inspect(_ context.Context, q Query) (in Inspection, err error) {
 	a := c.alone
 	if a == nil {
@@ -128,9 +129,9 @@ func (c *Client) Inspect(_ context.Context, q Query) (in Inspection, err error) 
 	if a.closed {
 		return in, ErrClosed
 	}
-	in.Zero = a.start.UnixMilli() - 1
 	if q.What == Status {
-		st := &HubStatus{Time: time.Now().UnixNano(), Ledger: LedgerStatus{Open: true, Now: a.ms(), Tier: "this process only"}}
+		now := time.Now()
+		st := &HubStatus{Time: now.UnixNano(), Ledger: LedgerStatus{Open: true, Now: now.UnixMilli(), Tier: "this process only"}}
 		st.Ledger.Sessions, st.Ledger.Objects = a.shard.Totals()
 		in.Hub = st
 		return in, nil

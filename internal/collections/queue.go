@@ -375,7 +375,7 @@ func (s *Queue[T]) Transfer(ctx context.Context, to *Queue[T]) (v T, err error) 
 			continue
 		}
 		t := &oneItem{}
-		err = from.AskIn(ctx, of, shard.Op{Verb: shard.VTransfer, A: into.Handle()}, t, true)
+		err = from.AwaitIn(ctx, of, shard.Op{Verb: shard.VTransfer, A: into.Handle()}, t)
 		switch {
 		case client.NotSent(err):
 			continue

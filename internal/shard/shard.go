@@ -119,12 +119,9 @@ func (s *Shard) nextToken() uint64 {
 	return s.token
 }
 
-// Do applies one operation of the only session of a process that is alone.
-func (s *Shard) Do(now int64, op *Op) {
-	s.now = max(s.now, now)
-	if s.due != 0 && s.due <= s.now {
-		s.tick()
-	}
+// Do applies one operation of the only session of a process that is alone. Its
+// time is that of the last Apply, which objects with a time would not go by.
+func (s *Shard) Do(op *Op) {
 	if s.only == nil {
 		s.only = &session{id: 1}
 		s.sessions[1] = s.only
