@@ -3,10 +3,10 @@ package distgear
 import (
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/settings"
 )
 
@@ -18,7 +18,7 @@ import (
 // DISTGEAR_TOKEN, DISTGEAR_LABELS="zone=a,ssd=yes", DISTGEAR_TTL=3s), then from distgear.yaml in
 // the working directory, so that a compiled program moves between placements.
 type Config struct {
-	Cluster string            // empty means "default"
+	Cluster string            // letters, digits, - and _, at most 64; empty means "default"
 	Name    cluster.NodeName  // empty means the host's name and a random suffix
 	Hub     string            // NATS addresses, comma separated; empty means alone, or the hub that Serve starts
 	Serve   string            // host:port on which this process also hosts the hub, or the nats:// addresses of a NATS that runs already; empty means it hosts none
@@ -53,8 +53,8 @@ func (c *Config) fill() error {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	if strings.ContainsAny(c.Cluster, " \t\r\n.*>/") || len(c.Cluster) > 64 {
-		return fmt.Errorf("%w: cluster name %q: at most 64 bytes, without blanks and . * > /", ErrInvalid, c.Cluster)
+	if err := hub.CheckCluster(c.Cluster); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	if c.TTL < 0 {
 		return fmt.Errorf("%w: TTL %v is negative", ErrInvalid, c.TTL)

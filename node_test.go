@@ -262,6 +262,9 @@ func TestConfigSources(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	t.Setenv("DISTGEAR_TTL", "3s")
+	if _, err = name(distgear.Config{Cluster: "a:b"}); !errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), `"a:b"`) {
+		t.Errorf("got %v", err)
+	}
 	if err := os.WriteFile(distgear.ConfigFile, []byte("label: typo\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
