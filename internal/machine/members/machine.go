@@ -25,9 +25,11 @@
 //
 // # Failures
 //
-// Nothing here survives the process. A restarted hub learns from the nodes
-// that resume (Request.Known). The init event and the loss event are raised
-// at least once: again elsewhere when their handler was lost.
+// Nothing here survives the process but what a Roster has taken up: From makes a
+// machine that goes on with it, and every session has its whole time-to-live again.
+// A hub without one learns from the nodes that resume (Request.Known). The init event
+// and the loss event are raised at least once: again elsewhere when their handler
+// was lost, and by the next hub.
 //
 // A Machine is not safe for concurrent use.
 package members
@@ -37,6 +39,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -48,9 +51,10 @@ const (
 
 // Config of a Machine.
 type Config struct {
-	TTL  time.Duration // of a session; zero: 3 s
-	Keep time.Duration // how long a session that is over is remembered; zero: 10 min
-	Init time.Duration // how long the init event of one member may take, retries included; zero: 30 s
+	TTL   time.Duration // of a session; zero: 3 s
+	Keep  time.Duration // how long a session that is over is remembered; zero: 10 min
+	Init  time.Duration // how long the init event of one member may take, retries included; zero: 30 s
+	Grace time.Duration // how much longer than TTL those of a Roster may be silent at first; zero: not longer
 }
 
 // Machine is who is a member. Make one with New.
@@ -63,6 +67,7 @@ type Machine struct {
 	order       []*record // by incarnation
 	lives       map[uint64]*record
 	losses      []*loss
+	restored    bool                // it goes on with what another began
 	loads       map[uint64]struct{} // lives whose load changed
 	out         []Effect
 }
@@ -73,6 +78,7 @@ type record struct {
 	heard    time.Duration // when it last gave a sign of life
 	ended    time.Duration // when it was over
 	rev      uint64        // of its kinds
+	asked    bool          // its init event was given to a handler
 	admitted bool          // was alive once
 	resume   bool
 	adopted  bool // taken up from another's view: it has to join itself
@@ -86,7 +92,6 @@ type job struct {
 	again   time.Duration // when to try again
 	tried   []uint64      // handlers that did not do it
 	open    bool
-	given   bool // to a handler, at least once
 }
 
 type loss struct {
@@ -167,7 +172,7 @@ func (m *Machine) Join(now time.Time, q Request) (Member, []Effect, error) {
 	}
 	// A lease that has not lapsed is younger than this machine can be, when
 	// the session was with the hub before it.
-	resume := q.Resume && m.now < m.cfg.TTL && (old == nil || old.adopted && old.m.State.Live())
+	resume := q.Resume && !m.restored && m.now < m.cfg.TTL && (old == nil || old.adopted && old.m.State.Live())
 	if resume {
 		m.adopt(q.Life, q.Known)
 		if old != nil {
@@ -289,6 +294,7 @@ func (m *Machine) Admit(now time.Time, life, incarnation, handler uint64) []Effe
 func (m *Machine) Refuse(now time.Time, life, incarnation, handler uint64, reason string) []Effect {
 	m.step(now)
 	if r := m.initialising(life, incarnation, handler); r != nil {
+		reason = strings.ToValidUTF8(reason[:min(len(reason), maxReason)], "")
 		m.end(r, Left, cmp.Or(reason, "refused by its init event"))
 	}
 	return m.take()
@@ -308,7 +314,7 @@ func (m *Machine) InitFailed(now time.Time, life, incarnation, handler uint64) [
 // LossTold says that a handler took up a loss.
 func (m *Machine) LossTold(now time.Time, life, incarnation uint64) []Effect {
 	m.step(now)
-	m.losses = slices.DeleteFunc(m.losses, func(l *loss) bool { return l.m.Life == life && l.m.Incarnation == incarnation })
+	m.drop(func(l *loss) bool { return l.m.Life == life && l.m.Incarnation == incarnation })
 	return m.take()
 }
 
@@ -347,7 +353,7 @@ func (m *Machine) Tick(now time.Time) []Effect {
 			m.init(r)
 		}
 	}
-	m.losses = slices.DeleteFunc(m.losses, func(l *loss) bool { return m.now-l.job.began >= m.cfg.Keep })
+	m.drop(func(l *loss) bool { return m.now-l.job.began >= m.cfg.Keep })
 	for _, l := range m.losses {
 		if l.job.handler == 0 && m.now >= l.job.again {
 			m.tell(l)
@@ -373,7 +379,32 @@ func (m *Machine) take() []Effect {
 
 func (m *Machine) changed(r *record) {
 	m.version++
-	m.out = append(m.out, Changed{Version: m.version, Member: r.m})
+	m.out = append(m.out, Changed{Version: m.version, Member: r.m, Rev: r.rev, Asked: r.asked})
+}
+
+// note has a Roster know what another machine needs to go on with a member: with
+// the change that tells of it, or with one of its own, in which others see no
+// difference.
+func (m *Machine) note(r *record, untold bool) {
+	for i, e := range slices.Backward(m.out) {
+		if c, ok := e.(Changed); ok && c.Member.Life == r.m.Life {
+			c.Asked, c.Untold = r.asked, untold
+			m.out[i] = c
+			return
+		}
+	}
+	m.changed(r)
+}
+
+// drop forgets losses that need not be told any more.
+func (m *Machine) drop(done func(*loss) bool) {
+	m.losses = slices.DeleteFunc(m.losses, func(l *loss) bool {
+		if !done(l) {
+			return false
+		}
+		m.out = append(m.out, Told{Life: l.m.Life, Incarnation: l.m.Incarnation})
+		return true
+	})
 }
 
 func (m *Machine) session(life, incarnation uint64) (*record, error) {
@@ -452,8 +483,12 @@ func (m *Machine) init(r *record) {
 	h, found := m.pick(KindJoin, &r.job)
 	switch {
 	case h != nil:
+		if !r.asked {
+			r.asked = true
+			m.note(r, false)
+		}
 		m.out = append(m.out, NeedInit{Member: r.m, Handler: h.m})
-	case !found && !r.job.given:
+	case !found && !r.asked:
 		m.admit(r)
 	}
 }
@@ -481,7 +516,7 @@ func (m *Machine) pick(kind string, j *job) (best *record, found bool) {
 		j.tried, j.handler, j.again = nil, 0, m.now+m.cfg.TTL/2
 		return nil, found
 	}
-	j.handler, j.given = best.m.Life, true
+	j.handler = best.m.Life
 	return best, true
 }
 
@@ -496,14 +531,14 @@ func (m *Machine) failed(j *job) {
 
 func (m *Machine) admit(r *record) {
 	r.m.State, r.m.Since = Alive, stamp(m.last)
-	r.admitted, r.job = true, job{}
+	r.admitted, r.asked, r.job = true, false, job{}
 	m.changed(r)
 }
 
 // end ends a session, and lets go on what waited for that.
 func (m *Machine) end(r *record, s State, reason string) {
 	r.m.State, r.m.Since, r.m.Reason = s, stamp(m.last), reason
-	r.ended, r.job = m.now, job{}
+	r.ended, r.asked, r.job = m.now, false, job{}
 	m.changed(r)
 	for _, o := range slices.Clone(m.order) {
 		switch {
@@ -527,6 +562,7 @@ func (m *Machine) end(r *record, s State, reason string) {
 		m.tell(l)
 		if l.job.handler != 0 {
 			m.losses = append(m.losses, l)
+			m.note(r, true)
 		}
 	}
 }

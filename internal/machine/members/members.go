@@ -121,8 +121,8 @@ type Refusal struct{ Reason string }
 // Error is the reason.
 func (r *Refusal) Error() string { return r.Reason }
 
-// Effect is something that an operation wants done: a Changed, a NeedInit or
-// a RaiseLost.
+// Effect is something that an operation wants done: a Changed, a Told, a NeedInit
+// or a RaiseLost.
 type Effect interface{ effect() }
 
 // Changed is one step of the view of all members. Versions are consecutive.
@@ -130,6 +130,18 @@ type Changed struct {
 	Version uint64 `json:"version"`
 	Member  Member `json:"member"`
 	Dropped bool   `json:"dropped,omitempty"` // the member is forgotten: it was over for Config.Keep
+
+	// For a Roster; those who look on need not care.
+	Rev    uint64 `json:"rev,omitempty"`    // of the member's kinds
+	Asked  bool   `json:"asked,omitempty"`  // its init event was given to a handler
+	Untold bool   `json:"untold,omitempty"` // it was lost, and a handler is to be told
+}
+
+// Told says that the loss of a session need not be told any more. It is no step of
+// the view.
+type Told struct {
+	Life        uint64 `json:"life"`
+	Incarnation uint64 `json:"incarnation"`
 }
 
 // NeedInit wants the init event of a joining member raised on a handler. The
@@ -141,17 +153,22 @@ type NeedInit struct{ Member, Handler Member }
 type RaiseLost struct{ Member, Handler Member }
 
 func (Changed) effect()   {}
+func (Told) effect()      {}
 func (NeedInit) effect()  {}
 func (RaiseLost) effect() {}
 
 // The bounds of what a request may say. They keep a view of a thousand
-// members in a few megabytes.
+// members in a few megabytes, and one member in an entry of the ledger, also where
+// each byte takes six as JSON.
 const (
-	maxName   = 128
-	maxLabels = 64
-	maxLabel  = 256 // bytes of a label's key or value
-	maxKinds  = 4096
-	maxKind   = 255
+	maxName    = 128
+	maxVersion = 256
+	maxLabels  = 64
+	maxLabel   = 256 // bytes of a label's key or value
+	maxKinds   = 4096
+	maxKind    = 255
+	maxBytes   = 64 << 10 // of all kinds
+	maxReason  = 4 << 10  // what is longer is cut
 )
 
 // CheckName says what is wrong with a node's name, or nil.
@@ -190,6 +207,9 @@ func (q *Request) check() error {
 	if q.Life == 0 {
 		faults = append(faults, "a life is not zero")
 	}
+	if len(q.Version) > maxVersion {
+		faults = append(faults, fmt.Sprintf("the version of the program has %d bytes, more than %d", len(q.Version), maxVersion))
+	}
 	if len(q.Labels) > maxLabels {
 		faults = append(faults, fmt.Sprintf("%d labels are more than %d", len(q.Labels), maxLabels))
 	}
@@ -212,10 +232,15 @@ func kindsFault(kinds []string) string {
 	if len(kinds) > maxKinds {
 		return fmt.Sprintf("%d kinds of command are more than %d", len(kinds), maxKinds)
 	}
+	bytes := 0
 	for _, k := range kinds {
 		if k == "" || len(k) > maxKind {
 			return fmt.Sprintf("a kind of command has 1 to %d bytes", maxKind)
 		}
+		bytes += len(k)
+	}
+	if bytes > maxBytes {
+		return fmt.Sprintf("the kinds of command have %d bytes together, more than %d: give them shorter names", bytes, maxBytes)
 	}
 	return ""
 }
