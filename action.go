@@ -286,7 +286,7 @@ func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) e
 		return err
 	}
 	if err := n.end.Send(ctx, at.Life, &s.c); err != nil {
-		return linkError(err, at)
+		return at.Error(err)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ type Node struct {
 	meter   meter.Meter
 	runs    *runs.Registry
 	host    *runs.Host // this node as runs see it
-	bye     farewell
+	bye     session.Farewell
 
 	offers   atomic.Pointer[offers]
 	builtin  map[string]runs.Answer
@@ -130,11 +130,11 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	n.runs = runs.New(n.host)
 	n.offers.Store(&offers{map[string]*offer{}})
 	n.builtin = n.runs.Serve()
-	n.builtin[kindHeard] = n.bye.serve
+	n.builtin[kindHeard] = n.heard
 	if err := n.Handle(cfg.Handlers...); err != nil {
 		return nil, err
 	}
-	n.room.Node, n.room.Logger = string(n.name), cfg.Logger
+	n.room.Node, n.room.Logger, n.room.Works = string(n.name), cfg.Logger, n.works()
 	if cfg.Serve == "" && cfg.Hub == "" {
 		n.room.Ledger = client.Alone()
 		return n, nil
@@ -182,6 +182,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	n.end, err = link.Open(link.Config{
 		ID: n.id, Name: string(n.name), Prefix: prefix, Conn: n.conn, Runner: n.pool, Serve: n.serveLink, Logger: n.cfg.Logger,
 	})
+	n.room.Links = n.end
 	close(ready)
 	if err != nil {
 		return err
@@ -241,15 +242,9 @@ func (n *Node) Handle(hs ...Handler) error {
 	var faults []error
 	for _, h := range hs {
 		k := h.Kind()
-		if k == "" || len(k) > 128 || strings.HasPrefix(k, "_") || strings.ContainsAny(k, "/ \t\r\n") {
-			faults = append(faults, fmt.Errorf("kind %q: at most 128 bytes, without blanks or /, not starting with _", k))
+		if err := check(h); err != nil {
+			faults = append(faults, err)
 			continue
-		}
-		if v, ok := h.(interface{ valid() error }); ok {
-			if err := v.valid(); err != nil {
-				faults = append(faults, fmt.Errorf("%s: %w", k, err))
-				continue
-			}
 		}
 		if m[k] != nil {
 			faults = append(faults, fmt.Errorf("kind %q is handled here already", k))
@@ -273,14 +268,33 @@ func (n *Node) Handle(hs ...Handler) error {
 	}
 	n.offers.Store(&offers{m})
 	n.mu.Unlock()
+	n.tellKinds()
+	return nil
+}
+
+// tellKinds tells the hub what this node handles now.
+func (n *Node) tellKinds() {
 	s := n.session.Load()
 	if s == nil {
-		return nil
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := s.SetKinds(ctx); err != nil {
 		n.cfg.Logger.Warn("the hub does not know of new handlers yet", "err", err)
+	}
+}
+
+// check finds what is wrong with a handler.
+func check(h Handler) error {
+	k := h.Kind()
+	if k == "" || len(k) > 128 || strings.HasPrefix(k, "_") || strings.ContainsAny(k, "/ \t\r\n") {
+		return fmt.Errorf("kind %q: at most 128 bytes, without blanks or /, not starting with _", k)
+	}
+	if v, ok := h.(interface{ valid() error }); ok {
+		if err := v.valid(); err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
 	}
 	return nil
 }
@@ -295,6 +309,7 @@ func (n *Node) kinds() []string {
 	for k := range m {
 		ks = append(ks, k)
 	}
+	ks = append(ks, n.room.Kinds()...)
 	slices.Sort(ks)
 	return ks
 }
@@ -318,7 +333,8 @@ func (n *Node) changed(m members.Member) {
 		w.put(member(&m))
 	}
 	n.mu.Unlock()
-	n.bye.changed("")
+	n.bye.Heard("")
+	n.room.Changed()
 }
 
 // lapsed stops what this node does for others: the hub may count it as lost
@@ -328,7 +344,7 @@ func (n *Node) lapsed() {
 	offers := n.offers.Load().m
 	n.end.CancelRunning(func(in *link.Inbound) bool {
 		o := offers[in.Kind]
-		return o != nil && !o.event
+		return o != nil && !o.event || isBuiltin(in.Kind) && n.room.Raw(in.Kind) != nil
 	})
 }
 
@@ -349,6 +365,7 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.leaving = true
 	n.mu.Unlock()
 	n.draining.Store(true)
+	n.room.Leaving()
 	s := n.session.Load()
 	if s != nil {
 		sctx, cancel := context.WithTimeout(ctx, time.Second)
@@ -363,12 +380,13 @@ func (n *Node) Leave(ctx context.Context) error {
 	if s != nil {
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		if s.Leave(sctx) == nil { // else the hub sees it as lost
-			n.bye.wait(sctx, n)
+			n.bye.Wait(sctx, n.others)
 			n.drained(ctx) // an undo may have come meanwhile (S13)
 		}
 		cancel()
 	}
 	n.runs.CancelAll()
+	n.room.Left()
 	if n.end != nil {
 		n.end.CancelRunning(func(*link.Inbound) bool { return true })
 	}

@@ -70,6 +70,10 @@ func (n *Node) load() members.Load {
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
 	if isBuiltin(in.Kind) { // leaving does not wait for who watches
+		if f := n.room.Raw(in.Kind); f != nil {
+			f(in)
+			return
+		}
 		in.Reply(n.serveBuiltin(in.Context, &in.Command, cluster.NodeName(in.FromName())))
 		return
 	}
@@ -242,7 +246,7 @@ func (n *Node) start(at place.Place, c *wire.Command, lost time.Duration, r link
 	}
 	ref, err := n.end.Start(at.Life, c, lost, r)
 	if err != nil {
-		return runs.Flight{}, linkError(err, at)
+		return runs.Flight{}, at.Error(err)
 	}
 	return runs.Flight{Ref: ref}, nil
 }
@@ -256,20 +260,6 @@ func (n *Node) cancel(at place.Place, f runs.Flight) {
 	n.end.Cancel(at.Life, f.Ref)
 }
 
-func linkError(err error, at place.Place) error {
-	switch {
-	case errors.Is(err, link.ErrOverloaded):
-		return fmt.Errorf("%w to %s", ErrOverloaded, at.Node)
-	case errors.Is(err, link.ErrTooLarge):
-		return fmt.Errorf("%w: larger than a message may be: pass large data by reference", ErrInvalid)
-	case errors.Is(err, link.ErrOver):
-		return fmt.Errorf("%w: %s is gone", ErrNoNode, at.Node)
-	case errors.Is(err, link.ErrClosed):
-		return ErrLeft
-	}
-	return err
-}
-
 // ask sends a command, and waits for its report or until ctx ends. It puts s
 // back once that was sent.
 func (n *Node) ask(ctx context.Context, at *place.Place, s *sending, lost time.Duration, r *wire.Report) error {
@@ -280,7 +270,7 @@ func (n *Node) ask(ctx context.Context, at *place.Place, s *sending, lost time.D
 	w, ref, err := n.end.Ask(at.Life, &s.c, lost)
 	s.put()
 	if err != nil {
-		return linkError(err, *at)
+		return at.Error(err)
 	}
 	if !n.end.Await(ctx, at.Life, w, ref, r) {
 		return gaveUp(ctx, kind, at.Node)

@@ -14,6 +14,7 @@
 package place
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 	"strings"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 )
@@ -33,6 +35,21 @@ type Place struct {
 
 // Of is the place of a member.
 func Of(m *members.Member) Place { return Place{cluster.NodeName(m.Name), link.ID(m.Life)} }
+
+// Error is what a link's refusal to send there means to who wanted to.
+func (p *Place) Error(err error) error {
+	switch {
+	case errors.Is(err, link.ErrOverloaded):
+		return fmt.Errorf("%w to %s", fault.ErrOverloaded, p.Node)
+	case errors.Is(err, link.ErrTooLarge):
+		return fmt.Errorf("%w: larger than a message may be: pass large data by reference", fault.ErrInvalid)
+	case errors.Is(err, link.ErrOver):
+		return fmt.Errorf("%w: %s is gone", fault.ErrNoNode, p.Node)
+	case errors.Is(err, link.ErrClosed):
+		return fault.ErrLeft
+	}
+	return err
+}
 
 // Target says where a command shall run: on the node with that name, or on any
 // that has all the labels ("key=value"). The zero value is any node.

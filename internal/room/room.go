@@ -30,9 +30,11 @@ type Room struct {
 	// Ask asks the hub and waits for its answer; kind is one of package client's.
 	// Nil: the node is alone.
 	Ask func(ctx context.Context, kind string, in []byte) ([]byte, error)
+	Works
 
 	mu     sync.Mutex
 	values map[any]*value
+	guests guests
 }
 
 type value struct {

@@ -1,0 +1,53 @@
+package distgear
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// works is what package executor's rooms need of this node.
+func (n *Node) works() room.Works {
+	return room.Works{
+		Pool: n.pool, Wrapped: n.cfg.Wrap != nil, Labels: n.cfg.Labels, Hold: n.hold, Free: n.finished, Told: n.tellKinds,
+		Check: checkAction, Serve: n.serveTask,
+		Failed: func(c *runner.Context, err error, panicked any, stack string) wire.Report {
+			if panicked != nil {
+				err = &panicError{panicked, stack}
+			}
+			return failed(c, err)
+		},
+		Error: func(r wire.Report, node, kind string) error { return reportError(r, cluster.NodeName(node), kind) },
+		Handling: func(kind string) []*members.Member {
+			if s := n.session.Load(); s != nil {
+				return s.View().Handling(kind)
+			}
+			return nil
+		},
+		Valid: func() bool { s := n.session.Load(); return s == nil || s.Valid(time.Now()) },
+	}
+}
+
+func checkAction(h any) error {
+	if e, ok := h.(interface{ event() Handler }); ok {
+		return fmt.Errorf("%q is an event: tasks are actions", e.event().Kind())
+	}
+	return check(h.(Handler)) //nolint:forcetypeassert // nothing else gets here
+}
+
+// serveTask runs a command that is a task's, with the context that its action
+// shall have; c is what is below that.
+func (n *Node) serveTask(ctx context.Context, c *runner.Context, h any, w *wire.Command, from string) wire.Report {
+	o := &offer{h: h.(Handler)} //nolint:forcetypeassert // checkAction saw it
+	if n.cfg.Wrap != nil {
+		o.h = n.cfg.Wrap(o.h)
+	}
+	out, _, err := protect(ctx, o.h, n.command(c, o, w, cluster.NodeName(from)))
+	return ended(c, out, err)
+}
