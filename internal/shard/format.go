@@ -13,6 +13,7 @@ import (
 //	entry = version ops|ask session(8 bytes) stamp ack first op*     to the shard
 //	      | version open session(8 bytes) stamp ttl name
 //	      | version expire session(8 bytes)
+//	      | version members nobody(8 bytes) decisions
 //	op    = verb handle req a b key val
 //	frame = version type epoch stamp applied first output*           to a session
 //	output = code handle req num aux key val
@@ -31,11 +32,15 @@ type EntryType uint8
 
 // The entries.
 const (
-	EntryOps    EntryType = 1 + iota // operations of a session; none: it renews
-	EntryOpen                        // a session begins
-	EntryExpire                      // a session is over: it says so, or the writer judged
-	EntryAsk                         // as EntryOps, of a session that missed something: all it has not acknowledged is told again
+	EntryOps     EntryType = 1 + iota // operations of a session; none: it renews
+	EntryOpen                         // a session begins
+	EntryExpire                       // a session is over: it says so, or the writer judged
+	EntryAsk                          // as EntryOps, of a session that missed something: all it has not acknowledged is told again
+	EntryMembers                      // what the authority of the writer's hub decided; no session may hand it in
 )
+
+// Nobody is the session of entries that are of none.
+const Nobody machine.Session = 1
 
 // Entry is the head of an entry; the operations follow.
 type Entry struct {
@@ -46,7 +51,10 @@ type Entry struct {
 	First   uint64 // number of the first operation
 	TTL     uint64 // ms; EntryOpen
 	Name    []byte // of the node; EntryOpen
-	ops     []byte
+
+	Decisions []byte // members.Decisions as JSON, to the end; EntryMembers
+
+	ops []byte
 }
 
 // Op is one operation on an object. Handle 0 means the session itself.
@@ -106,6 +114,8 @@ func AppendEntry(b []byte, e *Entry) []byte {
 		b = binary.AppendUvarint(b, e.Stamp)
 		b = binary.AppendUvarint(b, e.TTL)
 		b = appendBytes(b, e.Name)
+	case EntryMembers:
+		b = append(b, e.Decisions...)
 	}
 	return b
 }
@@ -142,6 +152,8 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	case EntryOpen:
 		e.Stamp, e.TTL, e.Name = r.uvarint(), r.uvarint(), r.bytes()
 	case EntryExpire:
+	case EntryMembers:
+		e.Decisions = r.b
 	default:
 		r.bad = true
 	}

@@ -27,6 +27,7 @@ import (
 	"strings"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/members"
 )
 
 // TokenBits of a token number the grants of one millisecond: more borrow from
@@ -54,6 +55,7 @@ type Shard struct {
 	floors   [endKinds]uint64     // see kinds
 	timed    map[*object]struct{} // objects whose due is not 0
 	due      int64                // no object is due before; 0: none is
+	roster   members.Roster
 
 	only  *session                  // see Do
 	alone call                      // Do's, so that it needs no memory
@@ -158,6 +160,8 @@ func (s *Shard) Apply(now int64, entry []byte) {
 		if ses != nil {
 			s.end(ses)
 		}
+	case EntryMembers:
+		s.decided(e.Decisions)
 	case EntryOps, EntryAsk:
 		if ses == nil {
 			s.ended(e.Session)

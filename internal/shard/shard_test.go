@@ -271,6 +271,7 @@ func FuzzApply(f *testing.F) {
 	for range 20 {
 		f.Add(randomEntry(r, next))
 	}
+	f.Add(decisions(f, 1, "a"))
 	f.Add([]byte{Version, byte(EntryOps), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w := newWorld()
@@ -278,6 +279,7 @@ func FuzzApply(f *testing.F) {
 			w.Apply(1, opening(id+1))
 		}
 		w.Apply(2, b)
+		w.Apply(3, decisions(t, w.View()+1, "b"))
 		w.cut()
 		if err := newWorld().Restore(w.Snapshot()); err != nil {
 			t.Fatal(err)

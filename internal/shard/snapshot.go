@@ -10,7 +10,11 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 )
 
-const snapshotVersion = 1
+// The formats: the first has no roster.
+const (
+	snapshotVersion = 2
+	snapshotFirst   = 1
+)
 
 var errSnapshot = errors.New("shard: malformed snapshot")
 
@@ -38,7 +42,7 @@ func (s *Shard) Snapshot() []byte {
 	for _, id := range slices.Sorted(maps.Keys(s.sessions)) {
 		b = s.sessions[id].append(b, index)
 	}
-	return b
+	return appendBytes(b, s.roster.AppendBinary(nil))
 }
 
 func (ses *session) append(b []byte, index map[*object]uint64) []byte {
@@ -95,7 +99,8 @@ func (s *Shard) Restore(snapshot []byte) error {
 }
 
 func (s *Shard) restore(r *reader) error {
-	if v := r.byte(); v != snapshotVersion {
+	v := r.byte()
+	if v < snapshotFirst || v > snapshotVersion {
 		return fmt.Errorf("%w: version %d, and this program knows %d: run the hub with the version that wrote it, or a newer one", errSnapshot, v, snapshotVersion)
 	}
 	s.now, s.token = int64(r.uvarint()), r.uvarint()
@@ -126,6 +131,11 @@ func (s *Shard) restore(r *reader) error {
 			return errSnapshot
 		}
 		s.sessions[ses.id] = ses
+	}
+	if v > snapshotFirst {
+		if err := s.roster.Restore(r.bytes()); err != nil {
+			return err
+		}
 	}
 	if r.bad || len(r.b) > 0 {
 		return errSnapshot
