@@ -28,7 +28,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -49,6 +48,7 @@ type ServerConfig struct {
 	Dir      string   // of the logs, this server's alone; needed by File and Sync
 	MaxStore int64    // bytes of all logs on disk; zero: three quarters of what is free
 	Cluster  *Cluster // nil: a server of its own
+	OnTwin   func()   // called when another server of the cluster has this one's name, maybe often; must not block
 }
 
 // Server is a NATS server in this process.
@@ -106,12 +106,13 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	l := &logger{l: cfg.Logger.With("room", "nats"), fatal: make(chan error, 1)}
+	l := newLogger(cfg.Logger.With("room", "nats"), cfg.OnTwin)
 	self.said = l
 	s.SetLoggerV2(l, false, false, false)
 	s.Start()
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		if s.ReadyForConnections(time.Millisecond) {
+			self.again = s.JetStreamConfig()
 			return self, nil
 		}
 		select {
@@ -168,32 +169,6 @@ func splitAddr(addr string) (host string, port int, err error) {
 		h = "0.0.0.0"
 	}
 	return h, port, nil
-}
-
-// logger hands the server's warnings and errors to slog; what it says while it
-// runs well is not worth a line of the user's log.
-type logger struct {
-	l     *slog.Logger
-	fatal chan error  // 1: only the first is told
-	store atomic.Bool // a store could not be written
-}
-
-func (l *logger) Noticef(string, ...any)        {}
-func (l *logger) Debugf(string, ...any)         {}
-func (l *logger) Tracef(string, ...any)         {}
-func (l *logger) Warnf(format string, v ...any) { l.l.Warn(fmt.Sprintf(format, v...)) }
-func (l *logger) Errorf(format string, v ...any) {
-	said := fmt.Sprintf(format, v...)
-	if strings.Contains(said, "write error") || strings.Contains(said, "failed to store") { // of the pinned version; held by TestDiskFull of package hub
-		l.store.Store(true)
-	}
-	l.l.Error(said)
-}
-func (l *logger) Fatalf(format string, v ...any) {
-	select {
-	case l.fatal <- fmt.Errorf(format, v...):
-	default:
-	}
 }
 
 // ConnConfig says where to connect.

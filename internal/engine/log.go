@@ -117,11 +117,18 @@ func recent(version string) bool {
 	return true
 }
 
+// How long one attempt to open a log lasts.
+const (
+	lookPatience   = 300 * time.Millisecond
+	createPatience = 3 * time.Second
+)
+
 // open finds or creates the stream; again tells that it may work later.
 func (l *Log) open(ctx context.Context) (again bool, err error) {
-	try, cancel := context.WithTimeout(ctx, 3*time.Second)
+	// Servers that are electing a leader do not answer at all.
+	look, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
-	s, err := l.js.Stream(try, l.cfg.Name)
+	s, err := l.js.Stream(look, l.cfg.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		want := jetstream.StreamConfig{
 			Name: l.cfg.Name, Subjects: []string{l.cfg.Subject}, Replicas: l.cfg.Replicas,
@@ -135,6 +142,8 @@ func (l *Log) open(ctx context.Context) (again bool, err error) {
 		if l.cfg.Memory {
 			want.Storage = jetstream.MemoryStorage
 		}
+		try, cancel := context.WithTimeout(ctx, createPatience)
+		defer cancel()
 		s, err = l.js.CreateStream(try, want)
 	}
 	if err != nil {

@@ -48,6 +48,10 @@ type Cluster struct {
 	Routes []string // host:port of all of them, itself too or not; three in all for R3
 }
 
+// routeReports is how many attempts to reach another server of the cluster, one
+// each second, are one line in the log.
+const routeReports = 60
+
 // syncInterval is of Tier File; it costs nothing that can be measured.
 const syncInterval = 100 * time.Millisecond
 
@@ -119,6 +123,7 @@ func withCluster(opts *server.Options, cfg *ServerConfig) error {
 	}
 	opts.ServerName = c.Server
 	opts.NoSystemAccount = false
+	opts.ConnectErrorReports, opts.ReconnectErrorReports = routeReports, routeReports
 	opts.Cluster = server.ClusterOpts{Name: cmp.Or(c.Name, "distgear"), Host: host, Port: port}
 	if port == 0 {
 		opts.Cluster.Port = server.RANDOM_PORT
@@ -149,19 +154,19 @@ func (s *Server) release() {
 // full, say. NATS does not try again, also when there is room: see Revive.
 func (s *Server) StoreFailed() bool { return s.said.store.Load() }
 
-// Revive opens the store of a server of its own again, as a restart would.
-// Connections stay; what is asked of logs meanwhile fails with ErrUnavailable.
+// Revive opens the store again, as a restart would, also where NATS has closed
+// it by itself. Connections stay; what is asked of logs meanwhile fails with
+// ErrUnavailable, or goes on at the other servers of the cluster.
 func (s *Server) Revive() error {
-	cfg := s.s.JetStreamConfig()
-	if cfg != nil {
-		s.again = cfg
-		s.again.StoreDir = filepath.Dir(cfg.StoreDir) // to which it adds a folder
+	if s.again == nil {
+		return errors.New("embedded NATS server: it keeps no logs")
 	}
 	if err := s.s.ShutdownJetStream(); err != nil {
 		return fmt.Errorf("embedded NATS server: closing the store: %w", err)
 	}
 	s.said.store.Store(false)
-	again := *s.again // it is changed
+	again := *s.again                             // it is changed
+	again.StoreDir = filepath.Dir(again.StoreDir) // to which it adds a folder
 	if err := s.s.EnableJetStream(&again); err != nil {
 		s.said.store.Store(true)
 		return fmt.Errorf("embedded NATS server: opening the store again: %w", err)
