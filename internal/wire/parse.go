@@ -103,16 +103,30 @@ func (r *Reader) report(p *Report) {
 	if o>>4 == 0 {
 		return
 	}
+	p.Error = r.error()
+}
+
+// ParseError reads what AppendError appended, and nothing else.
+func ParseError(b []byte) (*Error, error) {
+	r := Reader{b: b}
+	e := r.error()
+	if len(r.b) > 0 {
+		r.fail()
+	}
+	return e, r.err
+}
+
+func (r *Reader) error() *Error {
 	e := &Error{Message: string(r.bytes()), Stack: string(r.bytes()), Flags: r.byte(), AfterMS: r.uint32()}
 	n := r.uvarint()
 	if n > uint64(len(r.b)) { // each identity has at least its length byte
 		r.fail()
-		return
+		return e
 	}
 	for range n {
 		e.Chain = append(e.Chain, string(r.bytes()))
 	}
-	p.Error = e
+	return e
 }
 
 func (r *Reader) fail() {

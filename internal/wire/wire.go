@@ -191,15 +191,21 @@ func AppendReport(b []byte, slot uint32, gen uint64, r *Report) []byte {
 	b = append(b, o)
 	b = binary.AppendUvarint(b, uint64(len(r.Payload)))
 	b = append(b, r.Payload...)
-	if e := r.Error; e != nil {
-		b = appendString(b, e.Message)
-		b = appendString(b, e.Stack)
-		b = append(b, e.Flags)
-		b = binary.AppendUvarint(b, uint64(e.AfterMS))
-		b = binary.AppendUvarint(b, uint64(len(e.Chain)))
-		for _, s := range e.Chain {
-			b = appendString(b, s)
-		}
+	if r.Error != nil {
+		b = AppendError(b, r.Error)
+	}
+	return b
+}
+
+// AppendError appends an error: message stack flags after count identity*.
+func AppendError(b []byte, e *Error) []byte {
+	b = appendString(b, e.Message)
+	b = appendString(b, e.Stack)
+	b = append(b, e.Flags)
+	b = binary.AppendUvarint(b, uint64(e.AfterMS))
+	b = binary.AppendUvarint(b, uint64(len(e.Chain)))
+	for _, s := range e.Chain {
+		b = appendString(b, s)
 	}
 	return b
 }
