@@ -72,6 +72,7 @@ func (x *receiver) fill(in *Inbound, b *inbox, f *wire.Frame) {
 	in.free.Store(false)
 	in.Kind, in.Flags, in.Attempt = x.intern(f.Kind), f.Flags, f.Attempt
 	in.Start, in.Command.Run, in.Input, in.Key = f.Start, f.Run, f.Input, ""
+	in.Owner = f.Owner
 	if len(f.Key) > 0 {
 		in.Key = string(f.Key)
 	}

@@ -88,7 +88,22 @@ func (r *Reader) body(f *Frame) {
 	if f.Flags&hasRun != 0 {
 		f.Run = r.uint32()
 	}
+	if f.Flags&hasOwner != 0 {
+		r.owner(f)
+	}
 	f.Input = r.bytes()
+}
+
+// owner parses for whom a command is sent. An epoch of zero, and a run's id
+// longer than the key, are faults: nobody could tell what is meant.
+func (r *Reader) owner(f *Frame) {
+	f.Owner.Epoch, f.Owner.Run = r.uvarint(), r.uint32()
+	n := r.uvarint()
+	if f.Owner.Epoch == 0 || uint64(f.Owner.Run) > uint64(len(f.Key)) || n>>1 > 1<<32-1 {
+		r.fail()
+		return
+	}
+	f.Owner.Number, f.Owner.Attach = uint32(n>>1), n&1 != 0
 }
 
 func (r *Reader) report(p *Report) {

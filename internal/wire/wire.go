@@ -59,7 +59,7 @@ const (
 // Flags of a command.
 type Flags uint8
 
-// The flags. The lower four say which optional fields follow.
+// The flags. The lower four, and the last, say which optional fields follow.
 const (
 	hasKey Flags = 1 << iota
 	hasAttempt
@@ -68,6 +68,7 @@ const (
 	Undo   // the inverse of the kind is meant; Input is an undo payload
 	Nested // the command is a step of a plan: its key names the parent
 	Event  // an event is meant: the command began, or shall begin, a run
+	hasOwner
 )
 
 // Command is a kind of work addressed to an endpoint.
@@ -79,6 +80,16 @@ type Command struct {
 	Start   int64  // hub time in ms since 1970 before which it must start; zero: no bound
 	Run     uint32 // ms it may run; zero: no bound
 	Input   []byte
+	Owner   Owner // of a step of a durable run
+}
+
+// Owner says for whom a command of a durable run is sent. The zero value says
+// that the run is not durable.
+type Owner struct {
+	Epoch  uint64 // of who owns the run; who serves refuses lower ones than it has seen
+	Run    uint32 // how many bytes of Key are the run's id
+	Number uint32 // of the attempt among all of its plan: a command sent again to be attached has the same
+	Attach bool   // nothing is run: the outcome of that attempt is asked for, and Start is when it was sent
 }
 
 // Report is the outcome of a command.
@@ -114,6 +125,7 @@ type Frame struct {
 	Start   int64
 	Run     uint32
 	Input   []byte
+	Owner   Owner
 	Report  Report
 }
 
@@ -130,7 +142,8 @@ func AppendHeader(b []byte, life uint64, name string) []byte {
 
 // AppendCommand appends a command for a slot:
 //
-//	TCommand slot gen flags kind [key] [attempt] [start: 8 bytes] [run] input
+//	TCommand slot gen flags kind [key] [attempt] [start: 8 bytes] [run]
+//	[epoch, bytes of the run's id, number*2 + attach] input
 func AppendCommand(b []byte, slot uint32, gen uint64, c *Command) []byte {
 	b = append(b, byte(TCommand))
 	b = binary.AppendUvarint(b, uint64(slot))
@@ -158,6 +171,9 @@ func appendBody(b []byte, c *Command) []byte {
 	if c.Run != 0 {
 		f |= hasRun
 	}
+	if c.Owner.Epoch != 0 {
+		f |= hasOwner
+	}
 	b = append(b, byte(f))
 	b = appendString(b, c.Kind)
 	if f&hasKey != 0 {
@@ -172,8 +188,21 @@ func appendBody(b []byte, c *Command) []byte {
 	if f&hasRun != 0 {
 		b = binary.AppendUvarint(b, uint64(c.Run))
 	}
+	if f&hasOwner != 0 {
+		b = appendOwner(b, &c.Owner)
+	}
 	b = binary.AppendUvarint(b, uint64(len(c.Input)))
 	return append(b, c.Input...)
+}
+
+func appendOwner(b []byte, o *Owner) []byte {
+	b = binary.AppendUvarint(b, o.Epoch)
+	b = binary.AppendUvarint(b, uint64(o.Run))
+	n := uint64(o.Number) << 1
+	if o.Attach {
+		n |= 1
+	}
+	return binary.AppendUvarint(b, n)
 }
 
 // AppendReport appends the outcome of a slot:
@@ -227,7 +256,7 @@ func AppendHello(b []byte) []byte { return append(b, byte(THello)) }
 
 // CommandSize bounds the bytes that AppendCommand or AppendSend will add.
 func CommandSize(c *Command) int {
-	return 64 + len(c.Kind) + len(c.Key) + len(c.Input)
+	return 80 + len(c.Kind) + len(c.Key) + len(c.Input)
 }
 
 func appendString(b []byte, s string) []byte {

@@ -9,6 +9,7 @@ import (
 func message() []byte {
 	b := AppendHeader(nil, 0xdeadbeef12345678, "node-1")
 	b = AppendCommand(b, 3, 70000, &Command{Kind: "mount", Key: "r/p/mount/do", Flags: Undo | Nested, Attempt: 2, Start: -5, Run: 30000, Input: []byte("j1")})
+	b = AppendCommand(b, 4, 1, &Command{Kind: "mount", Key: "r/p/mount/do", Owner: Owner{Epoch: 300, Run: 1, Number: 9, Attach: true}})
 	b = AppendSend(b, 77, &Command{Kind: "ping", Input: []byte("j7")})
 	b = AppendReport(b, 300, 1, &Report{Outcome: OK, Payload: []byte("rhello")})
 	b = AppendReport(b, 1, 2, &Report{Outcome: Dirty, Error: &Error{Message: "m", Stack: "s", Flags: 3, AfterMS: 900, Chain: []string{"a", "b"}}})
@@ -40,6 +41,8 @@ func TestFramesRoundTrip(t *testing.T) {
 	all := hasKey | hasAttempt | hasStart | hasRun
 	want := []Frame{
 		{Type: TCommand, Slot: 3, Gen: 70000, Flags: Undo | Nested | all, Kind: []byte("mount"), Key: []byte("r/p/mount/do"), Attempt: 2, Start: -5, Run: 30000, Input: []byte("j1")},
+		{Type: TCommand, Slot: 4, Gen: 1, Flags: hasKey | hasOwner, Kind: []byte("mount"), Key: []byte("r/p/mount/do"), Attempt: 1, Input: []byte{},
+			Owner: Owner{Epoch: 300, Run: 1, Number: 9, Attach: true}},
 		{Type: TSend, Gen: 77, Kind: []byte("ping"), Attempt: 1, Input: []byte("j7")},
 		{Type: TReport, Slot: 300, Gen: 1, Report: Report{Outcome: OK, Over: true, Payload: []byte("rhello")}},
 		{Type: TReport, Slot: 1, Gen: 2, Report: Report{Outcome: Dirty, Over: true, Payload: []byte{}, Error: &Error{Message: "m", Stack: "s", Flags: 3, AfterMS: 900, Chain: []string{"a", "b"}}}},
@@ -68,6 +71,25 @@ func TestTruncatedMessages_S17(t *testing.T) {
 		}
 		if err == nil && n > 16 && len(fs) == len(all) {
 			t.Fatalf("prefix of %d bytes has all frames", n)
+		}
+	}
+}
+
+// A command that belongs to no durable run costs no byte more.
+func TestOwnerCostsNothingElsewhere(t *testing.T) {
+	c := Command{Kind: "echo", Key: "k", Input: []byte("x")}
+	if b := AppendCommand(nil, 1, 1, &c); len(b) != 3+1+5+2+2 {
+		t.Errorf("%d bytes: %x", len(b), b)
+	}
+	c.Owner = Owner{Epoch: 1, Run: 1, Number: 1}
+	if b := AppendCommand(nil, 1, 1, &c); len(b) != 3+1+5+2+2+3 {
+		t.Errorf("with an owner %d bytes: %x", len(b), b)
+	}
+	b := AppendHeader(nil, 1, "n")
+	for _, o := range []Owner{{Epoch: 1, Run: 2}} {
+		c.Owner = o
+		if _, err := frames(t, AppendCommand(b, 1, 1, &c)); err == nil {
+			t.Errorf("%+v of key %q was taken", o, c.Key)
 		}
 	}
 }
@@ -102,7 +124,7 @@ func FuzzRead(f *testing.F) {
 		for _, f := range fs {
 			switch f.Type {
 			case TCommand, TSend:
-				c := Command{Kind: string(f.Kind), Key: string(f.Key), Flags: f.Flags, Attempt: f.Attempt, Start: f.Start, Run: f.Run, Input: f.Input}
+				c := Command{Kind: string(f.Kind), Key: string(f.Key), Flags: f.Flags, Attempt: f.Attempt, Start: f.Start, Run: f.Run, Input: f.Input, Owner: f.Owner}
 				if f.Type == TSend {
 					b = AppendSend(b, f.Gen, &c)
 				} else {
