@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 		"calls": ScenarioRole(calls(nil), func() Scenario {
 			return Scenario{Name: "modes", Run: func(context.Context, *Part) error { return nil }}
 		}),
-		"bad": ScenarioRole(badScenario),
+		"bad":    ScenarioRole(badScenario),
+		"shares": shares,
 	})
 }
 

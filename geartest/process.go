@@ -24,6 +24,8 @@ type Child struct {
 	Host  *Host         // where it runs; nil means beside the test
 	Ready string        // how the line of its output begins that says it serves; empty means "ready", as the function Ready prints it
 	Wait  time.Duration // for that line; zero means 30 s
+
+	whole bool // all of its standard output is kept
 }
 
 // A Process is a child process of a test. Its methods may be called by several goroutines.
@@ -90,6 +92,9 @@ func start(t testing.TB, c Child) (*Process, error) {
 	}
 	argv := append(c.Host.prefix(), path)
 	p := &Process{t: t, name: c.name(), done: make(chan struct{})}
+	if c.whole {
+		p.out.whole = new(bytes.Buffer)
+	}
 	p.cmd = exec.Command(argv[0], append(argv[1:], c.Args...)...) //nolint:noctx // it ends when the test says so, in its own way
 	p.cmd.Dir = c.Dir
 	p.cmd.Env = append(os.Environ(), c.Env...)
@@ -256,6 +261,7 @@ type output struct {
 	partial []byte        // of standard output, up to the next newline
 	stdout  []string      // lines that next has not seen
 	all     []string      // the last lines of both
+	whole   *bytes.Buffer // standard output; nil: it is not kept
 	changed chan struct{} // closed when a line comes; nil while nobody waits
 }
 
@@ -263,6 +269,9 @@ type output struct {
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.whole != nil {
+		o.whole.Write(b)
+	}
 	for line := range bytes.Lines(b) {
 		o.partial = append(o.partial, line...)
 		if bytes.HasSuffix(line, []byte("\n")) {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -10,40 +10,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	geartest.Main(m, geartest.Roles{
-		"sharedqueue": func(context.Context, []string) error { main(); return nil },
-		"hub":         geartest.HubRole,
-	})
+	geartest.Main(m, geartest.Roles{"sharedqueue": func(context.Context, []string) error { main(); return nil }})
 }
 
 // TestPlacements runs the program as one process and as three: what is printed in all is the same.
 func TestPlacements(t *testing.T) {
-	start := func(env []string, args ...string) *geartest.Process {
-		return geartest.Start(t, geartest.Child{Role: "sharedqueue", Args: args, Env: env, Dir: t.TempDir(), Ready: "joined"})
-	}
-	finish := func(ps ...*geartest.Process) (lines []string) {
-		for _, p := range ps {
-			if err := p.Wait(); err != nil {
-				t.Error(err)
-			}
-			for line := range strings.Lines(p.Output()) {
-				if strings.HasPrefix(line, "the ") {
-					lines = append(lines, strings.TrimSpace(line))
-				}
-			}
-		}
-		return lines
-	}
-	want := []string{"the squares of 1 to 300 are 9045050 in all"}
-	if got := finish(start(nil)); !slices.Equal(got, want) {
-		t.Fatalf("alone: %q", got)
-	}
-	hub := geartest.Start(t, geartest.Child{Role: "hub", Dir: t.TempDir()})
-	var ps []*geartest.Process
-	for _, name := range []string{"p0", "p1", "p2"} {
-		ps = append(ps, start([]string{"DISTGEAR_HUB=" + hub.Ready(), "DISTGEAR_NAME=" + name}, "-processes", "3"))
-	}
-	if got := finish(ps...); !slices.Equal(got, want) {
-		t.Errorf("three processes: %q, want %q", got, want)
+	got := geartest.Same(t, geartest.Program{
+		Role: "sharedqueue",
+		Args: func(_, of int) []string { return []string{"-processes", strconv.Itoa(of)} },
+		Keep: func(line string) bool { return strings.HasPrefix(line, "the ") },
+	})
+	if want := "the squares of 1 to 300 are 9045050 in all\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -1,0 +1,88 @@
+package geartest
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A Program is one that must print the same as one process and as several. What its processes print on standard output is compared byte for byte, one process's
+// behind the other's: lines that any of them may print want AnyOrder.
+type Program struct {
+	Role      string                   // of Main's Roles; it runs the program, as by func(context.Context, []string) error { main(); return nil }
+	Processes int                      // as how many it runs the second time; zero means 3
+	Args      func(i, of int) []string // of process i, counted from 0, of so many: of 1 when it is alone; nil means none
+	Keep      func(line string) bool   // which lines count: not those that name a process; nil means all
+	AnyOrder  bool                     // lines are compared, and returned, in alphabetical order
+	Wait      time.Duration            // for each time to end; zero means 30 s
+}
+
+// Same runs a program as one process, then as several with a hub beside them, and returns what it printed as one. The test fails if it printed something else
+// as several, or a process ended with an error or not in time. Each process has an empty working directory of its own.
+func Same(t testing.TB, p Program) string {
+	t.Helper()
+	n := cmp.Or(p.Processes, 3)
+	want := p.run(t, 1, "")
+	got := p.run(t, n, StartHubs(t, Hubs{Role: hubChild, Count: 1, TTL: 3 * time.Second}).URLs())
+	if got != want {
+		t.Errorf("as %d processes it printed something else than as one: %s", n, difference(got, want))
+	}
+	return want
+}
+
+// run runs the program as so many processes and returns what counts of what they printed.
+func (p *Program) run(t testing.TB, of int, hub string) string {
+	t.Helper()
+	all := make([]*Process, of)
+	for i := range all {
+		c := Child{Role: p.Role, Dir: t.TempDir(), Env: []string{"DISTGEAR_HUB=" + hub, "DISTGEAR_SERVE="}, whole: true}
+		if of > 1 {
+			c.Env = append(c.Env, fmt.Sprint("DISTGEAR_NAME=p", i))
+		}
+		if p.Args != nil {
+			c.Args = p.Args(i, of)
+		}
+		var err error
+		if all[i], err = start(t, c); err != nil {
+			t.Fatalf("starting %s: %v", p.Role, err)
+		}
+		all[i].name = fmt.Sprintf("%s, process %d of %d", p.Role, i+1, of)
+	}
+	var lines []string
+	within := cmp.Or(p.Wait, patience)
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for _, one := range all {
+		select {
+		case <-one.Done():
+		case <-late.C:
+			t.Fatalf("%s has not ended after %v", one.name, within)
+		}
+		if one.err != nil {
+			t.Fatalf("%s: %v", one.name, one.err)
+		}
+		for line := range strings.Lines(one.out.whole.String()) {
+			if p.Keep == nil || p.Keep(strings.TrimRight(line, "\r\n")) {
+				lines = append(lines, line)
+			}
+		}
+	}
+	if p.AnyOrder {
+		slices.Sort(lines)
+	}
+	return strings.Join(lines, "")
+}
+
+// difference says where two texts begin to differ.
+func difference(got, want string) string {
+	a, b := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return fmt.Sprintf("line %d is %q, not %q", i+1, a[i], b[i])
+		}
+	}
+	return fmt.Sprintf("it has %d lines, not %d", strings.Count(got, "\n"), strings.Count(want, "\n"))
+}
