@@ -21,6 +21,7 @@ const (
 	KQueue
 	KTopic
 	KElection
+	KExecutor
 	endKinds
 )
 
