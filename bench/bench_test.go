@@ -48,8 +48,17 @@ func BenchmarkRow(b *testing.B) {
 
 // leftOut says why a side of a row is not run by BenchmarkRow; empty: it is.
 func leftOut(row, side string) string {
-	if _, err := exec.LookPath("redis-server"); side == "redsync" && err != nil {
-		return "redis-server is not installed (apt-get install redis-server)"
+	switch side {
+	case "redsync", "asynq", "asynq-memory":
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			return "redis-server is not installed (apt-get install redis-server)"
+		}
+	case "river":
+		if _, err := proc.Postgres(); err != nil {
+			return err.Error()
+		}
+	case "dbos", "goworkflows", "temporal":
+		return "not of this module (see README.md)"
 	}
 	if strings.HasPrefix(row, "shared-takeover-") && row != "shared-takeover-hub" {
 		return "ten seconds, for the code of shared-takeover-hub once more: go run . -quick -run takeover"

@@ -54,6 +54,7 @@ type options struct {
 	Server  string   // "plain" or "hub": the server that the plain NATS side talks to
 	Profile string   // folder for profiles; empty means none
 	Dir     string   // folder on a disk, for what is to be durable
+	Program named    // programs of sides that this module does not import
 
 	small *programs
 }
@@ -65,7 +66,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	fs.IntVar(&o.N, "n", 5, "`rounds`; the table shows medians")
 	fs.BoolVar(&o.JSON, "json", false, "print JSON")
 	fs.BoolVar(&o.Quick, "quick", false, "small sizes: shows that it works, measures nothing")
-	names := fs.String("sides", "distgear,nats,grpc,etcd,redsync,go", "`sides` to run")
+	names := fs.String("sides", "distgear,nats,grpc,etcd,redsync,go,pond,ants,asynq,asynq-memory,river", "`sides` to run; temporal too, if named")
+	fs.Var(&o.Program, "program", "`SIDE=PATH`: the program of a side that this module does not import (dbos, goworkflows) or that is built already (temporal); may be repeated")
 	fs.StringVar(&o.Dir, "dir", os.TempDir(), "`folder` on a disk, for what is to be durable")
 	fs.StringVar(&o.Hub, "hub", "own", "the process that hosts the NATS server, for both sides alike: `own|caller`")
 	fs.StringVar(&o.Server, "server", "plain", "the server of the plain NATS side: `plain|hub`, one with default options or DistGear's hub")
@@ -82,23 +84,23 @@ func run(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 
-	o.small = new(programs)
+	o.small = &programs{named: o.Program}
 	defer o.small.drop()
 	start := time.Now()
 	m := thisMachine()
 	var results []rowResult
 	for _, r := range rows() {
-		if !match.MatchString(r.Name) {
+		if !match.MatchString(r.Name) || !slices.ContainsFunc(r.sides, func(s string) bool { return slices.Contains(o.Sides, s) }) {
 			continue
 		}
-		if m.Fsync == "" && strings.HasPrefix(r.Name, "shared-") && !o.Quick {
+		if m.Fsync == "" && onDisk(r.Name) && !o.Quick {
 			m.Fsync = fsyncOf(o.Dir)
 			m.rivalVersions()
 		}
 		results = append(results, r.measure(o, stderr))
 	}
 	if len(results) == 0 {
-		return fmt.Errorf("no row matches %q", o.Run)
+		return fmt.Errorf("no row matches %q and has one of the sides %s", o.Run, strings.Join(o.Sides, ","))
 	}
 	m.After = load()
 	rep := report{Machine: m, Options: o, Took: time.Since(start).Round(time.Second).String(), Rows: results}

@@ -133,7 +133,7 @@ func rows() []row {
 			{value: "rss", Unit: "MiB", scale: 1.0 / (1 << 20), bar: bar{limit: 45, atMost: true}}}},
 		{Name: "start-alone", What: "start to first answered event, alone (gRPC: a server calls itself)", sides: []string{"distgear", "grpc"}, size: counted(10, 1), trial: starts, lines: started(20)},
 		{Name: "start-hub", What: "start to first answered event, with embedded hub (NATS: embedded server)", sides: two, size: counted(10, 1), trial: starts, lines: started(150)},
-	}, sharedRows()...)
+	}, slices.Concat(sharedRows(), execRows(), durableRows())...)
 }
 
 // rowResult is what the rounds of a row gave.
@@ -206,6 +206,9 @@ func (l line) factor() float64 {
 
 func (r row) short(v map[string]float64) (s string) {
 	for i, l := range r.lines {
+		if slices.ContainsFunc(r.lines[:i], func(other line) bool { return other.value == l.value }) {
+			continue // the figure is there to meet another bar
+		}
 		if i > 0 {
 			s += ", "
 		}

@@ -9,12 +9,15 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/distgear/distgear/bench/proc"
 )
 
 // report is everything that one command measured.
@@ -57,11 +60,13 @@ func thisMachine() machine {
 //go:embed go.mod
 var goMod string
 
-// rivalVersions adds what the program of etcd and redsync is made of.
+// rivalVersions adds what the program of the rivals is made of.
 func (m *machine) rivalVersions() {
 	for line := range strings.Lines(goMod) {
-		f := strings.Fields(line)
-		if len(f) > 1 && (f[0] == "go.etcd.io/etcd/server/v3" || f[0] == "github.com/go-redsync/redsync/v4") {
+		switch f := strings.Fields(line); {
+		case len(f) < 2:
+		case slices.Contains([]string{"go.etcd.io/etcd/server/v3", "github.com/go-redsync/redsync/v4", "github.com/alitto/pond/v2", "github.com/panjf2000/ants/v2",
+			"github.com/hibiken/asynq", "github.com/riverqueue/river"}, f[0]):
 			m.Modules[f[0]] = f[1]
 		}
 	}
@@ -69,6 +74,13 @@ func (m *machine) rivalVersions() {
 		for _, w := range strings.Fields(string(out)) {
 			if v, ok := strings.CutPrefix(w, "v="); ok {
 				m.Modules["redis-server"] = v
+			}
+		}
+	}
+	if dir, err := proc.Postgres(); err == nil {
+		if out, err := exec.Command(filepath.Join(dir, "postgres"), "--version").Output(); err == nil {
+			if _, v, ok := strings.Cut(string(out), ") "); ok {
+				m.Modules["PostgreSQL"] = strings.Fields(v)[0]
 			}
 		}
 	}
@@ -137,18 +149,24 @@ func (r report) markdown(w io.Writer) error {
 	return err
 }
 
-// tables are the rivals that share a table.
-var tables = [][]string{{"nats", "grpc"}, {"etcd", "redsync", "go"}}
+// tables are the rivals that share a table, by how its rows' names begin.
+var tables = map[string][]string{
+	"": {"nats", "grpc"}, "shared-": {"etcd", "redsync", "go"},
+	"exec-alone-": {"pond", "ants"}, "exec-durable": {"asynq", "asynq-memory", "river"}, "durable-": {"dbos", "goworkflows", "temporal"},
+}
 
 // titles are the heads of the columns.
-var titles = map[string]string{"distgear": "DistGear", "nats": "NATS", "grpc": "gRPC", "etcd": "etcd", "redsync": "redsync", "go": "Go"}
+var titles = map[string]string{"distgear": "DistGear", "nats": "NATS", "grpc": "gRPC", "etcd": "etcd", "redsync": "redsync", "go": "Go",
+	"pond": "pond", "ants": "ants", "asynq": "asynq", "asynq-memory": "asynq, Redis in memory", "river": "River", "dbos": "DBOS", "goworkflows": "go-workflows", "temporal": "Temporal"}
 
 // rivalsOf says in which table a row stands.
 func rivalsOf(row string) []string {
-	if strings.HasPrefix(row, "shared-") {
-		return tables[1]
+	for begin, rivals := range tables {
+		if begin != "" && strings.HasPrefix(row, begin) {
+			return rivals
+		}
 	}
-	return tables[0]
+	return tables[""]
 }
 
 func tableHead(b *strings.Builder, rivals []string) {

@@ -1,4 +1,5 @@
-// Command rivals is the side of etcd and redsync: a program of its own, so that what it imports is not in the memory of the other sides. Package bench starts it.
+// Command rivals is the sides of etcd and redsync (locks), and of pond, ants, asynq and River (tasks): a program of its own, so that what it imports is not in the
+// memory of the other sides. It also hosts the servers: etcd in its process, real redis-server and PostgreSQL as its children. Package bench starts it.
 package main
 
 import (
@@ -20,11 +21,23 @@ func newRole(sp proc.Spec) (*proc.Role, error) {
 		return redisServer(sp)
 	case "redsync caller", "redsync worker":
 		return redisCaller(sp)
+	case "asynq hub", "asynq-memory hub":
+		return redisServer(sp)
+	case "asynq caller", "asynq-memory caller":
+		return asynqCaller(sp)
+	case "river hub", "dbos hub":
+		return postgresServer(sp)
+	case "river caller":
+		return riverCaller(sp)
+	case "pond caller":
+		return pondCaller(sp)
+	case "ants caller":
+		return antsCaller(sp)
 	}
 	return nil, fmt.Errorf("no role %s of %s", sp.Role, sp.Side)
 }
 
-// callerRole answers what is asked of both rivals; locker makes one caller's way to the lock of that name.
+// callerRole answers what is asked of a rival's locks; locker makes one caller's way to the lock of that name.
 func callerRole(sp proc.Spec, locker func(name string) (proc.Locker, error), stop func()) (*proc.Role, error) {
 	run := func(string) (proc.Reply, error) {
 		return proc.Contend(sp, func(int) (proc.Locker, error) { return locker("contended") })

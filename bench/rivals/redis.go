@@ -14,14 +14,18 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// redisServer runs a real redis-server, in memory, on a loopback port, as a child of this process.
+// redisServer runs a real redis-server on a loopback port, as a child of this process: in memory, but for asynq's first side, where it syncs each write.
 func redisServer(sp proc.Spec) (*proc.Role, error) {
 	u, err := freeURL()
 	if err != nil {
 		return nil, err
 	}
 	var log bytes.Buffer
-	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", u.Port(), "--save", "", "--appendonly", "no", "--dir", sp.Dir)
+	appendOnly := "no"
+	if sp.Side == "asynq" {
+		appendOnly = "yes"
+	}
+	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", u.Port(), "--save", "", "--appendonly", appendOnly, "--appendfsync", "always", "--dir", sp.Dir)
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%w: is it installed? (apt-get install redis-server)", err)

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// execRows are the rows of issue 4. DistGear's side of them is to be written as sides.execRole (called by sides.New), with package executor: its caller answers "run"
+// by proc.Tasks, proc.BurnDown or proc.Sequence, as the rivals' callers in rivals/pools.go, asynq.go and river.go do; its hub answers as in sides/shared.go. Then
+// "distgear" stands first among the sides of each row.
+//
+// Not measured: how long the tasks of a worker wait that was killed. asynq needs about 90 s, River an hour, by their defaults.
+func execRows() []row {
+	alone := func(inFlight, count int) func(bool) spec {
+		return func(quick bool) spec {
+			if quick {
+				return spec{Callers: min(inFlight, 300), Count: 900}
+			}
+			return spec{Callers: inFlight, Count: count}
+		}
+	}
+	perTask := []line{
+		{value: "ns", Unit: "ns", bar: bar{limit: 1, atMost: true, of: "pond"}},
+		{value: "ns", What: "the same, to ants", Unit: "ns", bar: bar{limit: 1.5, atMost: true, of: "ants"}},
+		{value: "allocs", What: "allocations"},
+	}
+	burn := []line{
+		{value: "rate", Unit: "1/s", bar: bar{limit: 10, of: "asynq"}},
+		{value: "rate", What: "the same, to Redis in memory", Unit: "1/s", bar: bar{limit: 2, of: "asynq-memory"}},
+		{value: "rate", What: "the same, to River", Unit: "1/s", bar: bar{limit: 10, of: "river"}},
+	}
+	pools := []string{"pond", "ants"}
+	return []row{
+		{Name: "exec-alone-1", What: "alone: submit and result of a task that does nothing, one in flight (ants: without result)", sides: pools, size: alone(1, 300_000), trial: pooled, lines: perTask},
+		{Name: "exec-alone-many", What: "the same, 10 000 in flight (pond: as a group)", sides: pools, size: alone(10_000, 2_000_000), trial: pooled, lines: perTask},
+		{Name: "exec-durable", What: "durable: 100 000 tasks that do nothing, first submit to last result (fsync, but for Redis in memory)",
+			sides: []string{"asynq", "asynq-memory", "river"}, trial: executed, lines: burn,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 300}
+				}
+				return spec{Count: 100_000}
+			}},
+		{Name: "exec-durable-latency", What: "durable: submit to result, one task at a time on an idle system (fsync)", sides: []string{"asynq", "river"}, trial: executed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 1}
+				}
+				return spec{Count: 500, Window: 30 * time.Second, Settle: 20 * time.Millisecond}
+			}, lines: latency(bar{limit: 1, atMost: true}, bar{limit: 5, atMost: true})},
+	}
+}
+
+// durableRows are the rows of issue 5. DistGear's side of them is to be written as sides.durableRole (called by sides.New): its caller answers "run" by proc.Sequence
+// or proc.InFlight, as the caller in durable/main.go does. Then "distgear" stands first among the sides of each row, and in options' default.
+func durableRows() []row {
+	all := []string{"dbos", "goworkflows", "temporal"}
+	against := func(value, unit string, scale float64, ours, temporal float64, atMost bool) []line {
+		return []line{
+			{value: value, What: value, Unit: unit, scale: scale, bar: bar{limit: ours, atMost: atMost, of: "dbos"}},
+			{value: value, What: "the same, to go-workflows", Unit: unit, scale: scale, bar: bar{limit: ours, atMost: atMost, of: "goworkflows"}},
+			{value: value, What: "the same, to Temporal", Unit: unit, scale: scale, bar: bar{limit: temporal, atMost: atMost, of: "temporal"}},
+		}
+	}
+	return []row{
+		{Name: "durable-steps", What: "durable: ten steps that do nothing, one after another", sides: all, trial: executed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 1}
+				}
+				return spec{Count: 200, Window: 20 * time.Second}
+			}, lines: append(against("p50", "ms", 1e-6, 1.0/5, 1.0/10, true),
+				line{value: "p50", What: "the same, in ms", Unit: "ms", scale: 1e-6, bar: bar{limit: 6, atMost: true}},
+				line{value: "p99", What: "p99", Unit: "ms", scale: 1e-6})},
+		{Name: "durable-events", What: "durable: workflows (events) of one step, 256 in flight", sides: all, trial: executed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Callers: 16, Warm: 20 * time.Millisecond, Window: 100 * time.Millisecond}
+				}
+				return spec{Callers: 256, Warm: 3 * time.Second, Window: 10 * time.Second}
+			}, lines: against("rate", "1/s", 1, 20, 20, false)},
+	}
+}
+
+// onDisk tells whether the disk's speed belongs to a row's figures.
+func onDisk(row string) bool {
+	return rivalsOf(row)[0] != "nats" && rivalsOf(row)[0] != "pond"
+}
+
+func latency(p50, p99 bar) []line {
+	return []line{
+		{value: "p50", What: "p50", Unit: "ms", scale: 1e-6, bar: p50},
+		{value: "p99", What: "p99", Unit: "ms", scale: 1e-6, bar: p99},
+	}
+}
+
+// pooled is a trial with tasks within one process.
+func pooled(sp spec, o options) (map[string]float64, error) {
+	sp.Role = "caller"
+	c, err := o.small.child(sp)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Stop()
+	r, err := c.Ask("run")
+	return r.Values, err
+}
+
+// executed is a trial with durable tasks or workflows: a rival's submitter and workers are one process, which is in its favour, and what it keeps is in another.
+func executed(sp spec, o options) (map[string]float64, error) {
+	roles := []string{"caller"}
+	if sp.Side == "distgear" {
+		roles = append(roles, "worker")
+	}
+	s, err := open(sp, o, sp.Side != "asynq-memory", roles...)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	r, err := s.callers[0].Ask("run")
+	if err == nil && len(r.Values) == 0 {
+		err = fmt.Errorf("no figure")
+	}
+	return r.Values, err
+}
