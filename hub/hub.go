@@ -12,7 +12,9 @@
 // # Guarantees
 //
 // One goroutine owns the membership; what it decides is internal/machine/members.
-// A change of the view is published before the answer that tells of it. The init
+// A decision is told when the ledger has it, and a change of the view before the answer
+// that tells of it. So all nodes see the same changes in the same order, whichever hub
+// decides, and nodes go on with another hub as with the one before. The init
 // event is raised at least once for a node that joins, and its error refuses the
 // node; a loss is told at least once to one member that handles it, if one was
 // alive. A hub without a token listens on loopback only. Of several
@@ -22,10 +24,11 @@
 //
 // # Failures
 //
-// Membership is not kept on disk. While it is away the nodes work on what they
-// know until their leases lapse; when it is started again they join it, and
-// bring what they knew of each other. A loss that was noticed but not told when
-// the hub died is not told.
+// While no hub is there the nodes work on what they know until their leases lapse. A
+// hub in memory that is started again begins anew: they join it, and bring what they
+// knew of each other; a loss that was not told yet is not told. While the ledger takes
+// nothing, its disk is full say, members stay what they are: those who beat keep their
+// leases, and nobody joins, leaves or is lost before it goes on.
 package hub
 
 import (
@@ -34,6 +37,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,6 +51,10 @@ import (
 // of another hub.
 const probeTime = 250 * time.Millisecond
 
+// maxRevive is how many seconds lie between two attempts to open a store that
+// cannot be written, at most.
+const maxRevive = 10
+
 // Config says how to run a hub. Its zero value serves this process only.
 type Config struct {
 	Cluster string        // zero: "default"
@@ -54,7 +64,7 @@ type Config struct {
 	URLs    string        // use the NATS there instead of an embedded one; excludes Listen
 	Name    string        // of this hub among several, the same after a restart; needed with Peers
 	Route   string        // host:port where the other hubs connect; needed with Peers
-	Peers   []string      // the Routes of all hubs of the cluster, three of them, in any order; zero: this is the only one
+	Peers   []string      // the Routes of all hubs of the cluster, three of them, this one's too, in any order; zero: this is the only one
 	Dir     string        // where the embedded NATS server keeps the ledger, synced before it is acknowledged; zero: in memory
 	Version string        // of the program, for people
 	Logger  *slog.Logger  // nil means slog.Default()
@@ -75,7 +85,9 @@ type Hub struct {
 	done      chan struct{}
 	doneOnce  sync.Once
 	closeOnce sync.Once
+	leadOnce  sync.Once
 	looking   chan struct{} // 1: holds who looks into the ledger
+	led       chan struct{} // closed when this hub decides, for the first time
 
 	mu        sync.Mutex
 	desk      *desk      // nil while there is no ledger
@@ -101,15 +113,21 @@ func CheckCluster(cluster string) error {
 	return nil
 }
 
-// Start starts a hub and returns when nodes can join it.
+// Start starts a hub and returns when nodes can connect to it. With Peers, or on a
+// NATS of others, it first waits until most of the servers are there and it has
+// read the ledger; a node's Join waits until one of the hubs is the writer.
 func Start(ctx context.Context, cfg Config) (*Hub, error) {
 	cfg.Cluster = cmp.Or(cfg.Cluster, "default")
 	cfg.TTL = cmp.Or(cfg.TTL, 3*time.Second)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
+	cfg.Peers = slices.Clone(cfg.Peers)
+	for i, p := range cfg.Peers {
+		cfg.Peers[i] = strings.TrimSpace(p)
+	}
 	if err := errors.Join(CheckCluster(cfg.Cluster), cfg.check()); err != nil {
 		return nil, fmt.Errorf("hub: %w", err)
 	}
-	h := &Hub{cfg: cfg, prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"), done: make(chan struct{}), looking: make(chan struct{}, 1)}
+	h := &Hub{cfg: cfg, prefix: Prefix(cfg.Cluster), log: cfg.Logger.With("room", "hub"), done: make(chan struct{}), looking: make(chan struct{}, 1), led: make(chan struct{})}
 	h.ctx, h.cancel = context.WithCancelCause(context.Background())
 	if err := h.start(ctx); err != nil {
 		h.release()
@@ -128,6 +146,12 @@ func (h *Hub) start(ctx context.Context) (err error) {
 		}
 		if len(cfg.Peers) > 0 {
 			sc.Cluster = &engine.Cluster{Name: cfg.Cluster, Server: cfg.Name, Listen: cfg.Route, Routes: cfg.Peers}
+			starting, cancel := context.WithCancelCause(ctx)
+			defer cancel(nil)
+			sc.OnTwin = func() {
+				cancel(fmt.Errorf("another hub of the cluster has the name %q: give this one a Name of its own, or stop that one", cfg.Name))
+			}
+			ctx = starting
 		}
 		if h.server, err = engine.StartServer(sc); err != nil {
 			return err
@@ -141,38 +165,34 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	switch {
 	case len(cfg.Peers) > 0:
 		lc.Memory, lc.Replicas = cfg.Dir == "", len(cfg.Peers)
-		return h.standBy(ctx, lc)
+		if err = h.standBy(ctx, lc); err == nil && cfg.Dir != "" {
+			h.wg.Go(h.revive)
+		}
+		return err
 	case h.server != nil: // nobody else can be the hub
 		lc.Memory, lc.Eager = cfg.Dir == "", true
-		if h.authority, err = h.startAuthority(ctx, 0); err != nil {
-			return err
-		}
-		h.wg.Go(h.watch)
 		if cfg.Dir != "" {
 			h.wg.Go(h.revive)
 		}
-		return h.open(ctx, lc, nil)
+		if err = h.standBy(ctx, lc); err == nil {
+			h.begun(ctx)
+		}
+		return err
 	}
 	if lc.Replicas = h.conn.Logs(ctx); lc.Replicas > 0 {
 		return h.standBy(ctx, lc)
 	}
 	h.log.Warn("the NATS at these addresses has no JetStream: there are no shared objects, and no second hub can stand by", "urls", cfg.URLs)
-	if h.authority, err = h.startAuthority(ctx, 0); err != nil {
+	if h.authority, err = h.startAuthority(ctx, only(time.Now())); err != nil {
 		return err
 	}
 	h.wg.Go(h.watch)
 	return nil
 }
 
-// standBy makes this one of several hubs: whoever is the ledger's writer is the
-// authority.
+// standBy opens the ledger: whichever hub is its writer is the authority.
 func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) error {
-	return h.open(ctx, cfg, h.lead)
-}
-
-// open opens the ledger.
-func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(term uint64) error) error {
-	d, err := openDesk(ctx, h.conn, h.prefix, cfg, lead)
+	d, err := openDesk(ctx, h.conn, h.prefix, cfg, h.lead)
 	if err == nil {
 		h.mu.Lock()
 		h.desk = d
@@ -181,22 +201,40 @@ func (h *Hub) open(ctx context.Context, cfg ledger.Config, lead func(term uint64
 	return err
 }
 
-// revive opens the store of the only server again when it could not be written.
-// In a cluster the servers of the other hubs go on, and this one is started again by
-// whoever has made room.
+// begun waits until nodes can join; not for long, since the log may not take
+// anything now.
+func (h *Hub) begun(ctx context.Context) {
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-h.led:
+	case <-t.C:
+		h.log.Warn("the ledger does not take anything yet: nodes wait until it does")
+	case <-ctx.Done():
+	}
+}
+
+// revive opens the server's store again when it could not be written. The servers of
+// the other hubs, if there are some, go on meanwhile.
 func (h *Hub) revive() {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for skip, tries := 0, 0; ; {
 		select {
 		case <-t.C:
 		case <-h.ctx.Done():
 			return
 		}
-		if !h.server.StoreFailed() {
+		if skip--; skip > 0 {
 			continue
 		}
-		h.log.Error("the ledger cannot be stored (is the disk full?): shared objects wait until it can", "dir", h.cfg.Dir)
+		if !h.server.StoreFailed() {
+			tries = 0
+			continue
+		}
+		tries++
+		skip = min(tries, maxRevive)
+		h.log.Error("the ledger cannot be stored here (is the disk full?): it is tried again until there is room", "dir", h.cfg.Dir)
 		if err := h.server.Revive(); err != nil {
 			h.log.Error("the ledger's store cannot be opened yet", "err", err)
 		}
@@ -218,9 +256,9 @@ func (h *Hub) watch() {
 	h.doneOnce.Do(func() { close(h.done) })
 }
 
-// lead makes this hub the authority of a term, or with 0 makes it stop. The desk
+// lead makes this hub the authority in a term, or with nil makes it stop. The desk
 // calls it when the ledger has another writer, one call after the other.
-func (h *Hub) lead(term uint64) error {
+func (h *Hub) lead(t *term) error {
 	h.mu.Lock()
 	old := h.authority
 	h.authority = nil
@@ -228,13 +266,14 @@ func (h *Hub) lead(term uint64) error {
 	if old != nil {
 		old.close()
 	}
-	if term == 0 {
+	if t == nil {
 		return nil
 	}
-	a, err := h.startAuthority(h.ctx, term)
+	a, err := h.startAuthority(h.ctx, t)
 	if err != nil {
 		return err
 	}
+	h.leadOnce.Do(func() { close(h.led) })
 	h.mu.Lock()
 	h.authority = a
 	h.mu.Unlock()
@@ -262,15 +301,27 @@ func (cfg *Config) check() error {
 	}
 	if n := len(cfg.Peers); n > 0 {
 		switch {
-		case n != 3:
-			faults = append(faults, fmt.Errorf("%d hubs: one, or three of which two decide", n))
+		case n != 3, cfg.Peers[0] == cfg.Peers[1], cfg.Peers[0] == cfg.Peers[2], cfg.Peers[1] == cfg.Peers[2]:
+			faults = append(faults, fmt.Errorf("the Peers %s are not three: one hub, or three of which two decide", strings.Join(cfg.Peers, ",")))
 		case cfg.URLs != "":
 			faults = append(faults, errors.New("either name the Peers of this hub or use the NATS at URLs"))
 		case cfg.Route == "" || cfg.Name == "":
 			faults = append(faults, errors.New("a hub among several needs a Name and a Route"))
+		case !cfg.among():
+			faults = append(faults, fmt.Errorf("the Route %s is none of the Peers %s: a fourth hub would take part in their votes; one that replaces another has its Name, and the same Peers as all", cfg.Route, strings.Join(cfg.Peers, ",")))
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// among tells whether the Route may be one of the Peers, whatever the host is
+// called there.
+func (cfg *Config) among() bool {
+	_, own, err := net.SplitHostPort(cfg.Route)
+	return err != nil || slices.ContainsFunc(cfg.Peers, func(p string) bool { // the server tells what is wrong with an address
+		_, port, err := net.SplitHostPort(p)
+		return err != nil || port == own
+	})
 }
 
 // URL is where nodes connect; empty when the hub serves this process only.

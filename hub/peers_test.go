@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +37,12 @@ func freeAddrs(t *testing.T, n int) []string {
 // threeHubs starts three hubs that are one.
 func threeHubs(t *testing.T) []*hub.Hub {
 	t.Helper()
-	routes := freeAddrs(t, 3)
+	return hubsAt(t, freeAddrs(t, 3))
+}
+
+// hubsAt starts three hubs that are one at these routes.
+func hubsAt(t *testing.T, routes []string) []*hub.Hub {
+	t.Helper()
 	hubs := make([]*hub.Hub, 3)
 	errs := make([]error, 3)
 	var wg sync.WaitGroup
@@ -127,5 +133,39 @@ func TestForeignNATS_ASecondHubStandsBy(t *testing.T) {
 	}
 	if now, ok := c.Session(); !ok || now != session || !second.Writer() {
 		t.Fatal("the session did not go over to the second hub")
+	}
+}
+
+// A hub whose Route is none of the Peers would be a fourth one, which votes for ever.
+func TestPeers_AFourthIsRefused(t *testing.T) {
+	peers := []string{"127.0.0.1:1", "h2.example:2", " h3.example:3"}
+	for _, bad := range []hub.Config{
+		{Name: "h4", Route: "127.0.0.1:4", Peers: peers},
+		{Name: "h1", Route: "127.0.0.1:1", Peers: peers[:2]},
+		{Name: "h1", Route: "127.0.0.1:1", Peers: []string{"127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:2"}},
+		{Route: "127.0.0.1:1", Peers: peers},
+	} {
+		h, err := hub.Start(t.Context(), bad)
+		if err == nil {
+			h.Close()
+			t.Errorf("%v was started", bad)
+		}
+	}
+}
+
+// Two hubs of one name: the later one says so, and does not start.
+func TestPeers_ANameIsOneHubs(t *testing.T) {
+	peers := freeAddrs(t, 4)
+	hubs := hubsAt(t, peers[1:])
+	h, err := hub.Start(t.Context(), hub.Config{Listen: "127.0.0.1:0", Name: "h0", Route: peers[0], Peers: []string{peers[0], peers[2], peers[3]}, Logger: quiet()})
+	if err == nil {
+		h.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), `has the name "h0"`) {
+		t.Fatalf("a second h0: %v", err)
+	}
+	_, add := counter(t, hubs[1].URL(), hubs[0].Prefix(), 10*time.Second)
+	if n, err := add(); err != nil || n != 1 {
+		t.Fatal("the three do not go on:", n, err)
 	}
 }
