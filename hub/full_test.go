@@ -106,3 +106,45 @@ func signalTo(t *testing.T, hubs *geartest.HubProcesses, s syscall.Signal) {
 		t.Fatal(err)
 	}
 }
+
+// Of three hubs one has a full disk: the others go on, and when there is room that one is whole again without a restart.
+func TestDiskFull_OneOfThree(t *testing.T) {
+	t.Parallel()
+	hubs := geartest.StartHubs(t, geartest.Hubs{Role: "small hub", Count: 3, Disk: true, TTL: chaosTTL})
+	n, err := distgear.Join(t.Context(), distgear.Config{Name: "a", Hub: hubs.URLs(), TTL: chaosTTL, Logger: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Leave(context.Background()) })
+	m := shared.NewMap[int, []byte](n, "m")
+	value := make([]byte, 10_000)
+	stored := 0
+	store := func() {
+		t.Helper()
+		if err := m.Store(t.Context(), stored, value); err != nil {
+			t.Fatal(err)
+		}
+		stored++
+	}
+	store()
+	if err := syscall.Kill(hubs.Process(1).Pid(), syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	geartest.Eventually(t, 0, "one says that its disk is full", func() bool {
+		store()
+		return strings.Contains(hubs.Process(1).Output(), "is the disk full?")
+	})
+	for range 20 {
+		store()
+	}
+	if err := syscall.Kill(hubs.Process(1).Pid(), syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	hubs.Kill(0) // so nothing is acknowledged without the one that was full
+	store()
+	for i := range stored {
+		if v, rev, err := m.LoadLatest(t.Context(), i); len(v) != len(value) || rev == 0 || err != nil {
+			t.Fatalf("%d of %d was acknowledged: %d bytes, %v, %v", i, stored, len(v), rev, err)
+		}
+	}
+}
