@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
 
 // What travels between a session and the shard, both ways in messages of many
@@ -113,7 +114,7 @@ func AppendEntry(b []byte, e *Entry) []byte {
 	case EntryOpen:
 		b = binary.AppendUvarint(b, e.Stamp)
 		b = binary.AppendUvarint(b, e.TTL)
-		b = appendBytes(b, e.Name)
+		b = pack.AppendBytes(b, e.Name)
 	case EntryMembers:
 		b = append(b, e.Decisions...)
 	}
@@ -130,8 +131,8 @@ func AppendOp(b []byte, o *Op) []byte {
 	b = binary.AppendUvarint(b, o.Req)
 	b = binary.AppendUvarint(b, o.A)
 	b = binary.AppendUvarint(b, o.B)
-	b = appendBytes(b, o.Key)
-	return appendBytes(b, o.Val)
+	b = pack.AppendBytes(b, o.Key)
+	return pack.AppendBytes(b, o.Val)
 }
 
 // OpSize bounds what AppendOp adds.
@@ -144,20 +145,20 @@ func ParseEntry(b []byte) (e Entry, err error) {
 	}
 	e.Type = EntryType(b[1])
 	e.Session = machine.Session(binary.LittleEndian.Uint64(b[2:]))
-	r := reader{b: b[10:]}
+	r := pack.Read(b[10:])
 	switch e.Type {
 	case EntryOps, EntryAsk:
-		e.Stamp, e.Ack, e.First = r.uvarint(), r.uvarint(), r.uvarint()
-		e.ops = r.b
+		e.Stamp, e.Ack, e.First = r.Uvarint(), r.Uvarint(), r.Uvarint()
+		e.ops = r.Rest()
 	case EntryOpen:
-		e.Stamp, e.TTL, e.Name = r.uvarint(), r.uvarint(), r.bytes()
+		e.Stamp, e.TTL, e.Name = r.Uvarint(), r.Uvarint(), r.Bytes()
 	case EntryExpire:
 	case EntryMembers:
-		e.Decisions = r.b
+		e.Decisions = r.Rest()
 	default:
-		r.bad = true
+		r.Fail()
 	}
-	if r.bad || e.Session == 0 {
+	if r.Bad() || e.Session == 0 {
 		return e, ErrMalformed
 	}
 	return e, nil
@@ -168,11 +169,11 @@ func (e *Entry) Next(o *Op) bool {
 	if len(e.ops) == 0 {
 		return false
 	}
-	r := reader{b: e.ops}
-	*o = Op{Verb: Verb(r.byte()), Handle: r.uvarint(), Req: r.uvarint(), A: r.uvarint(), B: r.uvarint()}
-	o.Key, o.Val = r.bytes(), r.bytes()
-	e.ops = r.b
-	return !r.bad
+	r := pack.Read(e.ops)
+	*o = Op{Verb: Verb(r.Byte()), Handle: r.Uvarint(), Req: r.Uvarint(), A: r.Uvarint(), B: r.Uvarint()}
+	o.Key, o.Val = r.Bytes(), r.Bytes()
+	e.ops = r.Rest()
+	return !r.Bad()
 }
 
 // Empty tells that no operation follows.
@@ -194,11 +195,11 @@ func AppendOutput(b []byte, o *Output) []byte {
 	b = binary.AppendUvarint(b, o.Req)
 	b = binary.AppendUvarint(b, o.Num)
 	b = binary.AppendUvarint(b, o.Aux)
-	b = appendBytes(b, o.Key)
+	b = pack.AppendBytes(b, o.Key)
 	if o.str != "" {
-		return appendBytes(b, o.str)
+		return pack.AppendBytes(b, o.str)
 	}
-	return appendBytes(b, o.Val)
+	return pack.AppendBytes(b, o.Val)
 }
 
 // ParseFrame parses the head of a frame; Next walks the outputs.
@@ -207,10 +208,10 @@ func ParseFrame(b []byte) (f Frame, err error) {
 		return f, ErrMalformed
 	}
 	f.Type = FrameType(b[1])
-	r := reader{b: b[2:]}
-	f.Epoch, f.Stamp, f.Applied, f.First = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
-	f.outputs = r.b
-	if r.bad || f.Type != FrameOutputs && f.Type != FrameOver {
+	r := pack.Read(b[2:])
+	f.Epoch, f.Stamp, f.Applied, f.First = r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint()
+	f.outputs = r.Rest()
+	if r.Bad() || f.Type != FrameOutputs && f.Type != FrameOver {
 		return f, ErrMalformed
 	}
 	return f, nil
@@ -222,59 +223,9 @@ func (f *Frame) Next(o *Output) bool {
 	if len(f.outputs) == 0 {
 		return false
 	}
-	r := reader{b: f.outputs}
-	*o = Output{Code: machine.Code(r.byte()), Handle: r.uvarint(), Req: r.uvarint(), Num: r.uvarint(), Aux: r.uvarint()}
-	o.Key, o.Val = r.bytes(), r.bytes()
-	f.outputs = r.b
-	return !r.bad
+	r := pack.Read(f.outputs)
+	*o = Output{Code: machine.Code(r.Byte()), Handle: r.Uvarint(), Req: r.Uvarint(), Num: r.Uvarint(), Aux: r.Uvarint()}
+	o.Key, o.Val = r.Bytes(), r.Bytes()
+	f.outputs = r.Rest()
+	return !r.Bad()
 }
-
-func appendBytes[B []byte | string](b []byte, s B) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// reader takes bytes apart; bad is set at the first fault and stays.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) fail() { r.b, r.bad = nil, true }
-
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
-
-func (r *reader) uvarint() uint64 {
-	if len(r.b) > 0 && r.b[0] < 0x80 { // the common case
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
-		return v
-	}
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) bytes() []byte {
-	n := r.uvarint()
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return nil
-	}
-	s := r.b[:n:n]
-	r.b = r.b[n:]
-	return s
-}
-
-func (r *reader) string() string { return string(r.bytes()) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
 
 // The formats: the first has no roster.
@@ -32,22 +33,22 @@ func (s *Shard) Snapshot() []byte {
 	for _, name := range slices.Sorted(maps.Keys(s.names)) {
 		o := s.names[name]
 		index[o] = uint64(len(index)) + 1
-		b = appendBytes(b, o.name)
+		b = pack.AppendBytes(b, o.name)
 		b = append(b, byte(o.kind))
 		b = binary.AppendUvarint(b, o.param)
 		state = o.AppendBinary(state[:0])
-		b = appendBytes(b, state)
+		b = pack.AppendBytes(b, state)
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.sessions)))
 	for _, id := range slices.Sorted(maps.Keys(s.sessions)) {
 		b = s.sessions[id].append(b, index)
 	}
-	return appendBytes(b, s.roster.AppendBinary(nil))
+	return pack.AppendBytes(b, s.roster.AppendBinary(nil))
 }
 
 func (ses *session) append(b []byte, index map[*object]uint64) []byte {
 	b = binary.AppendUvarint(b, uint64(ses.id))
-	b = appendBytes(b, ses.name)
+	b = pack.AppendBytes(b, ses.name)
 	for _, v := range []uint64{ses.ttl, ses.stamp, ses.applied, ses.out.last, uint64(len(ses.handles))} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -71,7 +72,7 @@ func (ses *session) append(b []byte, index map[*object]uint64) []byte {
 	for _, c := range chunks {
 		b = binary.AppendUvarint(b, c.first)
 		b = binary.AppendUvarint(b, c.n)
-		b = appendBytes(b, c.bytes)
+		b = pack.AppendBytes(b, c.bytes)
 	}
 	return b
 }
@@ -91,27 +92,28 @@ func (s *Shard) Restore(snapshot []byte) error {
 	if len(snapshot) == 0 {
 		return nil
 	}
-	err := s.restore(&reader{b: snapshot})
+	r := pack.Read(snapshot)
+	err := s.restore(&r)
 	if err != nil {
 		s.reset()
 	}
 	return err
 }
 
-func (s *Shard) restore(r *reader) error {
-	v := r.byte()
+func (s *Shard) restore(r *pack.Reader) error {
+	v := r.Byte()
 	if v < snapshotFirst || v > snapshotVersion {
 		return fmt.Errorf("%w: version %d, and this program knows %d: run the hub with the version that wrote it, or a newer one", errSnapshot, v, snapshotVersion)
 	}
-	s.now, s.token = int64(r.uvarint()), r.uvarint()
+	s.now, s.token = int64(r.Uvarint()), r.Uvarint()
 	for i := range s.floors {
-		s.floors[i] = r.uvarint()
+		s.floors[i] = r.Uvarint()
 	}
 	var all []*object
-	for range r.count() {
-		o := &object{name: r.string(), kind: Kind(r.byte()), param: r.uvarint()}
-		state := r.bytes()
-		if r.bad || !o.kind.known() || s.names[o.name] != nil {
+	for range r.Count(1) {
+		o := &object{name: string(r.Bytes()), kind: Kind(r.Byte()), param: r.Uvarint()}
+		state := r.Bytes()
+		if r.Bad() || !o.kind.known() || s.names[o.name] != nil {
 			return errSnapshot
 		}
 		o.thing = kinds[o.kind].make(o.param, 0)
@@ -122,7 +124,7 @@ func (s *Shard) restore(r *reader) error {
 		all = append(all, o)
 		s.timing(o)
 	}
-	for range r.count() {
+	for range r.Count(1) {
 		ses, err := parseSession(r, all)
 		if err != nil {
 			return err
@@ -133,32 +135,32 @@ func (s *Shard) restore(r *reader) error {
 		s.sessions[ses.id] = ses
 	}
 	if v > snapshotFirst {
-		if err := s.roster.Restore(r.bytes()); err != nil {
+		if err := s.roster.Restore(r.Bytes()); err != nil {
 			return err
 		}
 	}
-	if r.bad || len(r.b) > 0 {
+	if !r.End() {
 		return errSnapshot
 	}
 	return nil
 }
 
-func parseSession(r *reader, all []*object) (*session, error) {
-	ses := &session{id: machine.Session(r.uvarint()), name: r.string()}
-	ses.ttl, ses.stamp, ses.applied, ses.out.last = r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
-	for i := range r.count() {
+func parseSession(r *pack.Reader, all []*object) (*session, error) {
+	ses := &session{id: machine.Session(r.Uvarint()), name: string(r.Bytes())}
+	ses.ttl, ses.stamp, ses.applied, ses.out.last = r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint()
+	for i := range r.Count(1) {
 		var o *object
-		switch r.byte() {
+		switch r.Byte() {
 		case handleFree:
 		case handleGone:
-			o = &object{kind: Kind(r.byte()), gone: true}
+			o = &object{kind: Kind(r.Byte()), gone: true}
 		case handleOpen:
-			if o = pick(all, r.uvarint()); o == nil || o.of(ses) != 0 || i >= maxHandles {
+			if o = pick(all, r.Uvarint()); o == nil || o.of(ses) != 0 || i >= maxHandles {
 				return nil, errSnapshot
 			}
 			o.set(ses, i+1)
 		case handleSecond:
-			if o = pick(all, r.uvarint()); o == nil {
+			if o = pick(all, r.Uvarint()); o == nil {
 				return nil, errSnapshot
 			}
 		default:
@@ -167,16 +169,16 @@ func parseSession(r *reader, all []*object) (*session, error) {
 		ses.handles = append(ses.handles, o)
 	}
 	next := uint64(0)
-	for range r.count() {
-		c := chunk{first: r.uvarint(), n: r.uvarint(), bytes: slices.Clone(r.bytes())}
-		if r.bad || c.n == 0 || c.first < next || c.end() > ses.out.last {
+	for range r.Count(1) {
+		c := chunk{first: r.Uvarint(), n: r.Uvarint(), bytes: slices.Clone(r.Bytes())}
+		if r.Bad() || c.n == 0 || c.first < next || c.end() > ses.out.last {
 			return nil, errSnapshot
 		}
 		next = c.end() + 1
 		ses.out.chunks = append(ses.out.chunks, c)
 		ses.out.size += len(c.bytes)
 	}
-	if r.bad || ses.id == 0 {
+	if r.Bad() || ses.id == 0 {
 		return nil, errSnapshot
 	}
 	return ses, nil
@@ -187,14 +189,4 @@ func pick(all []*object, i uint64) *object {
 		return nil
 	}
 	return all[i-1]
-}
-
-// count reads how many things follow, each of at least a byte.
-func (r *reader) count() uint64 {
-	n := r.uvarint()
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return 0
-	}
-	return n
 }

@@ -19,12 +19,10 @@ package counters
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
-
-var errMalformed = errors.New("counters: malformed state")
 
 const version = 1
 
@@ -87,13 +85,11 @@ func (x *Counter) AppendBinary(b []byte) []byte {
 // Restore makes x the state that AppendBinary wrote as b. With an error b is
 // not such a state, and x is as before.
 func (x *Counter) Restore(b []byte) error {
-	if len(b) == 0 || b[0] != version {
-		return errMalformed
+	r := pack.Read(b)
+	ok := r.Byte() == version
+	if v := r.Varint(); ok && r.End() {
+		x.v = v
+		return nil
 	}
-	v, n := binary.Varint(b[1:])
-	if n <= 0 || n != len(b)-1 {
-		return errMalformed
-	}
-	x.v = v
-	return nil
+	return pack.ErrMalformed
 }

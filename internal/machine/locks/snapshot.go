@@ -2,10 +2,11 @@ package locks
 
 import (
 	"encoding/binary"
-	"errors"
+	"math"
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
 
 const format = 1
@@ -37,7 +38,7 @@ func (l *Lock) AppendBinary(b []byte) []byte {
 		b = binary.AppendUvarint(b, w.ticket)
 		b = binary.AppendVarint(b, w.since)
 		b = binary.AppendUvarint(b, uint64(w.cond))
-		b = append(b, bit(w.notified))
+		b = pack.AppendBool(b, w.notified)
 	}
 	return b
 }
@@ -49,103 +50,39 @@ func bit(v bool) byte {
 	return 0
 }
 
-// ErrMalformed is the error of Parse: the bytes are not what AppendBinary
-// writes, or describe a state that a lock cannot be in.
-var ErrMalformed = errors.New("locks: malformed state")
-
-// Parse reads what AppendBinary wrote, the whole of b. It keeps nothing of b.
+// Parse reads what AppendBinary wrote, the whole of b. It keeps nothing of b. The
+// error is pack.ErrMalformed.
 func Parse(b []byte) (*Lock, error) {
-	r := reader{b: b}
+	r := pack.Read(b)
 	l := &Lock{}
-	if r.byte() != format {
-		return nil, ErrMalformed
+	if r.Byte() != format {
+		return nil, pack.ErrMalformed
 	}
-	l.contentions = r.uint32()
-	for range r.count() {
-		h := hold{session: machine.Session(r.uvarint()), token: r.uvarint(), since: r.varint()}
-		f := r.flags(1<<4 - 1)
+	l.contentions = uint32(r.Uint(math.MaxUint32))
+	for range r.Count(4) {
+		h := hold{session: machine.Session(r.Uvarint()), token: r.Uvarint(), since: r.Varint()}
+		f := r.Flags(1<<4 - 1)
 		h.mode, h.recalled, h.asked = Mode(f&3), f&4 != 0, f&8 != 0
 		l.holds = append(l.holds, h)
 	}
-	for range r.count() {
-		w := want{session: machine.Session(r.uvarint()), req: r.uvarint(), since: r.varint()}
-		f := r.flags(1<<3 - 1)
+	for range r.Count(4) {
+		w := want{session: machine.Session(r.Uvarint()), req: r.Uvarint(), since: r.Varint()}
+		f := r.Flags(1<<3 - 1)
 		w.mode, w.try = Mode(f&3), f&4 != 0
 		l.queue = append(l.queue, w)
 	}
-	for range r.count() {
-		w := wait{session: machine.Session(r.uvarint()), ticket: r.uvarint(), since: r.varint(), cond: r.uint32()}
-		if w.notified = r.flags(1) != 0; w.notified {
+	for range r.Count(4) {
+		w := wait{session: machine.Session(r.Uvarint()), ticket: r.Uvarint(), since: r.Varint(), cond: uint32(r.Uint(math.MaxUint32))}
+		if w.notified = r.Bool(); w.notified {
 			l.notified++
 		}
 		l.waits = append(l.waits, w)
 	}
-	if r.bad || len(r.b) > 0 || l.fault() != "" {
-		return nil, ErrMalformed
+	if !r.End() || l.fault() != "" {
+		return nil, pack.ErrMalformed
 	}
 	l.holds, l.queue, l.waits = slices.Clip(l.holds), slices.Clip(l.queue), slices.Clip(l.waits)
 	return l, nil
-}
-
-// reader takes b apart; after a fault it is bad and yields zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) byte() byte {
-	if r.bad || len(r.b) == 0 {
-		r.bad = true
-		return 0
-	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
-}
-
-func (r *reader) flags(all byte) byte {
-	c := r.byte()
-	if c&^all != 0 {
-		r.bad = true
-	}
-	return c
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if r.bad || n <= 0 || n > 1 && r.b[n-1] == 0 {
-		r.bad = true // also a number that is longer than it need be
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	u := r.uvarint()
-	v := int64(u >> 1)
-	if u&1 != 0 {
-		v = ^v
-	}
-	return v
-}
-
-func (r *reader) uint32() uint32 {
-	v := r.uvarint()
-	if v > 1<<32-1 {
-		r.bad = true
-	}
-	return uint32(v)
-}
-
-// count reads how many records follow; each has more than three bytes.
-func (r *reader) count() int {
-	v := r.uvarint()
-	if v > uint64(len(r.b))/4 {
-		r.bad = true
-		return 0
-	}
-	return int(v)
 }
 
 // fault says what of the invariants does not hold, or nothing.

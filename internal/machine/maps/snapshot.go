@@ -2,16 +2,14 @@ package maps
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
-
-var errMalformed = errors.New("maps: malformed state")
 
 const version = 1
 
@@ -19,14 +17,6 @@ const version = 1
 // append equal bytes for equal values if equal states are to give equal bytes.
 func (x *Map[V]) AppendBinary(b []byte, appendValue func([]byte, V) []byte) []byte {
 	var scratch []byte
-	who := func(w machine.Who) {
-		b = binary.AppendUvarint(b, uint64(w.Session))
-		b = binary.AppendUvarint(b, w.Req)
-	}
-	text := func(s string) {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
 	b = append(b, version)
 	b = binary.AppendUvarint(b, x.rev)
 	b = binary.AppendUvarint(b, uint64(len(x.slots.unused)))
@@ -39,10 +29,8 @@ func (x *Map[V]) AppendBinary(b []byte, appendValue func([]byte, V) []byte) []by
 		if e.rev == 0 {
 			continue
 		}
-		text(e.key)
 		scratch = appendValue(scratch[:0], e.v)
-		b = binary.AppendUvarint(b, uint64(len(scratch)))
-		b = append(b, scratch...)
+		b = pack.AppendBytes(pack.AppendBytes(b, e.key), scratch)
 		b = binary.AppendUvarint(b, e.rev)
 		b = binary.AppendUvarint(b, uint64(e.at))
 		ks := x.notes.kept[i]
@@ -53,16 +41,11 @@ func (x *Map[V]) AppendBinary(b []byte, appendValue func([]byte, V) []byte) []by
 	}
 	b = binary.AppendUvarint(b, uint64(len(x.keyed)))
 	for _, key := range slices.Sorted(maps.Keys(x.keyed)) {
-		text(key)
-		b = binary.AppendUvarint(b, uint64(len(x.keyed[key])))
-		for _, w := range x.keyed[key] {
-			who(w)
-		}
+		b = pack.AppendWhos(pack.AppendBytes(b, key), x.keyed[key])
 	}
 	b = binary.AppendUvarint(b, uint64(len(x.ranged)))
 	for _, w := range x.ranged {
-		text(w.prefix)
-		who(w.who)
+		b = pack.AppendWho(pack.AppendBytes(b, w.prefix), w.who)
 	}
 	return b
 }
@@ -71,16 +54,16 @@ func (x *Map[V]) AppendBinary(b []byte, appendValue func([]byte, V) []byte) []by
 // bytes of one value, a part of b that it must not keep. With an error b is not such
 // a state, or parse refused a value of it, and x is as before.
 func (x *Map[V]) Restore(b []byte, parse func([]byte) (V, error)) error {
-	r := reader{b: b}
-	if r.uint(version) != version {
-		return errMalformed
+	r := pack.Read(b)
+	if r.Byte() != version {
+		return pack.ErrMalformed
 	}
-	n := Map[V]{rev: r.uint(math.MaxUint64)}
+	n := Map[V]{rev: r.Uvarint()}
 	free := map[uint32]bool{}
-	for i := r.count(); i > 0 && !r.bad; i-- {
-		slot := uint32(r.uint(math.MaxUint32))
+	for i := r.Count(1); i > 0 && !r.Bad(); i-- {
+		slot := uint32(r.Uint(math.MaxUint32))
 		if free[slot] {
-			return errMalformed
+			return pack.ErrMalformed
 		}
 		free[slot] = true
 		n.slots.unused = append(n.slots.unused, slot)
@@ -89,39 +72,35 @@ func (x *Map[V]) Restore(b []byte, parse func([]byte) (V, error)) error {
 		return err
 	}
 	last := ""
-	for i := r.count(); i > 0 && !r.bad; i-- {
-		key := string(r.bytes())
+	for i := r.Count(1); i > 0 && !r.Bad(); i-- {
+		key := string(r.Bytes())
 		if n.keyed == nil {
 			n.keyed = make(map[string][]machine.Who)
 		} else if key <= last {
-			return errMalformed
+			return pack.ErrMalformed
 		}
 		last = key
-		ws := r.count()
-		if ws == 0 {
-			return errMalformed
-		}
-		for ; ws > 0 && !r.bad; ws-- {
-			n.keyed[key] = append(n.keyed[key], r.who())
+		if n.keyed[key] = r.Whos(); n.keyed[key] == nil {
+			return pack.ErrMalformed
 		}
 	}
-	for i := r.count(); i > 0 && !r.bad; i-- {
-		prefix := string(r.bytes())
-		n.ranged = append(n.ranged, watcher{r.who(), prefix})
+	for i := r.Count(1); i > 0 && !r.Bad(); i-- {
+		prefix := string(r.Bytes())
+		n.ranged = append(n.ranged, watcher{r.Who(), prefix})
 	}
-	if r.bad || len(r.b) > 0 {
-		return errMalformed
+	if !r.End() {
+		return pack.ErrMalformed
 	}
 	*x = n
 	return nil
 }
 
-func (x *Map[V]) restoreEntries(r *reader, free map[uint32]bool, parse func([]byte) (V, error)) error {
-	count := r.count()
+func (x *Map[V]) restoreEntries(r *pack.Reader, free map[uint32]bool, parse func([]byte) (V, error)) error {
+	count := r.Count(1)
 	total := count + uint64(len(free))
 	for slot := range free {
 		if uint64(slot) >= total {
-			return errMalformed
+			return pack.ErrMalformed
 		}
 	}
 	if count > 0 {
@@ -132,14 +111,14 @@ func (x *Map[V]) restoreEntries(r *reader, free map[uint32]bool, parse func([]by
 		if free[i] {
 			continue
 		}
-		key := string(r.bytes())
-		v, err := parse(r.bytes())
+		key := string(r.Bytes())
+		v, err := parse(r.Bytes())
 		if err != nil {
 			return fmt.Errorf("maps: value: %w", err)
 		}
-		rev, at := r.uint(x.rev), int64(r.uint(math.MaxInt64))
-		if _, twice := x.index[key]; r.bad || twice || rev == 0 {
-			return errMalformed
+		rev, at := r.Uint(x.rev), r.Int()
+		if _, twice := x.index[key]; r.Bad() || twice || rev == 0 {
+			return pack.ErrMalformed
 		}
 		*x.slots.at(i) = entry[V]{key, v, rev, at}
 		x.index[key] = i
@@ -147,52 +126,14 @@ func (x *Map[V]) restoreEntries(r *reader, free map[uint32]bool, parse func([]by
 			x.timed++
 			x.due = append(x.due, deadline{at, rev, i})
 		}
-		for k := r.uint(KeepPerKey); k > 0 && !r.bad; k-- {
-			s := machine.Session(r.uint(math.MaxUint64))
+		for k := r.Uint(KeepPerKey); k > 0 && !r.Bad(); k-- {
+			s := machine.Session(r.Uvarint())
 			if slices.Contains(x.notes.kept[i], s) {
-				return errMalformed
+				return pack.ErrMalformed
 			}
 			x.notes.put(i, s)
 		}
 	}
 	x.heapify()
 	return nil
-}
-
-// reader takes apart what AppendBinary wrote. After a fault it is bad and
-// reads zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) uint(most uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > most {
-		r.b, r.bad = nil, true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-// count reads how many things follow, of at least a byte each.
-func (r *reader) count() uint64 {
-	n := r.uint(uint64(len(r.b)))
-	if n > uint64(len(r.b)) {
-		r.b, r.bad = nil, true
-		return 0
-	}
-	return n
-}
-
-func (r *reader) bytes() []byte {
-	n := r.count()
-	v := r.b[:n:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) who() machine.Who {
-	return machine.Who{Session: machine.Session(r.uint(math.MaxUint64)), Req: r.uint(math.MaxUint64)}
 }

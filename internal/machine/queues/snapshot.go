@@ -2,14 +2,11 @@ package queues
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 
-	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
 )
-
-var errMalformed = errors.New("queues: malformed state")
 
 const version = 1
 
@@ -19,12 +16,7 @@ func (x *Queue[T]) AppendBinary(b []byte, appendItem func([]byte, T) []byte) []b
 	var scratch []byte
 	item := func(v T) {
 		scratch = appendItem(scratch[:0], v)
-		b = binary.AppendUvarint(b, uint64(len(scratch)))
-		b = append(b, scratch...)
-	}
-	who := func(w machine.Who) {
-		b = binary.AppendUvarint(b, uint64(w.Session))
-		b = binary.AppendUvarint(b, w.Req)
+		b = pack.AppendBytes(b, scratch)
 	}
 	b = append(b, version)
 	b = binary.AppendUvarint(b, uint64(x.bound))
@@ -34,53 +26,47 @@ func (x *Queue[T]) AppendBinary(b []byte, appendItem func([]byte, T) []byte) []b
 	}
 	b = binary.AppendUvarint(b, uint64(x.take.n))
 	for i := range x.take.n {
-		who(*x.take.at(i))
+		b = pack.AppendWho(b, *x.take.at(i))
 	}
 	b = binary.AppendUvarint(b, uint64(x.put.n))
 	for i := range x.put.n {
-		who(x.put.at(i).who)
+		b = pack.AppendWho(b, x.put.at(i).who)
 		item(x.put.at(i).v)
 	}
-	for _, ws := range [][]machine.Who{x.item, x.space} {
-		b = binary.AppendUvarint(b, uint64(len(ws)))
-		for _, w := range ws {
-			who(w)
-		}
-	}
-	return b
+	return pack.AppendWhos(pack.AppendWhos(b, x.item), x.space)
 }
 
 // Restore makes x the state that AppendBinary wrote as b. parse is given the
 // bytes of one item, a part of b that it must not keep. With an error b is not such a
 // state, or parse refused an item of it, and x is as before.
 func (x *Queue[T]) Restore(b []byte, parse func([]byte) (T, error)) error {
-	r := reader{b: b}
-	if r.uint(version) != version {
-		return errMalformed
+	r := pack.Read(b)
+	if r.Byte() != version {
+		return pack.ErrMalformed
 	}
 	var n Queue[T]
-	n.bound = int(r.uint(math.MaxInt))
-	for i := r.uint(r.most(1)); i > 0 && !r.bad; i-- {
-		v, err := parse(r.bytes())
+	n.bound = int(r.Uint(math.MaxInt))
+	for i := r.Count(1); i > 0 && !r.Bad(); i-- {
+		v, err := parse(r.Bytes())
 		if err != nil {
 			return fmt.Errorf("queues: item: %w", err)
 		}
 		n.items.push(v)
 	}
-	for _, w := range r.whos() {
+	for _, w := range r.Whos() {
 		n.take.push(w)
 	}
-	for i := r.uint(r.most(3)); i > 0 && !r.bad; i-- {
-		w := r.who()
-		v, err := parse(r.bytes())
+	for i := r.Count(3); i > 0 && !r.Bad(); i-- {
+		w := r.Who()
+		v, err := parse(r.Bytes())
 		if err != nil {
 			return fmt.Errorf("queues: item: %w", err)
 		}
 		n.put.push(putter[T]{w, v})
 	}
-	n.item, n.space = r.whos(), r.whos()
-	if r.bad || len(r.b) > 0 || !n.sound() {
-		return errMalformed
+	n.item, n.space = r.Whos(), r.Whos()
+	if !r.End() || !n.sound() {
+		return pack.ErrMalformed
 	}
 	n.named = n.items.n > 0
 	*x = n
@@ -98,47 +84,4 @@ func (x *Queue[T]) sound() bool {
 	default:
 		return full || x.put.n+len(x.space) == 0
 	}
-}
-
-// reader takes apart what AppendBinary wrote. After a fault it is bad and
-// reads zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-// most is how many things of at least size bytes can follow.
-func (r *reader) most(size int) uint64 { return uint64(len(r.b) / size) }
-
-func (r *reader) uint(most uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > most {
-		r.b, r.bad = nil, true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) bytes() []byte {
-	n := r.uint(r.most(1))
-	if n > uint64(len(r.b)) {
-		r.b, r.bad = nil, true
-		return nil
-	}
-	v := r.b[:n:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) who() machine.Who {
-	return machine.Who{Session: machine.Session(r.uint(math.MaxUint64)), Req: r.uint(math.MaxUint64)}
-}
-
-func (r *reader) whos() []machine.Who {
-	var ws []machine.Who
-	for i := r.uint(r.most(1)); i > 0 && !r.bad; i-- {
-		ws = append(ws, r.who())
-	}
-	return ws
 }
