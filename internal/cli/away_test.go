@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/gateway"
@@ -125,5 +127,44 @@ func TestToken_Wrong(t *testing.T) {
 		if c := Run(t.Context(), args, strings.NewReader(""), &out, &errs); c != NeverRan || !strings.Contains(errs.String(), want) {
 			t.Errorf("token %q: exit code %d, %s", token, c, &errs)
 		}
+	}
+}
+
+// locks --watch goes on as well.
+func TestLocksWatch_HubReturns(t *testing.T) {
+	addr, stop := hubAt(t, "127.0.0.1:0", "")
+	defer stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out, errs screen
+	code := make(chan Exit, 1)
+	go func() {
+		code <- Run(ctx, []string{"locks", "--watch", "--gateway", "http://" + addr}, strings.NewReader(""), &out, &errs)
+	}()
+	shown := func() int { return strings.Count(out.String(), "CONTENDED") }
+	geartest.Eventually(t, 0, "the locks are listed", func() bool { return shown() > 0 })
+	stop()
+	geartest.Eventually(t, 0, "it says that the hub is away", func() bool { return strings.Contains(errs.String(), "waiting until it is back") })
+	before := shown()
+	_, stop2 := hubAt(t, addr, "")
+	defer stop2()
+	geartest.Eventually(t, 0, "the locks are listed again", func() bool { return shown() > before })
+	cancel()
+	if c := <-code; c != OK {
+		t.Errorf("exit code %d: %s", c, errs.String())
+	}
+}
+
+// A gateway that takes a question and says nothing is not waited for without end.
+func TestClient_FrozenGateway(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := client{base: "http://" + l.Addr().String(), patience: 50 * time.Millisecond}
+	err = c.call(t.Context(), "GET", "/v1/doctor", nil, new(any))
+	if e, ok := errors.AsType[*exitError](err); !ok || e.code != Unreachable || !strings.Contains(err.Error(), "frozen") {
+		t.Fatal(err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 )
 
 const defaultGateway = "http://127.0.0.1:8422"
@@ -22,6 +23,7 @@ const defaultGateway = "http://127.0.0.1:8422"
 // client asks a gateway. Its errors carry the exit code.
 type client struct {
 	base, token string
+	patience    time.Duration // for an answer that the gateway need not wait for
 }
 
 func (a *app) client() (*client, error) {
@@ -33,7 +35,7 @@ func (a *app) client() (*client, error) {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, exit(Usage, "%s is no URL of a gateway, such as %s", base, defaultGateway)
 	}
-	return &client{strings.TrimRight(base, "/"), a.tokenOr()}, nil
+	return &client{strings.TrimRight(base, "/"), a.tokenOr(), askTime}, nil
 }
 
 // problem is what a gateway answers instead of a result (RFC 9457).
@@ -120,8 +122,16 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, accep
 	return res, nil
 }
 
+// askTime is the patience of commands.
+const askTime = 15 * time.Second
+
 // call is do with the JSON answer decoded into out.
 func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	if method == http.MethodGet {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.patience, exit(Unreachable, "%s does not answer: is it frozen? Ask another hub, with --gateway", c.base))
+		defer cancel()
+	}
 	var body []byte
 	if in != nil {
 		var err error

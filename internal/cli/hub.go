@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -29,7 +30,9 @@ func (a *app) hubCmd() *cobra.Command {
 		Long: "hub serves until it is interrupted, then finishes what is in flight, up to 10 s.\n" +
 			"Nodes join it with DISTGEAR_HUB set to the first URL that it prints. With --dir what is shared outlives the hub.\n" +
 			"Three hubs are one that outlives any of them: each with its own --name, --listen, --http, --route and --dir,\n" +
-			"all with the same --peers, the three routes.\n\n" + exitHelp,
+			"all with the same --peers, the three routes. Nodes are given the URLs of all three, comma separated.\n" +
+			"A hub whose directory or machine was lost is started again under its name; the others bring it up to date.\n" +
+			"On a NATS cluster that runs already: --listen with its nats:// URLs, and no --route, --peers or --dir.\n\n" + exitHelp,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			log := slog.New(slog.NewTextHandler(a.errs, nil))
@@ -54,6 +57,9 @@ func (a *app) hubCmd() *cobra.Command {
 			}
 			ledger := "not known yet: see distgear doctor"
 			if h, err := shared.Doctor(ctx, n); err == nil && h.Hub.Name != "" {
+				if own := string(n.Name()); h.Hub.Name != own { // it is told of the writer's
+					h.Hub.Name, h.Ledger.Dir = own, cmp.Or(dir, os.Getenv("DISTGEAR_DIR"), "a directory of its own")
+				}
 				ledger = tier(&h)
 			}
 			if a.json {
@@ -73,7 +79,7 @@ func (a *app) hubCmd() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:4222", "where nodes join; beyond loopback a token is needed")
+	f.StringVar(&listen, "listen", "127.0.0.1:4222", "where nodes join, or the nats:// URLs of a NATS that runs already; beyond loopback a token is needed")
 	f.StringVar(&http, "http", gateway.DefaultAddr, "where the gateway listens; beyond loopback a token is needed")
 	f.StringVar(&of, "cluster", "", "name of the cluster (default $DISTGEAR_CLUSTER or \"default\")")
 	f.StringVar(&name, "name", "", "name of the hub's node (default $DISTGEAR_NAME, or after the host)")
@@ -161,10 +167,16 @@ func memberRow(m cluster.Member) []string {
 const watchAgain = 500 * time.Millisecond
 
 // watchNodes writes a line per node and per change of one's state until it is
-// interrupted. A gateway that was there once is waited for when it is gone.
+// interrupted.
 func (a *app) watchNodes(ctx context.Context, cl *client) error {
+	return a.rewatch(ctx, func(seen func()) error { return a.watchNodesOnce(ctx, cl, seen) })
+}
+
+// rewatch watches until it is interrupted. A gateway that was there once, as once
+// says by calling seen, is waited for when it is gone.
+func (a *app) rewatch(ctx context.Context, once func(seen func()) error) error {
 	for seen, told := false, false; ; {
-		err := a.watchNodesOnce(ctx, cl, func() { seen, told = true, false })
+		err := once(func() { seen, told = true, false })
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // interrupted, as it is meant to end
 		}

@@ -133,26 +133,23 @@ func (a *app) listCmd(what, tells string, table func(*found) [][]string) *cobra.
 
 // watch shows what a stream tells until it is interrupted.
 func (a *app) watch(ctx context.Context, cl *client, path, name string, show func(json.RawMessage) error) error {
-	for raw, err := range follow[json.RawMessage](ctx, cl, path, name) {
-		if ctx.Err() != nil {
-			return nil // interrupted, as it is meant to end
-		}
-		if err != nil {
-			return err
-		}
-		if !a.json {
-			if err := a.write("── " + time.Now().Format("15:04:05")); err != nil {
+	return a.rewatch(ctx, func(seen func()) error {
+		for raw, err := range follow[json.RawMessage](ctx, cl, path, name) {
+			if err != nil {
+				return err
+			}
+			seen()
+			if !a.json {
+				if err := a.write("── " + time.Now().Format("15:04:05")); err != nil {
+					return err
+				}
+			}
+			if err := show(raw); err != nil {
 				return err
 			}
 		}
-		if err := show(raw); err != nil {
-			return err
-		}
-	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	return exit(Unreachable, "the gateway has ended the stream")
+		return exit(Unreachable, "the gateway at %s has ended the stream", cl.base)
+	})
 }
 
 // listed writes a list: a table, or each thing as JSON as the gateway sent it.
@@ -276,6 +273,8 @@ func tier(h *shared.Health) string {
 		return fmt.Sprintf("memory of %d hubs (lost when most of them end)", l.Replicas)
 	case l.Tier == "memory":
 		return "memory (lost when the hub ends)"
+	case l.Dir != "" && h.Hub.Hubs > 1:
+		return l.Tier + ": " + l.Dir + " at " + h.Hub.Name
 	case l.Dir != "":
 		return l.Tier + ": " + l.Dir
 	}
