@@ -12,13 +12,14 @@ import (
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/locks"
+	"github.com/distgear/distgear/internal/machine/transcript"
 )
 
 // told plays a script and returns what came of it, without the operations.
 func told(t *testing.T, script string) string {
 	t.Helper()
 	var b strings.Builder
-	for line := range strings.Lines(play(t, strings.ReplaceAll(script, "; ", "\n")+"\n")) {
+	for line := range strings.Lines(transcript.Play(t, strings.ReplaceAll(script, "; ", "\n")+"\n", begin)) {
 		if s, ok := strings.CutPrefix(line, "\t"); ok {
 			b.WriteString(strings.TrimSuffix(s, "\n") + "; ")
 		}

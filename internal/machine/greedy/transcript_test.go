@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/locks"
+	"github.com/distgear/distgear/internal/machine/transcript"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expectations in testdata")
@@ -20,63 +19,22 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expectations in testdata"
 // tells, each followed by what comes of it, indented. A token is written as
 // grant.count.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) < 5 {
-		t.Fatalf("only %d transcripts", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s differs (run with -rewrite and read the difference):\n%s", file, got)
-			}
-		})
-	}
+	transcript.Run(t, *rewrite, begin)
 }
 
 type player struct {
 	l     Lock
 	names map[string]*Waiter
 	out   Out
-	text  bytes.Buffer
+	text  *bytes.Buffer
 }
 
-func play(t testing.TB, script string) string {
-	t.Helper()
-	p := &player{names: map[string]*Waiter{}}
-	operations := 0
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "\t") {
-			continue
-		}
-		fmt.Fprintln(&p.text, line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		operations++
-		if err := p.do(strings.Fields(line)); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
-	if operations == 0 {
-		t.Fatal("a transcript without operations")
-	}
-	return p.text.String()
+func begin(out *bytes.Buffer) transcript.Operation {
+	return (&player{names: map[string]*Waiter{}, text: out}).do
 }
 
 func (p *player) say(format string, args ...any) {
-	fmt.Fprintf(&p.text, "\t"+format+"\n", args...)
+	fmt.Fprintf(p.text, "\t"+format+"\n", args...)
 }
 
 func (p *player) waiter(name string) *Waiter {

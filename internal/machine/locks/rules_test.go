@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/transcript"
 )
 
 // told plays a script and returns what it told, without the operations.
 func told(t *testing.T, script string) string {
 	t.Helper()
 	var b strings.Builder
-	for line := range strings.Lines(play(t, strings.ReplaceAll(script, "; ", "\n")+"\n")) {
+	for line := range strings.Lines(transcript.Play(t, strings.ReplaceAll(script, "; ", "\n")+"\n", begin)) {
 		if s, ok := strings.CutPrefix(line, "\t"); ok {
 			b.WriteString(strings.TrimSuffix(s, "\n") + "; ")
 		}
@@ -84,7 +85,7 @@ const busy = "want a write; wait a cond=1 ticket=1; wait a cond=2 ticket=2; rele
 
 // TestSnapshot_RefusesMalformedBytes cuts and changes a state in every place.
 func TestSnapshot_RefusesMalformedBytes(t *testing.T) {
-	p := newPlayer()
+	p := newPlayer(&bytes.Buffer{})
 	p.run(t, busy)
 	good := p.l.AppendBinary([]byte("before"))[6:]
 	for i := range good {
@@ -118,7 +119,7 @@ func check(t *testing.T, b []byte) {
 }
 
 func FuzzParse(f *testing.F) {
-	p := newPlayer()
+	p := newPlayer(&bytes.Buffer{})
 	f.Add(p.l.AppendBinary(nil))
 	p.run(f, busy)
 	f.Add(p.l.AppendBinary(nil))

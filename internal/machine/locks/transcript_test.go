@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/transcript"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expectations in testdata")
@@ -20,64 +19,22 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the expectations in testdata"
 // named is the one that the session holds. After each operation the state goes
 // through bytes.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) < 5 {
-		t.Fatalf("only %d transcripts", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s differs (run with -rewrite and read the difference):\n%s", file, got)
-			}
-		})
-	}
+	transcript.Run(t, *rewrite, begin)
 }
 
 type player struct {
 	l   *Lock
 	at  At
 	req uint64
-	out bytes.Buffer
+	out *bytes.Buffer
 }
 
-func newPlayer() *player {
+func newPlayer(out *bytes.Buffer) *player {
 	token := uint64(100)
-	return &player{l: &Lock{}, at: At{Next: func() uint64 { token++; return token }}}
+	return &player{l: &Lock{}, at: At{Next: func() uint64 { token++; return token }}, out: out}
 }
 
-func play(t *testing.T, script string) string {
-	p := newPlayer()
-	operations := 0
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "\t") {
-			continue
-		}
-		fmt.Fprintln(&p.out, line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		operations++
-		if err := p.do(strings.Fields(line)); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
-	if operations == 0 {
-		t.Fatal("a transcript without operations")
-	}
-	return p.out.String()
-}
+func begin(out *bytes.Buffer) transcript.Operation { return newPlayer(out).do }
 
 func (p *player) do(f []string) error {
 	n := map[string]uint64{}
@@ -140,7 +97,7 @@ func (p *player) do(f []string) error {
 		p.l.Do(&out, who, p.at, op)
 	}
 	for _, e := range out.Effects {
-		fmt.Fprintf(&p.out, "\t%s\n", effect(e))
+		fmt.Fprintf(p.out, "\t%s\n", effect(e))
 	}
 	if s := p.l.fault(); s != "" {
 		return fmt.Errorf("%s: %+v", s, p.l.Info())
@@ -159,15 +116,15 @@ func (p *player) do(f []string) error {
 
 func (p *player) info() {
 	in := p.l.Info()
-	fmt.Fprintf(&p.out, "\tidle %v, contentions %d\n", p.l.Idle(), in.Contentions)
+	fmt.Fprintf(p.out, "\tidle %v, contentions %d\n", p.l.Idle(), in.Contentions)
 	for _, h := range in.Holders {
-		fmt.Fprintf(&p.out, "\tholds %s %v %d since %d recalled %v asked %v\n", letter(h.Session), h.Mode, h.Token, h.Since, h.Recalled, h.Asked)
+		fmt.Fprintf(p.out, "\tholds %s %v %d since %d recalled %v asked %v\n", letter(h.Session), h.Mode, h.Token, h.Since, h.Recalled, h.Asked)
 	}
 	for _, w := range in.Queue {
-		fmt.Fprintf(&p.out, "\twants %s %v try %v since %d\n", letter(w.Session), w.Mode, w.Try, w.Since)
+		fmt.Fprintf(p.out, "\twants %s %v try %v since %d\n", letter(w.Session), w.Mode, w.Try, w.Since)
 	}
 	for _, w := range in.Waiters {
-		fmt.Fprintf(&p.out, "\twaits %s %d on %d since %d notified %v\n", letter(w.Session), w.Ticket, w.Cond, w.Since, w.Notified)
+		fmt.Fprintf(p.out, "\twaits %s %d on %d since %d notified %v\n", letter(w.Session), w.Ticket, w.Cond, w.Since, w.Notified)
 	}
 }
 

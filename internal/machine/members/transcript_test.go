@@ -5,13 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/distgear/distgear/internal/machine/transcript"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the expectations in testdata")
@@ -22,60 +22,21 @@ var epoch = time.UnixMilli(1_700_000_000_000).UTC()
 // is expected to print, indented. Lives are small numbers; incarnations are
 // written as what they exceed the epoch by.
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/*.txt")
-	if len(files) < 5 {
-		t.Fatalf("only %d transcripts", len(files))
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			data, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(data))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(data) {
-				t.Errorf("%s differs (run with -rewrite and read the difference):\n%s", file, got)
-			}
-		})
-	}
+	transcript.Run(t, *rewrite, begin)
 }
 
 type player struct {
 	m   *Machine
 	now time.Time
-	out bytes.Buffer
+	out *bytes.Buffer
 
 	told map[uint64]uint64 // sessions whose end a beating node was told, once
 }
 
-func play(t *testing.T, script string) string {
-	p := &player{now: epoch, told: make(map[uint64]uint64)}
+func begin(out *bytes.Buffer) transcript.Operation {
+	p := &player{now: epoch, out: out, told: make(map[uint64]uint64)}
 	p.m = New(Config{TTL: time.Second, Keep: 10 * time.Second, Init: 5 * time.Second}, p.now)
-	operations := 0
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "\t") {
-			continue
-		}
-		fmt.Fprintln(&p.out, line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		operations++
-		if err := p.do(strings.Fields(line)); err != nil {
-			t.Fatalf("%s: %v", line, err)
-		}
-	}
-	if operations == 0 {
-		t.Fatal("a transcript without operations")
-	}
-	return p.out.String()
+	return p.do
 }
 
 func (p *player) do(f []string) error {
@@ -175,14 +136,14 @@ func (p *player) do(f []string) error {
 		}
 	case "view":
 		v, all := p.m.Snapshot()
-		fmt.Fprintf(&p.out, "\tversion %d\n", v-uint64(epoch.UnixMilli()))
+		fmt.Fprintf(p.out, "\tversion %d\n", v-uint64(epoch.UnixMilli()))
 		for _, m := range all {
-			fmt.Fprintf(&p.out, "\t%s\n", show(m))
+			fmt.Fprintf(p.out, "\t%s\n", show(m))
 		}
 	case "loads":
 		all := p.m.Loads()
 		for _, l := range slices.Sorted(maps.Keys(all)) {
-			fmt.Fprintf(&p.out, "\tlife %d: %d in flight\n", l, all[l].InFlight)
+			fmt.Fprintf(p.out, "\tlife %d: %d in flight\n", l, all[l].InFlight)
 		}
 	default:
 		return fmt.Errorf("no such operation")
@@ -193,7 +154,7 @@ func (p *player) do(f []string) error {
 
 func (p *player) print(effects []Effect, err error) {
 	if err != nil {
-		fmt.Fprintf(&p.out, "\terror: %v\n", err)
+		fmt.Fprintf(p.out, "\terror: %v\n", err)
 	}
 	for _, e := range effects {
 		switch e := e.(type) {
@@ -202,11 +163,11 @@ func (p *player) print(effects []Effect, err error) {
 			if e.Dropped {
 				drop = " dropped"
 			}
-			fmt.Fprintf(&p.out, "\t%4dms view %d: %s%s\n", p.now.Sub(epoch).Milliseconds(), e.Version-uint64(epoch.UnixMilli()), show(e.Member), drop)
+			fmt.Fprintf(p.out, "\t%4dms view %d: %s%s\n", p.now.Sub(epoch).Milliseconds(), e.Version-uint64(epoch.UnixMilli()), show(e.Member), drop)
 		case NeedInit:
-			fmt.Fprintf(&p.out, "\t%4dms init %s life %d on %s\n", p.now.Sub(epoch).Milliseconds(), e.Member.Name, e.Member.Life, e.Handler.Name)
+			fmt.Fprintf(p.out, "\t%4dms init %s life %d on %s\n", p.now.Sub(epoch).Milliseconds(), e.Member.Name, e.Member.Life, e.Handler.Name)
 		case RaiseLost:
-			fmt.Fprintf(&p.out, "\t%4dms tell the loss of %s life %d to %s\n", p.now.Sub(epoch).Milliseconds(), e.Member.Name, e.Member.Life, e.Handler.Name)
+			fmt.Fprintf(p.out, "\t%4dms tell the loss of %s life %d to %s\n", p.now.Sub(epoch).Milliseconds(), e.Member.Name, e.Member.Life, e.Handler.Name)
 		}
 	}
 }
