@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
@@ -29,13 +31,11 @@ const (
 	raiseTime = 30 * time.Second
 )
 
-// authority decides who is a member, while this hub is the one that does: all
-// the time, or where there is a ledger with several hubs as long as it is the
-// writer. Each has a life of its own, later than those before it, whatever hub
-// they were at: by it nodes know that they have to join again.
+// authority decides who is a member, in one term of this hub. It goes on with what
+// the ledger has: nodes do not notice, and join again only in another ledger.
 type authority struct {
 	cfg    *Config
-	life   link.ID
+	term   *term
 	prefix string
 	log    *slog.Logger
 	conn   *engine.Conn
@@ -43,10 +43,24 @@ type authority struct {
 
 	pool     *runner.Pool
 	requests *link.Endpoint // answers as link.Hub, in whatever life
-	own      *link.Endpoint // raises, as this life
+	own      *link.Endpoint // raises; its life is the number of the term
 	unview   func()         // ends the subscription to the view
 
 	machine *members.Machine
+	roster  *members.Roster   // what the log has: what may be told
+	decided members.Decisions // the ledger is to take it
+	flight  []members.Changed // the ledger has taken it
+	held    []held
+	again   <-chan time.Time // when the ledger is asked again; nil: it takes what it is given
+	stuck   bool             // that it does not was logged
+	proving int64            // when prove asked last, after began
+
+	began     time.Time
+	kept      atomic.Uint64 // the last change that is in the log
+	proved    atomic.Int64  // when the last round that is in the log was cut, after began
+	waiting   atomic.Bool   // something is held
+	confirmed chan struct{} // 1: look at kept and proved
+
 	inbox   chan *link.Inbound
 	touched map[uint64]bool          // lives that own has ever sent to
 	logged  map[uint64]members.State // by life: what the log says
@@ -67,18 +81,14 @@ type authority struct {
 	err    error
 }
 
-// startAuthority returns when nodes can join. term is the ledger's, and the life of
-// the authority: the later epoch has the higher one, whatever the clocks of the
-// hubs say. 0: this is the only hub.
-func (h *Hub) startAuthority(ctx context.Context, term uint64) (_ *authority, err error) {
-	now, alone, life := time.Now(), term == 0, link.ID(term)
-	if alone {
-		life = link.NewID(now)
-	}
+// startAuthority returns when nodes can join.
+func (h *Hub) startAuthority(ctx context.Context, t *term) (_ *authority, err error) {
+	now, alone := time.Now(), t.desk == nil
 	a := &authority{
-		cfg: &h.cfg, life: life, prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
+		cfg: &h.cfg, term: t, prefix: h.prefix, log: h.log, conn: h.conn, alone: alone,
 		pool:    runner.New(),
-		machine: members.New(members.Config{TTL: h.cfg.TTL}, now),
+		machine: members.From(members.Config{TTL: h.cfg.TTL, Grace: t.grace(h.cfg.TTL)}, now, t.roster),
+		roster:  t.roster, began: now, proving: math.MinInt64 / 2, confirmed: make(chan struct{}, 1),
 		inbox:   make(chan *link.Inbound, 256), // a round of the loop
 		posted:  make(chan struct{}, 1),
 		touched: make(map[uint64]bool),
@@ -87,13 +97,18 @@ func (h *Hub) startAuthority(ctx context.Context, term uint64) (_ *authority, er
 		look:    h.look,
 		done:    make(chan struct{}),
 	}
+	a.kept.Store(t.roster.Version())
+	a.proved.Store(math.MinInt64 / 2)
+	for _, m := range t.roster.Members() {
+		a.logged[m.Life] = m.State
+	}
 	a.ctx, a.cancel = context.WithCancelCause(context.Background())
 	defer func() {
 		if err != nil {
 			a.release()
 		}
 	}()
-	a.own, err = link.Open(link.Config{ID: a.life, Name: "hub", Prefix: a.prefix, Conn: a.conn, Runner: a.pool, Serve: refuse, Logger: a.cfg.Logger})
+	a.own, err = link.Open(link.Config{ID: link.ID(t.number), Name: "hub", Prefix: a.prefix, Conn: a.conn, Runner: a.pool, Serve: refuse, Logger: a.cfg.Logger})
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +126,9 @@ func (h *Hub) startAuthority(ctx context.Context, term uint64) (_ *authority, er
 		if err != nil {
 			return nil, err
 		}
+	}
+	if t.desk != nil {
+		t.desk.confirming(a.confirm)
 	}
 	a.wg.Go(a.loop)
 	return a, nil
@@ -143,6 +161,9 @@ func (h *authority) close() {
 // release gives back what start took, in reverse order.
 func (h *authority) release() {
 	h.cancel(nil)
+	if h.term.desk != nil {
+		h.term.desk.confirming(nil)
+	}
 	if h.unview != nil {
 		h.unview()
 	}
@@ -198,9 +219,9 @@ func (h *authority) loop() {
 	defer h.requests.Close()
 	tick := time.NewTicker(h.cfg.TTL / 10)
 	defer tick.Stop()
-	h.broadcast(session.Broadcast{}) // nodes that wait for a hub hear that there is one
-	var replies []func()
-	for n := 0; ; {
+	h.hello() // nodes that wait for a hub hear that there is one
+	h.prove(time.Now())
+	for n := 0; ; h.settle() {
 		select {
 		case <-h.ctx.Done():
 			return
@@ -208,68 +229,68 @@ func (h *authority) loop() {
 			for _, f := range h.takePosts() {
 				f()
 			}
-		case <-tick.C:
+		case <-h.confirmed:
+		case <-h.again:
+			h.again = nil
+		case now := <-tick.C:
 			h.apply(h.machine.Tick(time.Now()))
+			h.prove(now)
 			n++
 			loads := map[uint64]members.Load(nil)
 			if n%2 == 0 {
 				loads = h.machine.Loads()
 			}
 			if loads != nil || n%10 == 0 {
-				h.broadcast(session.Broadcast{Loads: loads})
+				h.broadcast(session.Broadcast{Version: h.roster.Version(), Loads: loads})
 			}
 		case in := <-h.inbox:
-			var effects []members.Effect
-			for more := true; more && len(replies) < round; {
-				reply, e := h.request(in)
-				replies, effects = append(replies, reply), append(effects, e...)
+			for more, n := true, 0; more && n < round; n++ {
+				h.request(in)
 				select {
 				case in = <-h.inbox:
 				default:
 					more = false
 				}
 			}
-			h.apply(effects)
-			for i, reply := range replies {
-				reply()
-				replies[i] = nil
-			}
-			replies = replies[:0]
 		}
 	}
 }
 
-// request applies one request and returns what sends its answer.
-func (h *authority) request(in *link.Inbound) (reply func(), effects []members.Effect) {
+// request applies one request. Its answer is held until the log has what it tells.
+func (h *authority) request(in *link.Inbound) {
 	now := time.Now()
-	answer := func(v any) func() {
-		return func() {
-			data, err := json.Marshal(v)
-			if err != nil {
-				in.Reply(wire.Report{Outcome: wire.Dirty, Error: &wire.Error{Message: err.Error()}})
-				return
-			}
-			in.Reply(wire.Report{Outcome: wire.OK, Over: true, Payload: data})
+	stamp := func() session.Stamp { return session.StampAt(h.term.ledger, h.term.number, now, time.Now()) }
+	reply := func(v any) {
+		data, err := json.Marshal(v)
+		if err != nil {
+			in.Reply(wire.Report{Outcome: wire.Dirty, Error: &wire.Error{Message: err.Error()}})
+			return
 		}
+		in.Reply(wire.Report{Outcome: wire.OK, Over: true, Payload: data})
 	}
-	malformed := func(err error) func() {
-		return func() { in.Reply(failure(fmt.Sprintf("malformed input of %s: %v", in.Kind, err))) }
+	understood := func(q any) bool {
+		err := json.Unmarshal(in.Input, q)
+		if err != nil {
+			in.Reply(failure(fmt.Sprintf("malformed input of %s: %v", in.Kind, err)))
+		}
+		return err == nil
 	}
-	stamp := session.StampAt(uint64(h.life), now, now)
 	stand := func(m members.Member, err error) func() {
-		r := session.BeatReply{Stamp: stamp, Version: h.machine.Version(), State: m.State, Reason: m.Reason, Again: errors.Is(err, members.ErrJoinAgain)}
-		if err != nil && !r.Again {
-			r.Reason = err.Error()
+		return func() {
+			r := session.BeatReply{Stamp: stamp(), Version: h.roster.Version(), State: m.State, Reason: m.Reason, Again: errors.Is(err, members.ErrJoinAgain)}
+			if err != nil && !r.Again {
+				r.Reason = err.Error()
+			}
+			reply(r)
 		}
-		return answer(r)
 	}
 	switch in.Kind {
 	case session.KindJoin:
 		var q session.JoinRequest
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if !understood(&q) {
+			return
 		}
-		r := session.JoinReply{Stamp: stamp, TTL: h.cfg.TTL}
+		r := session.JoinReply{TTL: h.cfg.TTL}
 		switch {
 		case q.Protocol != session.Protocol:
 			r.Refused = fmt.Sprintf("it speaks protocol %d, the hub %d: run the same version of DistGear on both", q.Protocol, session.Protocol)
@@ -278,153 +299,85 @@ func (h *authority) request(in *link.Inbound) (reply func(), effects []members.E
 		case link.ID(q.Life) != in.From():
 			r.Refused = fmt.Sprintf("it joins as life %x and sends as %v", q.Life, in.From())
 		default:
-			var err error
-			r.Member, effects, err = h.machine.Join(now, q.Request)
+			m, effects, err := h.machine.Join(now, q.Request)
 			if err != nil {
 				r.Refused = err.Error()
 			}
+			r.Member = m
+			h.apply(effects)
 		}
 		if r.Refused != "" {
 			h.log.Warn("refused a node", "node", q.Name, "life", in.From(), "reason", r.Refused)
 		}
-		return answer(r), effects
+		h.held = append(h.held, held{version: h.machine.Version(), at: now, do: func() {
+			r.Stamp = stamp()
+			reply(r)
+		}})
 	case session.KindBeat:
 		var q session.BeatRequest
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if !understood(&q) {
+			return
 		}
 		m, effects, err := h.machine.Beat(now, q.Life, q.Incarnation, q.Load)
-		if err == nil {
-			h.skews[q.Life] = q.Skew
+		h.apply(effects)
+		if err != nil {
+			h.hold(stand(m, err))
+			return
 		}
-		return stand(m, err), effects
+		h.skews[q.Life] = q.Skew
+		h.held = append(h.held, held{at: now, do: func() {
+			if k, ok := h.roster.Member(q.Life); ok && k.Incarnation == q.Incarnation {
+				m = k // what the log does not have is not told
+			}
+			stand(m, nil)()
+		}})
 	case session.KindKinds:
 		var q session.KindsRequest
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if !understood(&q) {
+			return
 		}
 		m, effects, err := h.machine.SetKinds(now, q.Life, q.Incarnation, q.Kinds, q.Rev)
-		return stand(m, err), effects
+		h.apply(effects)
+		h.hold(stand(m, err))
 	case session.KindLeave:
 		var q session.BeatRequest
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if !understood(&q) {
+			return
 		}
-		effects := h.machine.Leave(now, q.Life, q.Incarnation)
+		h.apply(h.machine.Leave(now, q.Life, q.Incarnation))
 		m, _ := h.machine.Member(q.Life)
-		return stand(m, nil), effects
+		h.hold(stand(m, nil))
 	case session.KindView:
-		r := session.ViewReply{Stamp: stamp}
-		r.Version, r.Members = h.machine.Snapshot()
-		return answer(r), nil
+		var q session.ViewRequest
+		if !understood(&q) {
+			return
+		}
+		r := h.view(q)
+		r.Stamp = stamp()
+		reply(r)
 	case session.KindProbe:
-		return answer(stamp), nil
+		reply(stamp())
 	case client.KindInspect:
 		var q client.Query
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if understood(&q) {
+			h.inspect(q, reply)
 		}
-		return h.inspect(q, answer), nil
 	case client.KindWaits:
 		var q client.WaitsReport
-		if err := json.Unmarshal(in.Input, &q); err != nil {
-			return malformed(err), nil
+		if understood(&q) {
+			reply(h.report(now, uint64(in.From()), q))
 		}
-		return answer(h.report(now, uint64(in.From()), q)), nil
+	default:
+		in.Reply(failure("a hub does not serve " + in.Kind))
 	}
-	return func() { in.Reply(failure("a hub does not serve " + in.Kind)) }, nil
-}
-
-// apply does what the machine wants done.
-func (h *authority) apply(effects []members.Effect) {
-	var b session.Broadcast
-	size := 0
-	for _, e := range effects {
-		c, ok := e.(members.Changed)
-		if !ok {
-			continue
-		}
-		h.changed(c)
-		b.Changes = append(b.Changes, c)
-		if size += weigh(&c.Member); size > maxBroadcast {
-			h.broadcast(b)
-			b, size = session.Broadcast{}, 0
-		}
-	}
-	if b.Changes != nil {
-		h.broadcast(b)
-	}
-	for _, e := range effects {
-		switch e := e.(type) {
-		case members.NeedInit:
-			h.raise(members.KindJoin, e.Member, e.Handler, h.initEnded)
-		case members.RaiseLost:
-			h.raise(members.KindLost, e.Member, e.Handler, h.lossEnded)
-		}
-	}
-}
-
-// weigh estimates the bytes of a member in a broadcast.
-func weigh(m *members.Member) int {
-	n := 512 + 32*len(m.Load.Kinds)
-	for _, k := range m.Kinds {
-		n += len(k) + 3
-	}
-	for k, v := range m.Labels {
-		n += len(k) + len(v) + 6
-	}
-	return n
-}
-
-// changed logs a change of the view, and keeps the links in step with it.
-func (h *authority) changed(c members.Changed) {
-	m := &c.Member
-	switch {
-	case c.Dropped:
-		h.requests.Forget(link.ID(m.Life))
-	case m.State.Over() && h.touched[m.Life]:
-		h.own.Over(link.ID(m.Life)) // who waits for it, a raise, waits no more
-	case m.State == members.Joining && h.touched[m.Life]:
-		h.own.Back(link.ID(m.Life))
-	}
-	if c.Dropped {
-		delete(h.logged, m.Life)
-		delete(h.skews, m.Life)
-		return
-	}
-	if h.logged[m.Life] == m.State { // other kinds, say: nothing for the log
-		return
-	}
-	h.logged[m.Life] = m.State
-	level := h.log.Info
-	if m.State == members.Joining {
-		level = h.log.Debug
-	}
-	if m.State == members.Suspect || m.State == members.Lost || m.Refused() {
-		level = h.log.Warn
-	}
-	args := []any{"node", m.Name, "state", m.State, "incarnation", m.Incarnation, "life", link.ID(m.Life)}
-	if m.Reason != "" {
-		args = append(args, "reason", m.Reason)
-	}
-	level("member", args...)
-}
-
-// broadcast publishes to every session. One that is lost is found missing by
-// the next beat of each.
-func (h *authority) broadcast(b session.Broadcast) {
-	b.Hub = uint64(h.life)
-	data, err := json.Marshal(b)
-	if err != nil {
-		h.log.Error("cannot encode a broadcast", "err", err) // a load that is no number
-		return
-	}
-	_ = h.conn.Publish(session.ViewSubject(h.prefix), data)
 }
 
 // raise runs an event of a member on a handler, and has ended called by the
 // loop with what became of it.
 func (h *authority) raise(kind string, m, handler members.Member, ended func(m, handler members.Member, rep wire.Report, err error)) {
+	if now, _ := h.machine.Member(handler.Life); now.Incarnation != handler.Incarnation || !now.State.Live() {
+		return // its session is over, and the machine has asked another
+	}
 	h.touched[handler.Life] = true
 	data, err := json.Marshal(m)
 	if err != nil {
@@ -501,7 +454,7 @@ func cause(rep wire.Report, err error) string {
 func (h *authority) reconnected() {
 	h.requests.Reconnected()
 	h.own.Reconnected()
-	h.broadcast(session.Broadcast{})
+	h.hello()
 }
 
 // overhear notices another hub of the cluster. Of two, the later ends.
@@ -509,11 +462,11 @@ func (h *authority) overhear(data []byte) {
 	var b struct {
 		Hub uint64 `json:"hub"`
 	}
-	if json.Unmarshal(data, &b) != nil || b.Hub == 0 || b.Hub == uint64(h.life) {
+	if json.Unmarshal(data, &b) != nil || b.Hub == 0 || b.Hub == h.term.ledger {
 		return
 	}
-	if b.Hub > uint64(h.life) {
-		h.post(func() { h.broadcast(session.Broadcast{}) }) // it shall hear of us
+	if b.Hub > h.term.ledger {
+		h.post(h.hello) // it shall hear of us
 		return
 	}
 	h.fail(fmt.Errorf("hub: an earlier hub of cluster %q serves on the same NATS (life %v)", h.cfg.Cluster, link.ID(b.Hub)))

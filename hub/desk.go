@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
@@ -26,14 +25,18 @@ type desk struct {
 	cut    time.Time // of the last round; the State's goroutine's, as is
 	zero   int64     // when the ledger's time was 0; see look
 
-	lead  func(term uint64) error  // nil: nobody wants to know
-	term  atomic.Uint64            // of this writer, above those of all before it: when the log began, and the epoch
-	ready chan struct{}            // closed when ledger is set
-	roles chan []shard.SessionInfo // 1: the sessions there are when this hub becomes the writer; nil: it is not any more
+	view    uint64 // the last change of the members that was cut; the State's goroutine's
+	several bool   // there may be other writers
+	confirm confirm
+
+	lead  func(t *term) error
+	ready chan struct{} // closed when ledger is set
+	roles chan *term    // 1: this hub becomes the writer; nil: it is not any more
 	quit  chan struct{}
 	wg    sync.WaitGroup
 
 	mu    sync.Mutex
+	term  uint64                     // its number, when this hub became the writer last
 	heard map[machine.Session]*pulse // nil while another is the writer
 }
 
@@ -44,12 +47,12 @@ type pulse struct {
 	over bool // it is to be ended, and the ledger has not taken that yet
 }
 
-// openDesk opens the ledger. lead, unless it is nil, is called by one goroutine
-// when this hub becomes the writer, and when it is not any more.
-func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(term uint64) error) (*desk, error) {
+// openDesk opens the ledger. lead is called by one goroutine when this hub becomes
+// the writer, and with nil when it is not any more.
+func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.Config, lead func(t *term) error) (*desk, error) {
 	d := &desk{
-		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"),
-		ready: make(chan struct{}), roles: make(chan []shard.SessionInfo, 1), quit: make(chan struct{}),
+		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"), several: !cfg.Eager,
+		ready: make(chan struct{}), roles: make(chan *term, 1), quit: make(chan struct{}),
 	}
 	d.shard = shard.New(shard.Config{Send: d.send})
 	cfg.Conn, cfg.State, cfg.Subject = conn, state{d.shard, d}, prefix+".log"
@@ -84,7 +87,16 @@ type state struct {
 // Cut implements ledger.State.
 func (s state) Cut() ledger.Release {
 	s.d.cut = time.Now()
-	if r := s.Shard.Cut(); r != nil {
+	r := s.Shard.Cut()
+	if v := s.View(); v != s.d.view || s.d.several {
+		s.d.view = v
+		c := &confirmed{d: s.d, version: v, cut: s.d.cut}
+		if r != nil {
+			c.told = r
+		}
+		return c
+	}
+	if r != nil {
 		return r
 	}
 	return nil
@@ -94,8 +106,7 @@ func (s state) Cut() ledger.Release {
 func (s state) Lead(epoch uint64, base int64) {
 	s.d.cut = time.Now()
 	s.Shard.Lead(epoch)
-	s.d.term.Store(uint64(base)<<22 | epoch&(1<<22-1))
-	s.d.role(s.Sessions())
+	s.d.role(s.d.begins(epoch, base))
 }
 
 // Follow implements ledger.State.
@@ -106,10 +117,10 @@ func (s state) Follow() {
 
 // role tells the loop what this hub is now; what it was told before and has not
 // taken up is void.
-func (d *desk) role(sessions []shard.SessionInfo) {
+func (d *desk) role(t *term) {
 	for {
 		select {
-		case d.roles <- sessions:
+		case d.roles <- t:
 			return
 		default:
 		}
@@ -128,23 +139,21 @@ func (d *desk) loop() {
 		return
 	}
 	var (
-		sessions []shard.SessionInfo
-		stop     func() // what listens; nil: nothing does
-		led      bool   // lead was told that this hub is the writer
-		again    <-chan time.Time
+		t     *term
+		stop  func() // what listens; nil: nothing does
+		led   bool   // lead was told that this hub is the writer
+		again <-chan time.Time
 	)
 	for {
 		select {
-		case sessions = <-d.roles:
+		case t = <-d.roles:
 			if stop != nil {
 				stop()
 				stop = nil
 			}
 			d.begin(nil)
 			led = false
-			if d.lead != nil {
-				_ = d.lead(0) // it cannot fail
-			}
+			_ = d.lead(nil) // it cannot fail
 		case <-again:
 		case <-d.quit:
 			if stop != nil {
@@ -152,22 +161,22 @@ func (d *desk) loop() {
 			}
 			return
 		}
-		if again = nil; sessions == nil {
+		if again = nil; t == nil {
 			continue
 		}
 		var err error
 		if stop == nil {
-			d.begin(sessions)
+			d.begin(t)
 			if stop, err = d.conn.Subscribe(client.EntrySubject(d.prefix), d.take); err != nil {
 				d.begin(nil) // who cannot be heard is not silent
 			} else {
 				d.mu.Lock()
-				d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: 1})) // nobody: but all are told who is the writer now
+				d.submit(nothing()) // but all are told who is the writer now
 				d.mu.Unlock()
 			}
 		}
-		if err == nil && !led && d.lead != nil {
-			err = d.lead(d.term.Load())
+		if err == nil && !led {
+			err = d.lead(t)
 			led = err == nil
 		}
 		if err != nil {
@@ -179,16 +188,16 @@ func (d *desk) loop() {
 
 // begin says whose silence is judged from now on: each has its whole
 // time-to-live again. Nil: this is not the writer.
-func (d *desk) begin(sessions []shard.SessionInfo) {
+func (d *desk) begin(t *term) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.heard = nil
-	if sessions == nil {
+	if t == nil {
 		return
 	}
-	d.heard = make(map[machine.Session]*pulse, len(sessions))
+	d.heard = make(map[machine.Session]*pulse, len(t.sessions))
 	now := time.Now()
-	for _, s := range sessions {
+	for _, s := range t.sessions {
 		d.heard[s.ID] = &pulse{at: now, ttl: s.TTL}
 	}
 }
@@ -196,7 +205,7 @@ func (d *desk) begin(sessions []shard.SessionInfo) {
 // take takes an entry in. It runs on the connection's goroutine.
 func (d *desk) take(entry []byte) {
 	e, err := shard.ParseEntry(entry)
-	if err != nil {
+	if err != nil || e.Type == shard.EntryMembers { // that is this hub's alone to decide
 		d.log.Warn("dropped a malformed entry; does a node have another version?", "bytes", len(entry))
 		return
 	}

@@ -14,9 +14,9 @@ import (
 // inspectTime is how long a look at the ledger may take.
 const inspectTime = 3 * time.Second
 
-// inspect answers a query. What the loop owns is looked at now, the ledger by
-// the reply, beside the loop.
-func (h *authority) inspect(q client.Query, answer func(any) func()) (reply func()) {
+// inspect answers a query. What the loop owns is looked at now, the ledger
+// beside the loop.
+func (h *authority) inspect(q client.Query, reply func(any)) {
 	var nodes []client.NodeStatus
 	var loops []client.Loop
 	switch q.What {
@@ -25,23 +25,21 @@ func (h *authority) inspect(q client.Query, answer func(any) func()) (reply func
 	case client.Loops:
 		loops = h.waits.loops(time.Now())
 	}
-	return func() {
-		h.raises.Go(func() {
-			ctx, cancel := context.WithTimeout(h.ctx, inspectTime)
-			defer cancel()
-			r := h.look(ctx, q)
-			r.Loops = loops
-			if r.Hub != nil {
-				r.Hub.Nodes = nodes
-			}
-			answer(r)()
-		})
-	}
+	h.raises.Go(func() {
+		ctx, cancel := context.WithTimeout(h.ctx, inspectTime)
+		defer cancel()
+		r := h.look(ctx, q)
+		r.Loops = loops
+		if r.Hub != nil {
+			r.Hub.Nodes = nodes
+		}
+		reply(r)
+	})
 }
 
 // nodes are the members and what is known of their clocks.
 func (h *authority) nodes() []client.NodeStatus {
-	_, ms := h.machine.Snapshot()
+	ms := h.roster.Members()
 	all := make([]client.NodeStatus, 0, len(ms))
 	for _, m := range ms {
 		n := client.NodeStatus{Name: m.Name, State: m.State.String(), Version: m.Version}

@@ -48,13 +48,13 @@ type firstWait struct {
 func (h *authority) report(now time.Time, life uint64, r client.WaitsReport) client.WaitsReply {
 	m, ok := h.machine.Member(life)
 	if ok {
-		if r.Hub != uint64(h.life) {
+		if r.Hub != h.term.number {
 			r.Seen = 0
 		}
 		h.waits.take(now, life, m.Name, r)
 		h.warn(now)
 	}
-	return client.WaitsReply{Hub: uint64(h.life), Number: h.waits.number}
+	return client.WaitsReply{Hub: h.term.number, Number: h.waits.number}
 }
 
 func (w *waits) take(now time.Time, life uint64, name string, r client.WaitsReport) {

@@ -47,6 +47,7 @@ func (q *request) Report(r wire.Report) {
 type beater struct {
 	s       *Session
 	hub     uint64
+	term    uint64 // of the hub that answered last
 	inc     uint64
 	joined  bool // otherwise it asks to join
 	flying  int  // requests without a final answer
@@ -170,7 +171,7 @@ func (b *beater) joinAnswered(a answer) bool {
 		b.s.complain("cannot read the hub's answer to a join", err)
 		return false
 	}
-	if b.joined {
+	if b.joined || b.deposed(r.Stamp) {
 		return false // one that was sent before the one that was answered
 	}
 	if r.Refused != "" {
@@ -180,7 +181,7 @@ func (b *beater) joinAnswered(a answer) bool {
 	s := b.s
 	s.clock.sample(r.Stamp, a.q.sent, a.received)
 	s.ttl.Store(int64(max(r.TTL, time.Millisecond)))
-	b.hub, b.inc, b.joined, b.state = r.Hub, r.Member.Incarnation, true, r.Member.State
+	b.hub, b.term, b.inc, b.joined, b.state = r.Hub, r.Term, r.Member.Incarnation, true, r.Member.State
 	b.backoff = 50 * time.Millisecond
 	s.renew(a.q.sent)
 	s.update(func(n *standing) {
@@ -205,11 +206,12 @@ func (b *beater) beatAnswered(a answer) bool {
 		return false
 	}
 	s := b.s
-	if r.Hub < b.hub && s.Valid(time.Now()) {
-		return false // one that was stopped, and does not know yet that another took over
+	if b.deposed(r.Stamp) || r.Hub < b.hub && s.Valid(time.Now()) {
+		return false
 	}
 	s.clock.sample(r.Stamp, a.q.sent, a.received)
 	if !r.Again && r.Hub == b.hub {
+		b.term = r.Term
 		s.renew(a.q.sent)
 		if b.state = r.State; b.state == members.Alive {
 			b.refused = ""
@@ -220,8 +222,8 @@ func (b *beater) beatAnswered(a answer) bool {
 		s.news.put(news{hub: r.Hub, version: r.Version})
 		return false
 	}
-	// The session is over, or the hub is another one: it never had it, or has one of
-	// the same number that was asked for when two hubs began at once.
+	// The session is over, or the ledger is another one: that never had it, or has one
+	// of the same number that was asked for when two hubs began at once.
 	b.joined = false
 	s.update(func(n *standing) { n.joined = false })
 	if r.Hub == b.hub {
@@ -234,6 +236,10 @@ func (b *beater) beatAnswered(a answer) bool {
 	s.cfg.Logger.Info("joining the hub again", "node", s.cfg.Name, "reason", r.Reason, "newHub", r.Hub != b.hub)
 	return true
 }
+
+// deposed tells that an answer comes from a hub from which another has taken over:
+// one that was stopped, and does not know it yet.
+func (b *beater) deposed(st Stamp) bool { return st.Hub == b.hub && st.Term < b.term }
 
 // refuse notes that the hub does not want this node. A node that was admitted
 // once goes on asking.

@@ -14,7 +14,7 @@ type clock struct {
 	offset atomic.Int64 // ns since 1970 at the hub when start was
 
 	// What follows belongs to the goroutine that calls sample.
-	hub   uint64
+	term  uint64
 	ring  [8]sample
 	count int
 }
@@ -32,8 +32,8 @@ func (c *clock) sample(st Stamp, sent, received time.Time) {
 	if st.Time == 0 {
 		return
 	}
-	if st.Hub != c.hub {
-		c.hub, c.count = st.Hub, 0
+	if st.Term != c.term { // another hub, with a clock of its own
+		c.term, c.count = st.Term, 0
 	}
 	t0, t3 := int64(sent.Sub(c.start)), int64(received.Sub(c.start))
 	s := sample{

@@ -11,7 +11,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/members"
 )
 
-// keep is how long a member that an earlier hub knew is shown as lost.
+// keep is how long a member that an earlier ledger had is shown as lost.
 const keep = 10 * time.Minute
 
 // mailbox is an unbounded queue for one reader.
@@ -60,12 +60,13 @@ type news struct {
 // follower keeps the view. It belongs to one goroutine.
 type follower struct {
 	s       *Session
-	hub     uint64 // the hub that is followed; 0: none
-	seen    uint64 // the hub whose view all is
+	hub     uint64 // the ledger whose view is followed; 0: none
+	term    uint64 // of its last writer
+	seen    uint64 // the ledger whose view all is
 	version uint64
 	behind  uint64 // version that the last beat was told of
 	all     map[uint64]*members.Member
-	ghosts  map[uint64]time.Time // members of an earlier hub's view: when it was gone
+	ghosts  map[uint64]time.Time // members of an earlier ledger's view: when it was gone
 	past    map[uint64]bool
 	order   []uint64 // of past, oldest first
 	notes   []members.Member
@@ -96,7 +97,7 @@ func (f *follower) take(n news) {
 	switch {
 	case n.follow:
 		if n.hub != f.hub {
-			f.hub, f.version, f.behind = n.hub, 0, 0
+			f.hub, f.term, f.version, f.behind = n.hub, 0, 0, 0
 		}
 		f.fetch()
 	case n.data == nil: // a beat's answer
@@ -117,25 +118,20 @@ func (f *follower) broadcast(data []byte) {
 		f.s.complain("dropped a malformed broadcast of the view", err)
 		return
 	}
-	if b.Hub != f.hub {
-		// Another hub: the next beat will tell whether it is ours now.
+	switch {
+	case b.Hub != f.hub:
+		// Another ledger: the next beat will tell whether it is ours now.
 		signal(f.s.wake)
 		return
+	case b.Term < f.term:
+		return // of a hub from which another has taken over
+	case b.Term > f.term:
+		f.term = b.Term
+		signal(f.s.wake) // the lease may be old by now
 	}
-	for _, c := range b.Changes {
-		if c.Version <= f.version {
-			continue
-		}
-		if c.Version != f.version+1 {
-			f.fetch()
-			continue // with it or, when the fetch failed, found by the next beat
-		}
-		f.version = c.Version
-		if c.Dropped {
-			f.drop(c.Member.Life, c.Member.Incarnation)
-		} else {
-			f.set(c.Member)
-		}
+	f.steps(b.Changes)
+	if b.Version > f.version {
+		f.fetch()
 	}
 	for life, load := range b.Loads {
 		if m := f.all[life]; m != nil {
@@ -146,14 +142,36 @@ func (f *follower) broadcast(data []byte) {
 	}
 }
 
-// fetch asks the hub for the whole view until it has it, or another hub is to
-// be followed.
+// steps takes up changes as far as none is missing before them.
+func (f *follower) steps(changes []members.Changed) {
+	for _, c := range changes {
+		if c.Version != f.version+1 {
+			continue
+		}
+		f.version = c.Version
+		if c.Dropped {
+			f.drop(c.Member.Life, c.Member.Incarnation)
+		} else {
+			f.set(c.Member)
+		}
+	}
+}
+
+// fetch asks the hub for the changes that are missing, or the whole view if it does
+// not have them any more, until it has them, or another ledger is to be followed.
 func (f *follower) fetch() {
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		var q ViewRequest
+		if f.seen == f.hub {
+			q = ViewRequest{Hub: f.hub, Since: f.version}
+		}
 		var r ViewReply
-		err := f.s.call(f.s.ctx, KindView, nil, &r)
+		err := f.s.call(f.s.ctx, KindView, q, &r)
 		switch {
 		case f.s.ctx.Err() != nil, f.s.session().hub != f.hub:
+			return
+		case err == nil && r.Hub == f.hub && r.Partial:
+			f.steps(r.Changes)
 			return
 		case err == nil && r.Hub == f.hub:
 			f.replace(r)

@@ -8,7 +8,7 @@ import (
 
 // Protocol is the number of the session protocol. A hub refuses nodes that
 // speak another.
-const Protocol = 1
+const Protocol = 2
 
 // The kinds of command that a hub serves. Inputs and results are JSON. All may
 // be sent again: the hub answers a repeated one as it did the first.
@@ -17,20 +17,21 @@ const (
 	KindBeat  = "hub.beat"  // BeatRequest → BeatReply
 	KindKinds = "hub.kinds" // KindsRequest → BeatReply
 	KindLeave = "hub.leave" // BeatRequest → BeatReply
-	KindView  = "hub.view"  // nothing → ViewReply
+	KindView  = "hub.view"  // ViewRequest → ViewReply
 	KindProbe = "hub.probe" // nothing → Stamp: which hub is there
 )
 
-// Stamp is in every answer of a hub: who it is and what time it has.
+// Stamp is in every answer of a hub: for what it speaks and what time it has.
 type Stamp struct {
-	Hub  uint64 `json:"hub"`  // its life
+	Hub  uint64 `json:"hub"`  // the ledger, whichever hub writes it; the hub itself where there is none
+	Term uint64 `json:"term"` // of the hub as the writer; above those before it
 	Time int64  `json:"time"` // ns since 1970 when it answered
 	Held int64  `json:"held"` // ns from the arrival of the request until then
 }
 
 // StampAt stamps an answer of a hub.
-func StampAt(hub uint64, arrived, now time.Time) Stamp {
-	return Stamp{Hub: hub, Time: now.UnixNano(), Held: int64(now.Sub(arrived))}
+func StampAt(hub, term uint64, arrived, now time.Time) Stamp {
+	return Stamp{Hub: hub, Term: term, Time: now.UnixNano(), Held: int64(now.Sub(arrived))}
 }
 
 // JoinRequest asks for a session.
@@ -73,17 +74,27 @@ type BeatReply struct {
 	Reason  string        `json:"reason,omitempty"`
 }
 
-// ViewReply is the whole view.
+// ViewRequest asks for the view, or what has changed since a version of it.
+type ViewRequest struct {
+	Hub   uint64 `json:"hub,omitempty"`   // whose view the version is of
+	Since uint64 `json:"since,omitempty"` // 0: there is none
+}
+
+// ViewReply is the whole view, or the changes since the version that was asked for.
 type ViewReply struct {
 	Stamp
-	Version uint64           `json:"version"`
-	Members []members.Member `json:"members"`
+	Version uint64            `json:"version"`
+	Members []members.Member  `json:"members,omitempty"`
+	Partial bool              `json:"partial,omitempty"` // Changes are meant
+	Changes []members.Changed `json:"changes,omitempty"`
 }
 
 // Broadcast is what the hub publishes on the subject of ViewSubject. One that
 // carries nothing says that the hub is there.
 type Broadcast struct {
 	Hub     uint64                  `json:"hub"`
+	Term    uint64                  `json:"term"`
+	Version uint64                  `json:"version"` // of the view after the changes
 	Changes []members.Changed       `json:"changes,omitempty"`
 	Loads   map[uint64]members.Load `json:"loads,omitempty"`
 }

@@ -20,10 +20,11 @@
 //
 // # Failures
 //
-// While the hub is gone a session tries for ever. A hub that was restarted, or
-// that has given the session up, is joined again: with a new incarnation, and
+// While the hub is gone a session tries for ever. With another hub that has taken over,
+// or the same one restarted with its ledger, it goes on. A hub that has given the
+// session up, or lost its ledger, is joined again: with a new incarnation, and
 // without an init event if the lease has not lapsed meanwhile. Members that do
-// not follow to a new hub within a time-to-live are lost. What is refused after
+// not follow to a new ledger within a time-to-live are lost. What is refused after
 // it was admitted once is asked for again, every time-to-live.
 package session
 
@@ -101,7 +102,7 @@ type Session struct {
 
 // standing is where the session stands.
 type standing struct {
-	hub         uint64
+	hub         uint64 // or ledger: Stamp.Hub
 	incarnation uint64
 	joined      bool // the hub has the session, as far as we know
 	admitted    bool // it was alive once

@@ -36,7 +36,7 @@ func TestClock(t *testing.T) {
 			arrived := sent.Add(there)
 			answered := arrived.Add(held)
 			now = answered.Add(back)
-			c.sample(StampAt(hub, arrived.Add(truth), answered.Add(truth)), sent, now)
+			c.sample(StampAt(1, hub, arrived.Add(truth), answered.Add(truth)), sent, now)
 			trips = append(trips, there+back)
 			best := trips[len(trips)-1]
 			for _, d := range trips[max(0, len(trips)-8):] {

@@ -14,8 +14,8 @@ const maxPast = 4096
 // View is who is a member, as far as this node knows. It is never changed: a
 // change makes a new View.
 type View struct {
-	Version  uint64                     // number of the last change; comparable between nodes under one hub
-	Hub      uint64                     // life of the hub that numbered it; 0: none yet
+	Version  uint64                     // number of the last change; comparable between nodes under one Hub
+	Hub      uint64                     // the ledger that numbers it, or the hub where there is none; 0: none yet
 	Members  map[string]*members.Member // by name: the session that has the name, else the latest
 	lives    map[uint64]*members.Member
 	handling map[string][]*members.Member
