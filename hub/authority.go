@@ -97,7 +97,7 @@ func (h *Hub) startAuthority(ctx context.Context, t *term) (_ *authority, err er
 		look:    h.look,
 		done:    make(chan struct{}),
 	}
-	a.kept.Store(t.roster.Version())
+	a.kept.Store(a.machine.Version())
 	a.proved.Store(math.MinInt64 / 2)
 	for _, m := range t.roster.Members() {
 		a.logged[m.Life] = m.State

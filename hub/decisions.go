@@ -50,11 +50,12 @@ func (h *authority) hold(f func()) {
 // settle goes on with what was decided as far as it can.
 func (h *authority) settle() {
 	h.keep()
-	h.tell(h.kept.Load())
+	kept := h.kept.Load()
+	h.tell(kept)
 	h.waiting.Store(len(h.held) > 0) // before it looks: see confirm
 	rest := h.held[:0]
 	for _, x := range h.held {
-		if x.version <= h.roster.Version() && (x.at.IsZero() || h.sure(x.at)) {
+		if x.version <= kept && (x.at.IsZero() || h.sure(x.at)) {
 			x.do()
 		} else {
 			rest = append(rest, x)
