@@ -101,8 +101,10 @@ type Client struct {
 	opened  chan struct{} // closed when there is a session
 	running bool
 	closed  bool
-	past    []past // sessions that are over here, and maybe not yet at the hub
-	loss    Loss   // the last one
+	past    []past          // sessions that are over here, and maybe not yet at the hub
+	loss    Loss            // the last one
+	store   *engine.Objects // nil before the first use
+	busy    int             // see Busy
 
 	kick chan struct{} // 1: there is something to publish
 

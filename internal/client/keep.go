@@ -31,7 +31,11 @@ func (c *Client) keeper() {
 			continue
 		}
 		lapsed := now >= l.lease
-		if now-l.spoke >= c.cfg.TTL.Milliseconds()/5 || !l.open && now-l.spoke >= resend.Milliseconds() {
+		every := c.cfg.TTL.Milliseconds() / 5
+		if c.busy > 0 {
+			every = min(every, busyEvery.Milliseconds())
+		}
+		if now-l.spoke >= every || !l.open && now-l.spoke >= resend.Milliseconds() {
 			l.renew = true
 		}
 		if len(l.pending) > 0 && l.sent == len(l.pending) && now-l.stuck >= resend.Milliseconds()<<l.tries {
@@ -54,6 +58,18 @@ func (c *Client) keeper() {
 			c.wake()
 		}
 	}
+}
+
+// busyEvery is how often a session is renewed that works for others.
+const busyEvery = 400 * time.Millisecond
+
+// Busy says (+1) that the session works for others, who are not to wait for as
+// long as its time-to-live when it is silent: it is renewed at least twice a
+// second. -1: it does no more.
+func (c *Client) Busy(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.busy += n
 }
 
 // Reconnected says that messages may have been lost.
