@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/distgear/distgear"
@@ -29,7 +30,7 @@ type Health struct {
 
 // Finding is something that is wrong, and what to do about it.
 type Finding struct {
-	Code string `json:"code"` // a word that stays: no-hub, no-ledger, trouble, no-standby, memory, one-hub, suspect, skew, version, cycle, alone
+	Code string `json:"code"` // a word that stays: no-hub, no-ledger, trouble, no-standby, behind, memory, one-hub, suspect, skew, version, cycle, alone
 	What string `json:"what"`
 	Do   string `json:"do"`
 }
@@ -53,6 +54,7 @@ type LedgerInfo struct {
 	Dir      string        `json:"dir,omitempty"`
 	Replicas int           `json:"replicas"`
 	Standbys int           `json:"standbys"`           // hubs that follow and could take over
+	Behind   []string      `json:"behind,omitempty"`   // hubs that run and whose copy is not kept up
 	Writer   string        `json:"writer"`             // name of the hub
 	Epoch    uint64        `json:"epoch"`              // how many writers there were
 	Record   uint64        `json:"record"`             // number of the last one
@@ -104,7 +106,7 @@ func (h *Health) take(s *client.HubStatus) {
 	}
 	l := &s.Ledger
 	h.Ledger = LedgerInfo{
-		l.Open, l.Tier, s.Dir, l.Replicas, l.Standbys, l.Writer, l.Epoch, l.Last, l.Rate, l.Pending, l.LogBytes,
+		l.Open, l.Tier, s.Dir, l.Replicas, l.Standbys, l.Behind, l.Writer, l.Epoch, l.Last, l.Rate, l.Pending, l.LogBytes,
 		time.Duration(l.Snapshot) * time.Millisecond, l.Trouble, l.Sessions, l.Objects,
 	}
 	h.Nodes = convert(s.Nodes, func(n *client.NodeStatus) NodeInfo {
@@ -155,6 +157,10 @@ func (h *Health) durability() {
 		h.find("no-standby", fmt.Sprintf("%d of %d hubs are there: if one more ends nothing goes on", l.Standbys+1, hubs), "start the hub that is away")
 	case hubs == 1:
 		h.find("one-hub", "there is one hub: while it is away nothing shared goes on", "run three: distgear hub --name --route --peers")
+	}
+	if len(l.Behind) > 0 {
+		h.find("behind", fmt.Sprintf("the copy of the ledger at %s is not up to date: if another hub ends nothing goes on", strings.Join(l.Behind, " and at ")),
+			"wait a moment if it has just been started; else look into its log: its disk may be full")
 	}
 	if l.Tier == "memory" {
 		what := "the ledger is in memory: what is shared is lost when the hub ends"

@@ -16,6 +16,7 @@ func TestHealth_Findings(t *testing.T) {
 		"no-ledger":          func(s *client.HubStatus) { s.Ledger.Open = false },
 		"trouble no-standby": func(s *client.HubStatus) { s.Ledger.Trouble, s.Ledger.Standbys = "no quorum", 0 },
 		"no-standby":         func(s *client.HubStatus) { s.Ledger.Standbys = 1 },
+		"behind":             func(s *client.HubStatus) { s.Ledger.Behind = []string{"h3"} },
 		"one-hub":            func(s *client.HubStatus) { s.Peers, s.Ledger.Standbys = 0, 0 },
 		"memory":             func(s *client.HubStatus) { s.Ledger.Tier = "memory" },
 		"skew":               func(s *client.HubStatus) { s.Nodes[0].Skew = skew(-501 * time.Millisecond) },

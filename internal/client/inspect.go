@@ -58,24 +58,25 @@ type NodeStatus struct {
 
 // LedgerStatus is how the ledger is.
 type LedgerStatus struct {
-	Open     bool    `json:"open"` // false: there is none, or it is not open yet
-	Writer   string  `json:"writer,omitempty"`
-	Epoch    uint64  `json:"epoch,omitempty"`
-	Last     uint64  `json:"last,omitempty"` // record
-	Now      int64   `json:"now,omitempty"`  // its time, ms
-	Rounds   uint64  `json:"rounds,omitempty"`
-	Entries  uint64  `json:"entries,omitempty"`
-	Rate     float64 `json:"rate,omitempty"`
-	Pending  int     `json:"pending,omitempty"`
-	InFlight int     `json:"in_flight,omitempty"`
-	Tier     string  `json:"tier,omitempty"` // "memory", "file" or "file, synced always"
-	Replicas int     `json:"replicas,omitempty"`
-	LogBytes uint64  `json:"log_bytes,omitempty"`
-	Snapshot int64   `json:"snapshot,omitempty"` // ms since the last; negative: none
-	Standbys int     `json:"standbys,omitempty"`
-	Trouble  string  `json:"trouble,omitempty"`
-	Sessions int     `json:"sessions,omitempty"`
-	Objects  int     `json:"objects,omitempty"`
+	Open     bool     `json:"open"` // false: there is none, or it is not open yet
+	Writer   string   `json:"writer,omitempty"`
+	Epoch    uint64   `json:"epoch,omitempty"`
+	Last     uint64   `json:"last,omitempty"` // record
+	Now      int64    `json:"now,omitempty"`  // its time, ms
+	Rounds   uint64   `json:"rounds,omitempty"`
+	Entries  uint64   `json:"entries,omitempty"`
+	Rate     float64  `json:"rate,omitempty"`
+	Pending  int      `json:"pending,omitempty"`
+	InFlight int      `json:"in_flight,omitempty"`
+	Tier     string   `json:"tier,omitempty"` // "memory", "file" or "file, synced always"
+	Replicas int      `json:"replicas,omitempty"`
+	LogBytes uint64   `json:"log_bytes,omitempty"`
+	Snapshot int64    `json:"snapshot,omitempty"` // ms since the last; negative: none
+	Standbys int      `json:"standbys,omitempty"`
+	Behind   []string `json:"behind,omitempty"` // servers that run and do not keep their replica up
+	Trouble  string   `json:"trouble,omitempty"`
+	Sessions int      `json:"sessions,omitempty"`
+	Objects  int      `json:"objects,omitempty"`
 }
 
 // A Wait is a goroutine that waits for a lock under a context that tells which

@@ -53,6 +53,7 @@ type Bounds struct {
 	Bytes       uint64
 	Replicas    int
 	Memory      bool
+	Behind      []string // servers that run and whose replica is not kept up
 }
 
 // OpenLog opens a log and creates it when there is none. It tries until ctx
@@ -184,6 +185,12 @@ func (l *Log) check(i *jetstream.StreamInfo) error {
 	return nil
 }
 
+// What is told of a replica: every one is some records behind while there is traffic.
+const (
+	silentReplica = 3 * time.Second
+	farBehind     = 1000 // records
+)
+
 // Bounds asks the log's leader what it holds. The answer is not linearizable:
 // a leader that was deposed and does not know it answers too.
 func (l *Log) Bounds(ctx context.Context) (Bounds, error) {
@@ -192,8 +199,16 @@ func (l *Log) Bounds(ctx context.Context) (Bounds, error) {
 		return Bounds{}, l.fault(err)
 	}
 	i := s.CachedInfo()
-	return Bounds{First: i.State.FirstSeq, Last: i.State.LastSeq, Bytes: i.State.Bytes,
-		Replicas: i.Config.Replicas, Memory: i.Config.Storage == jetstream.MemoryStorage}, nil
+	b := Bounds{First: i.State.FirstSeq, Last: i.State.LastSeq, Bytes: i.State.Bytes,
+		Replicas: i.Config.Replicas, Memory: i.Config.Storage == jetstream.MemoryStorage}
+	if i.Cluster != nil {
+		for _, r := range i.Cluster.Replicas {
+			if !r.Current && !r.Offline && (r.Active > silentReplica || r.Lag > farBehind) {
+				b.Behind = append(b.Behind, r.Name)
+			}
+		}
+	}
+	return b, nil
 }
 
 // Last asks the log's leader for the number of the last record; see Bounds.

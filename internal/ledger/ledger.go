@@ -355,6 +355,13 @@ func (l *Ledger) Stats() Stats {
 	return s
 }
 
+// Behind asks the log which servers run and do not keep their replica up, because
+// their disk is full, say, or their directory was lost and is being filled.
+func (l *Ledger) Behind(ctx context.Context) ([]string, error) {
+	b, err := l.log.Bounds(ctx)
+	return b.Behind, err
+}
+
 // Done is closed when the ledger has ended: by Close, or by an error.
 func (l *Ledger) Done() <-chan struct{} { return l.done }
 
