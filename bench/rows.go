@@ -251,10 +251,11 @@ func (c *cast) usage() (map[string]float64, error) {
 
 // begin starts the processes and lets the caller find the worker.
 func begin(sp spec, o options) (c *cast, err error) {
-	c = new(cast)
+	begun := new(cast) // c is nil where an error is returned
+	c = begun
 	defer func() {
 		if err != nil {
-			c.end()
+			begun.end()
 		}
 	}()
 	start := func(sp spec) (*proc.Child, error) {

@@ -26,13 +26,14 @@ func (s *stage) end() {
 
 // open starts a server, which keeps what it has on disk if durable, and a process for each role.
 func open(sp spec, o options, durable bool, roles ...string) (s *stage, err error) {
-	s = new(stage)
+	opened := new(stage) // s is nil where an error is returned
+	s = opened
 	if s.dir, err = os.MkdirTemp(o.Dir, "distgear-bench-"); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			s.end()
+			opened.end()
 		}
 	}()
 	h := sp
