@@ -116,6 +116,9 @@ func (h *Hub) status(ctx context.Context, d *desk) *client.HubStatus {
 	}
 	ctx, cancel := context.WithTimeout(ctx, inspectTime/3) // a ledger in trouble may be busy; the rest is told all the same
 	defer cancel()
+	if s.Replicas > 1 {
+		l.Behind, _ = d.ledger.Behind(ctx) // a log that does not answer is Trouble
+	}
 	var sessions, objects int
 	if d.ledger.Do(ctx, func() { sessions, objects = d.shard.Totals() }) == nil {
 		l.Sessions, l.Objects = sessions, objects
