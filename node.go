@@ -48,6 +48,13 @@ const (
 // ledger has: what it holds there outlives the change from one hub to another.
 const ledgerTTLs = 3
 
+// How long a node that leaves waits for the hub to take that up, and for a hub
+// that did not answer before, or to which there is no connection.
+const (
+	hubPatience  = time.Second
+	gonePatience = 200 * time.Millisecond
+)
+
 // Handler serves the commands of one kind. Actions and Events are Handlers.
 type Handler interface {
 	// Kind is the name it is addressed by.
@@ -366,10 +373,15 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.mu.Unlock()
 	n.draining.Store(true)
 	n.room.Leaving()
-	s := n.session.Load()
+	s, patience := n.session.Load(), hubPatience
 	if s != nil {
-		sctx, cancel := context.WithTimeout(ctx, time.Second)
-		_ = s.SetKinds(sctx) // a hub that cannot be told finds out by itself
+		if !n.conn.Up() {
+			patience = gonePatience
+		}
+		sctx, cancel := context.WithTimeout(ctx, patience)
+		if s.SetKinds(sctx) != nil { // a hub that cannot be told finds out by itself
+			patience = gonePatience
+		}
 		cancel()
 	}
 	var err error
@@ -378,9 +390,9 @@ func (n *Node) Leave(ctx context.Context) error {
 	}
 	close(n.stop)
 	if s != nil {
-		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		if s.Leave(sctx) == nil { // else the hub sees it as lost
-			n.bye.Wait(sctx, n.others)
+			n.bye.Wait(context.WithoutCancel(ctx), n.others)
 			n.drained(ctx) // an undo may have come meanwhile (S13)
 		}
 		cancel()

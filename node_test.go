@@ -175,6 +175,28 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// Without a hub there is nobody to tell: Leave does not wait for one.
+func TestLeave_HubGone(t *testing.T) {
+	hub, err := distgear.Join(t.Context(), distgear.Config{Name: "hub", Serve: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := distgear.Join(t.Context(), distgear.Config{Name: "n", Hub: hub.HubURL()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := hub.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := n.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(began); d > 1500*time.Millisecond { // 0.4 s, on a machine that is not busy
+		t.Errorf("it took %v", d)
+	}
+}
+
 // When its context ends Leave cancels what runs, and says so.
 func TestLeaveHard(t *testing.T) {
 	n, err := distgear.Join(t.Context(), distgear.Config{})
