@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -60,12 +61,19 @@ type guests struct {
 }
 
 // Raw is what serves commands of a kind as they come, if there is such: it must
-// reply to each, and not block.
+// reply to each, and not block. A kind that has none is served by what there is for
+// its beginning up to the first colon.
 func (r *Room) Raw(kind string) func(*link.Inbound) {
-	if m := r.guests.raw.Load(); m != nil {
-		return (*m)[kind]
+	m := r.guests.raw.Load()
+	if m == nil {
+		return nil
 	}
-	return nil
+	f := (*m)[kind]
+	if f == nil {
+		first, _, _ := strings.Cut(kind, ":")
+		f = (*m)[first]
+	}
+	return f
 }
 
 // SetRaw says what Raw answers; f nil: nothing. A kind begins with _.

@@ -5,7 +5,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -17,23 +19,50 @@ type Body interface {
 	Input(b []byte) ([]byte, error)
 	// Result takes an encoded result; it must not keep the bytes.
 	Result(payload []byte) error
+	// Copy takes the result of another task's body, which has ended OK.
+	Copy(from Body) error
 }
+
+// Spec is what a submitter says about a task, but for its ID. NotBefore and
+// Deadline are ms from when it is submitted; 0: none.
+type Spec = tasks.Spec
 
 // Job is a task as its submitter has it, and what its future waits for. Init
 // comes first. It is safe for concurrent use, and must not be copied.
 type Job struct {
-	spec    Spec
+	spec    *Spec // shared by many: only read
+	id      string
 	body    Body
 	handler any // distgear.Handler: the action
+	err     error
 
+	name        name         // when it has no ID
 	done, total atomic.Int64 // progress
 	over        atomic.Bool  // it has ended; err and body's result do not change any more
-	err         error
 
 	mu     sync.Mutex
 	waiter *waiter       // the first who waits
 	ended  chan struct{} // for all others; made when asked for
 	told   []Listener
+
+	// Of the class Fast, under its mu.
+	task    tasks.Task[*Job]
+	first   Attempt // the first attempt here, and what is below it
+	ctx     runner.Context
+	now     *Attempt // the attempt here that counts
+	away    *lease   // the attempt elsewhere that counts
+	last    *report  // of the last attempt; nil: none, or OK and the body has it
+	counted bool     // it is one of Fast.pending
+	gone    bool     // it has ended, and is told so soon
+	leader  *Job     // it was known already: another Job is the task
+	why     error    // it was cancelled for that
+}
+
+// report is what was reported of an attempt.
+type report struct {
+	wire.Report
+
+	node string
 }
 
 // Listener is told that a Job has ended. Ended must not block.
@@ -44,12 +73,36 @@ type waiter struct{ c chan struct{} } // 1: it may be gone
 
 var waiters = sync.Pool{New: func() any { return &waiter{make(chan struct{}, 1)} }}
 
-// Init makes j a task: h is the action, a distgear.Handler.
-func (j *Job) Init(s Spec, h any, b Body) { j.spec, j.handler, j.body = s, h, b }
+// Init makes j a task: h is the action, a distgear.Handler. s belongs to j and
+// others: it does not change any more.
+func (j *Job) Init(s *Spec, id string, h any, b Body) {
+	j.spec, j.id, j.handler, j.body = s, id, h, b
+}
 
-// Spec is what the submitter says. A Class may fill in what is empty while it
-// takes the job up; later it is only read.
-func (j *Job) Spec() *Spec { return &j.spec }
+// Spec is what the submitter says, with the ID.
+func (j *Job) Spec() Spec {
+	s := *j.spec
+	s.ID = j.id
+	return s
+}
+
+// Body is the part that knows its types.
+func (j *Job) Body() Body { return j.body }
+
+// Kind is the action.
+func (j *Job) Kind() string { return j.spec.Kind }
+
+// SetID gives a task an ID that has none; its class may do so before anybody
+// else sees it.
+func (j *Job) SetID(id string) { j.id = id }
+
+// ID is the task's ID, or the name that it was given when it was taken up.
+func (j *Job) ID() string {
+	if j.id != "" {
+		return j.id
+	}
+	return j.name.String()
+}
 
 // Input appends the encoded input.
 func (j *Job) Input(b []byte) ([]byte, error) { return j.body.Input(b) }
@@ -61,6 +114,15 @@ func (j *Job) Report(r *room.Room, rep *wire.Report, node string) {
 		return
 	}
 	j.End(j.body.Result(rep.Payload))
+}
+
+// Ended makes j a Listener: it ends as the task that it is a second handle of.
+func (j *Job) Ended(leader *Job) {
+	if err := leader.Err(); err != nil {
+		j.End(err)
+		return
+	}
+	j.End(j.body.Copy(leader.body))
 }
 
 // End ends j; only the first call counts. err nil: the body has the result.
@@ -98,6 +160,7 @@ func (j *Job) Err() error {
 }
 
 // Wait waits until j has ended. An error is the cause of ctx, which ended first.
+// A task that waits for another lends its slot meanwhile.
 func (j *Job) Wait(ctx context.Context) error {
 	if j.over.Load() {
 		return nil
@@ -105,37 +168,55 @@ func (j *Job) Wait(ctx context.Context) error {
 	j.mu.Lock()
 	if j.waiter != nil || j.over.Load() {
 		j.mu.Unlock()
-		select {
-		case <-j.Done():
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return Await(ctx, j.Done())
 	}
 	w := waiters.Get().(*waiter)
 	j.waiter = w
 	j.mu.Unlock()
-	if end := ctx.Done(); end == nil {
-		<-w.c
-	} else {
-		select {
-		case <-w.c:
-		case <-end:
-			j.mu.Lock()
-			mine := j.waiter == w
-			if mine {
-				j.waiter = nil
-			}
-			j.mu.Unlock()
-			if mine {
-				waiters.Put(w)
-				return context.Cause(ctx)
-			}
-			<-w.c // it ends in this very moment
-		}
-	}
+	err := j.wait(ctx, w)
 	waiters.Put(w)
+	return err
+}
+
+func (j *Job) wait(ctx context.Context, w *waiter) error {
+	end := ctx.Done()
+	if end == nil {
+		<-w.c
+		return nil
+	}
+	if a := AttemptOf(ctx); a != nil {
+		defer a.worker.lend()()
+	}
+	select {
+	case <-w.c:
+		return nil
+	case <-end:
+	}
+	j.mu.Lock()
+	mine := j.waiter == w
+	if mine {
+		j.waiter = nil
+	}
+	j.mu.Unlock()
+	if mine {
+		return context.Cause(ctx)
+	}
+	<-w.c // it ends in this very moment
 	return nil
+}
+
+// Await waits for a channel, or the end of ctx, whose cause is the error. A task
+// that waits lends its slot meanwhile.
+func Await(ctx context.Context, done <-chan struct{}) error {
+	if a := AttemptOf(ctx); a != nil {
+		defer a.worker.lend()()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Done is closed when j has ended.

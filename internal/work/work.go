@@ -48,7 +48,7 @@ type Class interface {
 	// Cancel asks that a task ends. It does so by j.End, as always: at once if it
 	// waits, when what runs has ended otherwise.
 	Cancel(j *Job)
-	// Find makes j a handle of the task with j.Spec.ID, which somebody submitted:
+	// Find makes j a handle of the task with j.ID(), which somebody submitted:
 	// j ends as it does, or has. ErrNoTask: it is not known (any more).
 	Find(ctx context.Context, j *Job) error
 	// Batch calls done, once, when all tasks of a batch have ended; also when that is
@@ -90,10 +90,6 @@ type Stats struct {
 	Paused   string   // why; empty when it is not
 	Unserved []string // actions that wait and that no worker offers, at most 16
 }
-
-// Spec is what a submitter says about a task; times are those of the clock of
-// whoever queues it.
-type Spec = tasks.Spec
 
 // Limits are those of an executor, in the machine's words.
 type Limits = tasks.Limits

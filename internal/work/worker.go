@@ -2,81 +2,316 @@ package work
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/runner"
-	"github.com/distgear/distgear/internal/wire"
 )
 
-// Attempt is one run of a task at a Worker, and the context that its action
-// gets: actions may keep it, so it is never used again. Who makes it fills in the
-// upper fields, and does not change them after Put.
-type Attempt struct {
-	*runner.Context        // cancelled when the attempt shall stop; its CommandKey is the task's ID
-	Kind            string // the action
-	Number          uint32 // of the attempt, from 1
-	Timeout         uint32 // ms it may run; 0: no bound
-	From            string // the node whose task it is
-	Input           []byte // encoded
-	To              Reporter
-
-	job   *Job  // instead of Input: a task of this process
-	state uint8 // under Worker.mu
-}
-
-// Reporter is told what became of an Attempt. Its methods must not block.
-type Reporter interface {
-	// Reported is called once, unless the attempt was taken back: it has ended,
-	// or was given back (wire.NeverRan with fault.Refused).
-	Reported(a *Attempt, rep *wire.Report)
-	// Advanced is called with what the action said of its progress.
-	Advanced(a *Attempt, done, total int64)
-}
-
-// The states of an Attempt.
 const (
-	queued uint8 = 1 + iota
-	started
-	takenBack
+	// ahead is for how long the tasks last that may wait at a worker.
+	ahead = 20 * time.Millisecond
+	// maxPrefetch is how many tasks may wait at a worker, however short they are.
+	maxPrefetch = 4096
+	// maxAhead is how many bytes of inputs may wait at a worker.
+	maxAhead = 4 << 20
 )
 
 // Worker is what one call of Work has: slots, and the actions that it offers.
-// Make it with NewWorker.
+// Make it with NewWorker; it is safe for concurrent use.
 type Worker struct {
 	room    *room.Room
 	slots   int
-	labels  map[string]string
-	actions map[string]any // distgear.Handler, by kind; nil: whatever there is
+	actions map[string]any // distgear.Handler, by kind
+	any     bool           // tasks of this process are run whatever their action
 
-	mu      sync.Mutex
-	queue   []*Attempt // a ring: head, count
-	head    int
-	count   int
-	running int
-	closed  bool
-	idle    chan struct{}  // made by Drain; closed when nothing runs
-	changed map[int]func() // told when Offer has changed
-	next    int
-	cost    time.Duration // of a task, on average; 0: not known
+	mu       sync.Mutex
+	queue    []*Attempt // a ring: head, count
+	head     int
+	count    int
+	running  int
+	lent     int        // slots of attempts that wait for other tasks
+	current  []*Attempt // by index, what runs
+	free     []int      // indexes of current that are not used
+	closed   bool
+	over     chan struct{} // closed with closed
+	idle     chan struct{} // made by Drain; closed when nothing runs
+	watch    map[int]func()
+	next     int
+	cost     time.Duration // of a task, on average; 0: not known
+	prefetch int           // as offered
+}
+
+// NewWorker returns a worker with so many slots. The actions are distgear.Handlers
+// by kind. With whatever, tasks of this process are run if nobody named their action.
+func NewWorker(r *room.Room, slots int, actions map[string]any, whatever bool) *Worker {
+	return &Worker{room: r, slots: slots, actions: actions, any: whatever, watch: map[int]func(){}, over: make(chan struct{})}
 }
 
 // Offer is what the worker can do now, for the machine.
-func (w *Worker) Offer() tasks.Offer { panic("soon") }
+func (w *Worker) Offer() tasks.Offer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o := tasks.Offer{Kinds: slices.Sorted(maps.Keys(w.actions)), Labels: w.room.Labels, Bytes: maxAhead}
+	if !w.closed {
+		o.Slots, o.Prefetch = w.slots+w.lent, w.prefetch
+	}
+	return o
+}
 
 // OnOffer calls f after each change of Offer, until stop is called. f must not
-// block, and may be called by several goroutines.
-func (w *Worker) OnOffer(f func()) (stop func()) { panic("soon") }
+// block; several goroutines may call it.
+func (w *Worker) OnOffer(f func()) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next++
+	id := w.next
+	w.watch[id] = f
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.watch, id)
+	}
+}
 
-// Put runs a soon: when a slot is free, in the order of the calls.
-func (w *Worker) Put(a *Attempt) { panic("soon") }
+// tell tells that Offer has changed.
+func (w *Worker) tell() {
+	w.mu.Lock()
+	fs := slices.Collect(maps.Values(w.watch))
+	w.mu.Unlock()
+	for _, f := range fs {
+		f()
+	}
+}
+
+// Put runs a soon: when a slot is free, in the order of the calls. False: the
+// worker is closed; nobody will be told of a.
+func (w *Worker) Put(a *Attempt) bool {
+	a.worker = w
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return false
+	}
+	a.state = queued
+	w.push(a)
+	start := w.startLocked()
+	w.mu.Unlock()
+	if start {
+		w.room.Pool.Go(w)
+	}
+	return true
+}
+
+// startLocked tells whether one more slot shall run.
+func (w *Worker) startLocked() bool {
+	if w.count == 0 || w.running >= w.slots+w.lent {
+		return false
+	}
+	w.running++
+	return true
+}
+
+// Run is a slot at work: it implements runner.Task.
+func (w *Worker) Run() {
+	now := time.Now()
+	w.mu.Lock()
+	if len(w.free) == 0 {
+		w.free = append(w.free, len(w.current))
+		w.current = append(w.current, nil)
+	}
+	slot := w.free[len(w.free)-1]
+	w.free = w.free[:len(w.free)-1]
+	for w.running <= w.slots+w.lent {
+		a := w.pop()
+		if a == nil {
+			break
+		}
+		w.current[slot] = a
+		w.mu.Unlock()
+		now = w.runOne(a, now)
+		w.mu.Lock()
+		w.current[slot] = nil
+	}
+	w.free = append(w.free, slot)
+	if w.running--; w.running == 0 && w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
+	w.mu.Unlock()
+}
+
+// runOne runs one attempt and tells when that was done.
+func (w *Worker) runOne(a *Attempt, began time.Time) time.Time {
+	if !w.room.Hold() {
+		rep := giveBack()
+		a.To.Reported(a, &rep)
+		return began
+	}
+	rep := a.run(w, began)
+	ended := time.Now()
+	w.measure(ended.Sub(began))
+	a.To.Reported(a, &rep)
+	w.room.Free()
+	return ended
+}
+
+// measure takes up how long a task lasted.
+func (w *Worker) measure(d time.Duration) {
+	w.mu.Lock()
+	if w.cost == 0 {
+		w.cost = d
+	} else {
+		w.cost += (d - w.cost) / 8
+	}
+	n := min(int(ahead*time.Duration(w.slots)/max(w.cost, 1)), maxPrefetch)
+	if n < w.slots {
+		n = 0 // less than one for each: it would wait behind a long one
+	}
+	changed := n > 2*w.prefetch || 2*n < w.prefetch
+	if changed {
+		w.prefetch = n
+	}
+	w.mu.Unlock()
+	if changed {
+		w.tell()
+	}
+}
 
 // TakeBack takes an attempt back that has not started; false: it has, or was
 // reported.
-func (w *Worker) TakeBack(a *Attempt) bool { panic("soon") }
+func (w *Worker) TakeBack(a *Attempt) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.state != queued {
+		return false
+	}
+	a.state = takenBack // and passed over when its turn comes
+	return true
+}
 
-// Drain gives back what waits, refuses what is put from now on, and waits until
-// nothing runs or ctx ends.
-func (w *Worker) Drain(ctx context.Context) error { panic("soon") }
+// takeBackNumber is TakeBack for who knows the task by its number only.
+func (w *Worker) takeBackNumber(origin, number uint64, epoch uint32) *Attempt {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.count {
+		a := w.queue[(w.head+i)&(len(w.queue)-1)]
+		if a.state == queued && a.name == (name{origin, number}) && a.epoch == epoch {
+			a.state = takenBack
+			return a
+		}
+	}
+	return nil
+}
+
+// lend gives the slot of an attempt that waits for other tasks to others: it may
+// be these that it waits for. done takes it back: for a moment more may run
+// than there are slots.
+func (w *Worker) lend() (done func()) {
+	w.lends(+1)
+	return func() { w.lends(-1) }
+}
+
+func (w *Worker) lends(n int) {
+	w.mu.Lock()
+	w.lent += n
+	start := w.startLocked()
+	w.mu.Unlock()
+	if start {
+		w.room.Pool.Go(w)
+	}
+	w.tell()
+}
+
+// Closed is closed by Close.
+func (w *Worker) Closed() <-chan struct{} { return w.over }
+
+// Running is how many attempts run now.
+func (w *Worker) Running() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.running
+}
+
+// Close gives back what waits, and refuses what is put from now on.
+func (w *Worker) Close() {
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return
+	}
+	w.closed = true
+	close(w.over)
+	var back []*Attempt
+	for a := w.pop(); a != nil; a = w.pop() {
+		back = append(back, a)
+	}
+	w.mu.Unlock()
+	w.tell()
+	rep := giveBack()
+	for _, a := range back {
+		a.To.Reported(a, &rep)
+	}
+}
+
+// Await waits until nothing runs or ctx ends. It comes after Close.
+func (w *Worker) Await(ctx context.Context) error {
+	w.mu.Lock()
+	if w.running == 0 {
+		w.mu.Unlock()
+		return nil
+	}
+	if w.idle == nil {
+		w.idle = make(chan struct{})
+	}
+	idle := w.idle
+	w.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Cancel cancels what runs.
+func (w *Worker) Cancel() {
+	w.mu.Lock()
+	current := slices.Clone(w.current)
+	w.mu.Unlock()
+	for _, a := range current {
+		if a != nil {
+			a.Cancel(context.Canceled)
+		}
+	}
+}
+
+func (w *Worker) push(a *Attempt) {
+	if w.count == len(w.queue) {
+		q := make([]*Attempt, max(16, 2*len(w.queue)))
+		for i := range w.count {
+			q[i] = w.queue[(w.head+i)&(len(w.queue)-1)]
+		}
+		w.queue, w.head = q, 0
+	}
+	w.queue[(w.head+w.count)&(len(w.queue)-1)] = a
+	w.count++
+}
+
+// pop is the next attempt to start, or nil.
+func (w *Worker) pop() *Attempt {
+	for w.count > 0 {
+		a := w.queue[w.head]
+		w.queue[w.head] = nil
+		w.head = (w.head + 1) & (len(w.queue) - 1)
+		w.count--
+		if a.state == queued {
+			a.state = started
+			return a
+		}
+	}
+	return nil
+}

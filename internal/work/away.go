@@ -1,0 +1,227 @@
+package work
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// The kinds of command between a queue and workers elsewhere; the executor's name
+// follows.
+const (
+	kindOffer    = "_offer:"    // a worker's node says what it offers; answered when that is not what the input tells
+	kindTask     = "_task:"     // an attempt; the number of the worker and the action follow too
+	kindRecall   = "_recall:"   // one way: give an attempt back if it has not started
+	kindProgress = "_progress:" // one way, back: how far an attempt is
+)
+
+// KindOf is what a node offers that works for an executor.
+func KindOf(name string) string { return "executor:" + name }
+
+// life is a node elsewhere that works for the executor, or did; under Fast.mu.
+type life struct {
+	f       *Fast
+	id      link.ID
+	node    string
+	version uint64            // of its offers
+	benches map[uint64]*bench // by the number that they have there
+	asked   bool              // for its offers; the answer comes when they have changed
+}
+
+// look finds who has come to work elsewhere.
+func (f *Fast) look() {
+	if f.room.Links == nil {
+		return
+	}
+	f.mu.Lock()
+	for _, m := range f.room.Handling(KindOf(f.name)) {
+		id := link.ID(m.Life)
+		if id == f.room.Links.ID() {
+			continue
+		}
+		l := f.lives[id]
+		if l == nil {
+			l = &life{f: f, id: id, node: m.Name, benches: map[uint64]*bench{}}
+			f.lives[id] = l
+		}
+		l.ask()
+	}
+	f.unlock()
+}
+
+// ask asks for the offers that come after those that are known.
+func (l *life) ask() {
+	if l.asked {
+		return
+	}
+	c := wire.Command{Kind: kindOffer + l.f.name, Input: binary.AppendUvarint(nil, l.version)}
+	_, err := l.f.room.Links.Start(l.id, &c, 0, l)
+	l.asked = err == nil // else it is asked at the next change of who is a member
+}
+
+// Report implements link.Receiver, for offers.
+func (l *life) Report(rep wire.Report) {
+	f := l.f
+	f.mu.Lock()
+	defer f.unlock()
+	if rep.Late || f.lives[l.id] != l {
+		return // it was lost, and is another life for us since
+	}
+	l.asked = false
+	if rep.Outcome == wire.Unknown {
+		f.lose(l)
+		return
+	}
+	version, offers, err := parseOffers(rep.Payload)
+	if rep.Outcome != wire.OK || err != nil {
+		offers = nil // it leaves: nobody works there now
+	}
+	f.m.Advance(f.now())
+	for number, b := range l.benches {
+		if _, ok := offers[number]; !ok {
+			// What has not started was given back, and what runs is reported.
+			f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
+			b.offer.Slots, b.offer.Prefetch = 0, 0
+		}
+	}
+	for number, o := range offers {
+		b := l.benches[number]
+		if b == nil {
+			f.session++
+			b = &bench{f: f, session: f.session, life: l, prefix: taskPrefix(f.name, number), kinds: map[string]string{}}
+			l.benches[number], f.benches[b.session] = b, b
+		}
+		b.offer = o
+		if !b.stalled {
+			f.m.Work(&f.out, b.session, o)
+		}
+	}
+	if rep.Outcome == wire.OK && err == nil {
+		l.version = version
+		l.ask()
+	}
+}
+
+// lose takes a life for lost: what it was leased is lost with it.
+func (f *Fast) lose(l *life) {
+	if f.lives[l.id] != l {
+		return
+	}
+	delete(f.lives, l.id)
+	f.m.Advance(f.now())
+	for _, b := range l.benches {
+		delete(f.benches, b.session)
+		f.m.Expire(&f.out, b.session)
+	}
+	if f.dropped { // nobody will run it again
+		f.drop(fmt.Errorf("%w: a worker was lost while this node ended: %w", fault.ErrUnknown, f.closed))
+	}
+}
+
+// lease is an attempt at a worker elsewhere.
+type lease struct {
+	b     *bench
+	j     *Job
+	lease tasks.Lease
+	ref   link.Ref
+}
+
+// send leases a task to a worker elsewhere.
+func (b *bench) send(j *Job, l tasks.Lease) {
+	f := b.f
+	x := &lease{b: b, j: j, lease: l}
+	input, err := j.body.Input(appendLease(f.scratch[:0], l))
+	if err == nil {
+		if cap(input) <= 64<<10 {
+			f.scratch = input[:0]
+		}
+		kind := b.kinds[j.spec.Kind]
+		if kind == "" {
+			kind = b.prefix + j.spec.Kind
+			b.kinds[j.spec.Kind] = kind
+		}
+		c := wire.Command{Kind: kind, Key: j.id, Attempt: uint32(j.task.Attempts) + 1, Run: j.spec.Timeout, Input: input}
+		if x.ref, err = f.room.Links.Start(b.life.id, &c, 0, x); err == nil {
+			j.away = x
+			return
+		}
+	} else {
+		err = fmt.Errorf("%w: input of %s: %w", fault.ErrInvalid, j.spec.Kind, err)
+	}
+	switch {
+	case errors.Is(err, link.ErrOverloaded):
+		b.stalled = true
+		f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
+		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
+	case errors.Is(err, link.ErrOver), errors.Is(err, link.ErrClosed): // its loss is told by itself
+		f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
+		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
+	default:
+		rep := fault.NeverRan(fault.Useless(err), 0)
+		f.reported(b, j, l, &rep, f.room.Node, false)
+	}
+}
+
+// Report implements link.Receiver, for attempts.
+func (x *lease) Report(rep wire.Report) {
+	f, j := x.b.f, x.j
+	f.mu.Lock()
+	defer f.unlock()
+	if j.away == x {
+		j.away = nil
+	}
+	switch {
+	case rep.Outcome == wire.Unknown:
+		f.lose(x.b.life)
+		return
+	case rep.Late:
+		return
+	}
+	if x.b.stalled {
+		x.b.stalled = false
+		f.m.Advance(f.now())
+		f.m.Work(&f.out, x.b.session, x.b.offer)
+	}
+	f.reported(x.b, j, x.lease, &rep, x.b.life.node, false)
+}
+
+// recall asks for the attempt if it has not started.
+func (x *lease) recall() {
+	send(x.b.f.room, x.b.life.id, kindRecall+x.b.f.name, appendLease(nil, x.lease))
+}
+
+func (x *lease) cancel() { x.b.f.room.Links.Cancel(x.b.life.id, x.ref) }
+
+// send sends one way, or not at all.
+func send(r *room.Room, to link.ID, kind string, input []byte) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel() // it must not wait for room
+	_ = r.Links.Send(now, to, &wire.Command{Kind: kind, Input: input})
+}
+
+// progress takes in how far an attempt elsewhere is.
+func (f *Fast) progress(in *link.Inbound) {
+	l, rest, err := parseLease(in.Input)
+	done, total, err2 := parseTwo(rest)
+	if err != nil || err2 != nil {
+		return
+	}
+	f.mu.Lock()
+	t := f.m.Numbered(l.Number)
+	if t != nil && t.Epoch == l.Epoch {
+		t.Val.Advance(done, total)
+	}
+	f.mu.Unlock()
+}
+
+var (
+	_ link.Receiver = (*life)(nil)
+	_ link.Receiver = (*lease)(nil)
+)

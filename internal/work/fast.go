@@ -1,0 +1,502 @@
+package work
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/room"
+)
+
+// me is the session of this process with its own machine: it submits and watches.
+const me machine.Session = 1
+
+// Fast is the Class whose queue is in this process. Workers are in this process,
+// or elsewhere, by links. What is queued is lost with this process.
+//
+// A process that is alone runs the tasks itself, with as many slots as it has
+// processors, as long as nobody works for the executor here.
+type Fast struct {
+	room   *room.Room
+	name   string
+	refuse bool
+	origin uint64 // of the names of its tasks
+	start  time.Time
+
+	mu      sync.Mutex
+	m       *tasks.Machine[*Job]
+	out     tasks.Out[*Job]
+	one     [1]tasks.Item[*Job]
+	reports [1]tasks.Report[*Job]
+	scratch []byte // of inputs on their way
+	benches map[machine.Session]*bench
+	session machine.Session // the last one that was given
+	self    *bench          // that runs tasks as long as nobody works here; nil: not alone
+	working int             // benches of this process but self
+	lives   map[link.ID]*life
+	pending int           // tasks that were accepted and have not ended
+	idle    chan struct{} // closed when pending is 0; nil: nobody waits
+	req     uint64
+	waits   map[uint64]*wait
+	batches map[uint64]func(BatchEnd)
+	ended   []*Job // to be told once mu is free
+	closed  error  // why it takes no more tasks
+	dropped bool   // what has not started is ended by closed
+	due     int64  // when the timer fires; 0: it does not
+	timer   *time.Timer
+}
+
+// wait is a submission in line.
+type wait struct {
+	done chan struct{} // closed when all is in
+	jobs []*Job
+}
+
+// NewFast returns an empty queue. refuse: it refuses tasks when it is full,
+// instead of letting submitters wait. It does no I/O.
+func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
+	f := &Fast{
+		room: r, name: name, refuse: refuse, start: time.Now(), m: tasks.New[*Job](l, 0), session: me,
+		benches: map[machine.Session]*bench{}, lives: map[link.ID]*life{}, waits: map[uint64]*wait{}, batches: map[uint64]func(BatchEnd){},
+	}
+	if r.Links != nil {
+		f.origin = uint64(r.Links.ID())
+		r.SetRaw(kindProgress+name, f.progress)
+	} else {
+		f.origin = rand.Uint64()
+		f.self = f.seatLocked(NewWorker(r, runtime.GOMAXPROCS(0), nil, true))
+		f.offeredLocked(f.self)
+		f.self.here.OnOffer(func() { f.offered(f.self) })
+	}
+	r.Join((*guest)(f))
+	return f
+}
+
+// now is the time of the machine: ms, from 1.
+func (f *Fast) now() int64 { return time.Since(f.start).Milliseconds() + 1 }
+
+// spec is what the machine is told of a job.
+func (f *Fast) item(j *Job, now int64) tasks.Item[*Job] {
+	s := j.Spec()
+	if s.NotBefore != 0 {
+		s.NotBefore += now
+	}
+	if s.Deadline != 0 {
+		s.Deadline += now
+	}
+	return tasks.Item[*Job]{Task: &j.task, Spec: s, Val: j}
+}
+
+// Submit implements Class.
+func (f *Fast) Submit(ctx context.Context, j *Job) error {
+	f.mu.Lock()
+	if f.closed != nil {
+		f.mu.Unlock()
+		return f.closed
+	}
+	now := f.now()
+	f.m.Advance(now)
+	f.one[0] = f.item(j, now)
+	f.req++
+	who := machine.Who{Session: me, Req: f.req}
+	n, waits := f.m.Submit(&f.out, who, tasks.How{Wait: !f.refuse, Watch: true}, f.one[:])
+	f.one[0] = tasks.Item[*Job]{}
+	if waits {
+		_, err := f.inLine(ctx, who, []*Job{j})
+		return err
+	}
+	if n == 0 {
+		f.unlock()
+		return ErrFull
+	}
+	if j.task.Number != 0 {
+		f.accepted(j)
+		f.unlock()
+		return nil
+	}
+	err := f.known(j)
+	f.unlock()
+	return err
+}
+
+// accepted counts a job that was taken up.
+func (f *Fast) accepted(j *Job) {
+	j.name = name{f.origin, j.task.Number}
+	if !j.counted && !j.gone {
+		j.counted = true
+		f.pending++
+	}
+}
+
+// known makes j a second handle of the task with its ID; an error: it was refused.
+func (f *Fast) known(j *Job) error {
+	t := f.m.Find(j.id)
+	if t == nil || t.Kind() != j.spec.Kind {
+		return fmt.Errorf("%w: a task with the ID %q is there, of another action", fault.ErrConflict, j.id)
+	}
+	if t.Val != j {
+		j.leader = t.Val
+		t.Val.Tell(j)
+	}
+	return nil
+}
+
+// SubmitAll implements Class.
+func (f *Fast) SubmitAll(ctx context.Context, js []*Job) (int, error) {
+	f.mu.Lock()
+	if f.closed != nil {
+		f.mu.Unlock()
+		return 0, f.closed
+	}
+	now := f.now()
+	f.m.Advance(now)
+	items := make([]tasks.Item[*Job], len(js))
+	for i, j := range js {
+		items[i] = f.item(j, now)
+	}
+	f.req++
+	who := machine.Who{Session: me, Req: f.req}
+	n, waits := f.m.Submit(&f.out, who, tasks.How{Wait: !f.refuse, Watch: true}, items)
+	f.taken(js[:n])
+	if waits {
+		left, err := f.inLine(ctx, who, js[n:])
+		return len(js) - left, err
+	}
+	f.unlock()
+	if n < len(js) {
+		return n, ErrFull
+	}
+	return n, nil
+}
+
+// taken looks at what the machine did with jobs that it took.
+func (f *Fast) taken(js []*Job) {
+	for _, j := range js {
+		if j.task.Number != 0 {
+			f.accepted(j)
+		} else if err := f.known(j); err != nil {
+			j.End(err)
+		}
+	}
+}
+
+// inLine waits until there is room. It is called with mu held, and unlocks it. It
+// tells how many were not taken up.
+func (f *Fast) inLine(ctx context.Context, who machine.Who, js []*Job) (left int, err error) {
+	w := &wait{done: make(chan struct{}), jobs: js}
+	f.waits[who.Req] = w
+	f.unlock()
+	err = Await(ctx, w.done)
+	f.mu.Lock()
+	defer f.unlock()
+	if _, waits := f.waits[who.Req]; !waits {
+		if f.closed != nil && len(w.jobs) > 0 { // it was dropped from the line
+			return len(w.jobs), f.closed
+		}
+		return 0, nil
+	}
+	delete(f.waits, who.Req)
+	left, _ = f.m.Abandon(&f.out, who)
+	f.taken(js[:len(js)-left])
+	if err == nil {
+		err = f.closed
+	}
+	return left, fmt.Errorf("%w: gave up waiting for room: %w", ErrFull, err)
+}
+
+// Join implements Class.
+func (f *Fast) Join(w *Worker) (leave func(ctx context.Context)) {
+	f.mu.Lock()
+	b := f.seatLocked(w)
+	if f.working++; f.working == 1 && f.self != nil {
+		f.offeredLocked(f.self)
+	}
+	f.unlock()
+	b.stop = w.OnOffer(func() { f.offered(b) })
+	f.offered(b)
+	leaveStand := func() {}
+	if f.room.Links != nil {
+		leaveStand = standOf(f.room, f.name).join(w)
+	}
+	return func(ctx context.Context) {
+		leaveStand()
+		b.stop()
+		_ = w.Await(ctx)
+		f.mu.Lock()
+		f.m.Advance(f.now())
+		f.m.Unwork(&f.out, b.session)
+		delete(f.benches, b.session)
+		if f.working--; f.working == 0 && f.self != nil {
+			f.offeredLocked(f.self)
+		}
+		f.unlock()
+	}
+}
+
+// seatLocked gives a worker here a session.
+func (f *Fast) seatLocked(w *Worker) *bench {
+	f.session++
+	b := &bench{f: f, session: f.session, here: w}
+	f.benches[b.session] = b
+	return b
+}
+
+// offered tells the machine what a worker here offers now.
+func (f *Fast) offered(b *bench) {
+	f.mu.Lock()
+	f.offeredLocked(b)
+	f.unlock()
+}
+
+func (f *Fast) offeredLocked(b *bench) {
+	if f.benches[b.session] != b {
+		return
+	}
+	o := b.here.Offer()
+	o.Prefetch = 0 // what waits does so in the queue: it is as near
+	if b == f.self && f.working > 0 {
+		o.Slots = 0
+	}
+	f.m.Advance(f.now())
+	f.m.Work(&f.out, b.session, o)
+}
+
+// Cancel implements Class.
+func (f *Fast) Cancel(j *Job) {
+	f.mu.Lock()
+	if j.leader != nil {
+		j = j.leader
+	}
+	f.m.Advance(f.now())
+	if j.why == nil {
+		j.why = fmt.Errorf("%w: task %s of %s", fault.ErrCancelled, j.ID(), j.spec.Kind)
+	}
+	_ = f.m.Cancel(&f.out, &j.task) // it has ended then
+	f.unlock()
+}
+
+// Find implements Class.
+func (f *Fast) Find(_ context.Context, j *Job) error {
+	f.mu.Lock()
+	t := f.m.Find(j.id)
+	if t == nil {
+		f.mu.Unlock()
+		return fmt.Errorf("%w: %q", ErrNoTask, j.id)
+	}
+	j.leader = t.Val
+	f.mu.Unlock()
+	t.Val.Tell(j)
+	return nil
+}
+
+// Batch implements Class.
+func (f *Fast) Batch(_ context.Context, name string, done func(BatchEnd)) (stop func(), err error) {
+	f.mu.Lock()
+	f.req++
+	who := machine.Who{Session: me, Req: f.req}
+	f.batches[who.Req] = done
+	f.m.WatchBatch(&f.out, who, name)
+	f.unlock()
+	return func() {
+		f.mu.Lock()
+		delete(f.batches, who.Req)
+		f.m.UnwatchBatch(who)
+		f.mu.Unlock()
+	}, nil
+}
+
+// Pause implements Class.
+func (f *Fast) Pause(_ context.Context, reason string) error {
+	f.mu.Lock()
+	f.m.Advance(f.now())
+	if reason == "" {
+		f.m.Resume(&f.out)
+	} else {
+		f.m.Pause(reason)
+	}
+	f.unlock()
+	return nil
+}
+
+// Stats implements Class.
+func (f *Fast) Stats(context.Context) (Stats, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.m.Stats()
+	r := Stats{
+		Waiting: s.Delayed + s.Ready + s.Line, Ready: s.Ready, Leased: s.Leased, Parked: s.Parked, Ended: s.Ended,
+		Workers: s.Workers, Slots: s.Slots, Paused: s.Paused, Unserved: s.Unserved,
+	}
+	if s.Oldest > 0 {
+		r.Oldest = time.Duration(f.now()-s.Oldest) * time.Millisecond
+	}
+	return r, nil
+}
+
+// Await implements Class.
+func (f *Fast) Await(ctx context.Context) error {
+	f.mu.Lock()
+	if f.pending == 0 {
+		f.mu.Unlock()
+		return nil
+	}
+	if f.idle == nil {
+		f.idle = make(chan struct{})
+	}
+	idle := f.idle
+	f.mu.Unlock()
+	return Await(ctx, idle)
+}
+
+// Close implements Class.
+func (f *Fast) Close(now bool) int {
+	f.mu.Lock()
+	defer f.unlock()
+	if f.closed == nil {
+		f.closed = ErrShutdown
+	}
+	if !now {
+		return 0
+	}
+	return f.drop(f.closed)
+}
+
+// drop ends what has not started, for a reason.
+func (f *Fast) drop(why error) (n int) {
+	f.m.Advance(f.now())
+	f.dropped = true
+	for req, w := range f.waits {
+		who := machine.Who{Session: me, Req: req}
+		left, _ := f.m.Abandon(&f.out, who)
+		f.taken(w.jobs[:len(w.jobs)-left])
+		w.jobs = w.jobs[len(w.jobs)-left:]
+		n += left
+		delete(f.waits, req)
+		close(w.done)
+	}
+	var cursor uint64
+	for {
+		page, next := f.m.Page(tasks.Filter{}, cursor, 1000)
+		for _, t := range page {
+			switch t.State {
+			case tasks.Delayed, tasks.Ready, tasks.Parked:
+				t.Val.why = why
+				_ = f.m.Cancel(&f.out, t)
+				n++
+			case tasks.Leased:
+				n += f.recall(t.Val)
+			}
+		}
+		if next == 0 {
+			return n
+		}
+		cursor = next
+	}
+}
+
+// guest is Fast as its node sees it.
+type guest Fast
+
+// Changed implements room.Guest.
+func (g *guest) Changed() { (*Fast)(g).look() }
+
+// Leaving implements room.Guest.
+func (g *guest) Leaving() {
+	f := (*Fast)(g)
+	f.mu.Lock()
+	f.closed = fault.ErrLeft
+	f.drop(fault.ErrLeft)
+	var here []*Worker
+	for _, b := range f.benches {
+		if b.here != nil {
+			here = append(here, b.here)
+		}
+	}
+	f.unlock()
+	for _, w := range here {
+		w.Close()
+	}
+}
+
+// Left implements room.Guest.
+func (g *guest) Left() {
+	f := (*Fast)(g)
+	f.mu.Lock()
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	batches := f.batches
+	f.batches = nil
+	f.unlock()
+	for _, done := range batches {
+		done(BatchEnd{Err: fault.ErrLeft})
+	}
+}
+
+// unlock carries out what the machine wants told, and unlocks mu.
+func (f *Fast) unlock() {
+	f.carryOut()
+	if d := f.m.Due(); d != f.due && d != 0 {
+		f.arm(d)
+	}
+	if f.pending == 0 && f.idle != nil {
+		close(f.idle)
+		f.idle = nil
+	}
+	if len(f.ended) == 0 {
+		f.mu.Unlock()
+		return
+	}
+	var space [8]*Job // mostly it is one
+	ended := append(space[:0], f.ended...)
+	clear(f.ended)
+	f.ended = f.ended[:0]
+	f.mu.Unlock()
+	for _, j := range ended {
+		f.tell(j)
+	}
+}
+
+// tell ends a job as its task has ended.
+func (f *Fast) tell(j *Job) {
+	if r := j.last; r != nil {
+		j.last = nil // it may hold much more than what is of j
+		j.Report(f.room, &r.Report, r.node)
+		return
+	}
+	j.End(j.why)
+}
+
+// arm sets the timer.
+func (f *Fast) arm(due int64) {
+	f.due = due
+	d := time.Until(f.start.Add(time.Duration(due-1) * time.Millisecond))
+	if f.timer == nil {
+		f.timer = time.AfterFunc(d, f.tick)
+		return
+	}
+	f.timer.Reset(d)
+}
+
+func (f *Fast) tick() {
+	f.mu.Lock()
+	now := f.now()
+	f.due = 0
+	for d := f.m.Due(); d != 0 && d <= now; d = f.m.Due() {
+		f.m.Tick(&f.out, now)
+		f.carryOut()
+	}
+	f.unlock()
+}
+
+var (
+	_ Class      = (*Fast)(nil)
+	_ room.Guest = (*guest)(nil)
+)
