@@ -1,28 +1,124 @@
 package tasks
 
-import "github.com/distgear/distgear/internal/machine"
+import (
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/distgear/distgear/internal/machine"
+)
 
 // Machine is the queue of one executor. Use New. It is not safe for concurrent use.
 type Machine[V any] struct {
-}
+	lim    Limits
+	now    int64
+	last   uint64 // number of the last task
+	stamp  uint64 // of the last turn
+	leases uint64
+	total  uint64 // tasks that ended
+	paused string // why; empty: it is not
+	limits bool   // somebody has set lim
 
-type flags uint8
-type lane[V any] struct{}
-type worker[V any] struct{}
-type rare[V any] struct{}
+	ids     map[string]*Task[V]
+	numbers numbers[V]
+	counts  [Ended + 1]int
+	line    line[V]
+
+	classes map[classID]*class[V]
+	latest  *class[V] // found last; nil: none
+	serial  uint32
+	sweep   int // so many classes there may be before some are dropped
+	nokey   key[V]
+	others  map[other[V]]*lane[V] // of nokey, with a priority
+	keys    map[string]*key[V]
+	idle    keyList[V] // keys that have no task
+	active  []*class[V]
+	strict  int // of active, those that are not idempotent
+
+	workers  map[machine.Session]*worker[V]
+	profiles map[string]*profile[V]
+	eager    []*worker[V]
+	slots    int
+	free     int // slots
+	recalls  int // that were not answered
+	overs    int // workers in profile.over
+	bucket   bucket
+	rateDue  int64 // when bucket has enough for what is ready; 0: nothing waits for it
+
+	timers   heap[timer]
+	keyDues  heap[keyTimer]
+	retained taskList[V] // ended, for as long as the executor keeps them
+	kept     taskList[V] // ended, for as long as their Retain says
+
+	batches   map[string]*batch[V]
+	over      []batchOver // in that order
+	schedules map[string]*Schedule[V]
+	nextFire  int64 // of schedules; 0: none has a time
+}
 
 // New returns an empty machine. floor is the number of the last task of a machine
 // that was here before; 0: none.
-func New[V any](l Limits, floor uint64) *Machine[V] { panic("soon") }
+func New[V any](l Limits, floor uint64) *Machine[V] {
+	m := &Machine[V]{
+		lim: l.sane(), last: floor, sweep: minClasses,
+		ids: map[string]*Task[V]{}, classes: map[classID]*class[V]{}, others: map[other[V]]*lane[V]{}, keys: map[string]*key[V]{},
+		workers: map[machine.Session]*worker[V]{}, profiles: map[string]*profile[V]{},
+		batches: map[string]*batch[V]{}, schedules: map[string]*Schedule[V]{},
+	}
+	m.nokey.free = true
+	return m
+}
+
+func (l Limits) sane() Limits {
+	for _, p := range []*int{&l.Capacity, &l.Burst, &l.Running, &l.KeyRunning, &l.MaxRetained, &l.MaxLosses} {
+		*p = max(*p, 0)
+	}
+	for _, p := range []*int64{&l.Rate, &l.KeyRate} {
+		*p = min(max(*p, 0), maxRate)
+	}
+	l.Retain = min(max(l.Retain, 0), maxTime)
+	l.Burst = min(l.Burst, maxBurst)
+	return l
+}
+
+// maxTime bounds all times, in ms: beyond the year 30000.
+const maxTime = 1 << 50
 
 // Configure sets other limits. Leases and what is queued stay.
-func (m *Machine[V]) Configure(out *Out[V], l Limits) { panic("soon") }
+func (m *Machine[V]) Configure(out *Out[V], l Limits) {
+	sticky, rate, keyRate := m.lim.Sticky, m.lim.Rate, m.lim.KeyRate
+	m.lim, m.limits = l.sane(), true
+	if rate != m.lim.Rate {
+		m.bucket = bucket{}
+	}
+	for _, k := range m.sortedKeys() {
+		if keyRate != m.lim.KeyRate {
+			k.bucket = bucket{}
+		}
+		m.recheck(k)
+		if sticky && !m.lim.Sticky {
+			k.worker = 0
+			for _, f := range k.flows {
+				stamp := m.turn()
+				for _, l := range f.lanes {
+					m.again(l, stamp)
+				}
+			}
+			if k.idle {
+				m.idle.remove(k)
+			}
+		}
+		m.rest(k)
+	}
+	m.evict()
+	m.settle(out)
+}
 
 // Limits are those in force.
-func (m *Machine[V]) Limits() Limits { panic("soon") }
+func (m *Machine[V]) Limits() Limits { return m.lim }
 
 // Advance sets the time of the operations that follow, in ms. It never goes back.
-func (m *Machine[V]) Advance(now int64) { panic("soon") }
+func (m *Machine[V]) Advance(now int64) { m.now = max(m.now, min(now, maxTime)) }
 
 // Submit takes tasks up, in their order, and tells how many; items is not kept. Of those one
 // that is known by its ID already is dropped: its Task stays zero (Number 0), and
@@ -31,181 +127,373 @@ func (m *Machine[V]) Advance(now int64) { panic("soon") }
 // and counts as taken up. waits: the others are in line, and Accepted to who
 // follows when all are in. Otherwise, with n < len(items), the executor is full.
 func (m *Machine[V]) Submit(out *Out[V], who machine.Who, how How, items []Item[V]) (n int, waits bool) {
-	panic("soon")
+	for n < len(items) && m.line.head == nil {
+		it := &items[n]
+		switch why := it.Spec.fault(); {
+		case why != nil:
+			out.add(Effect[V]{Code: Refused, To: who, Text: it.Spec.ID, Why: why})
+		case it.Spec.ID != "" && m.known(out, who, how, it.Spec.ID, it.Spec.Kind):
+		case !m.room():
+			if !how.Wait {
+				m.pump(out)
+				return n, false
+			}
+			m.wait(out, who, how, items[n:], n)
+			m.pump(out)
+			return n, true
+		default:
+			m.fill(it)
+			m.take(out, it.Task, who, how)
+		}
+		n++
+	}
+	if n < len(items) && how.Wait {
+		m.wait(out, who, how, items[n:], n)
+		waits = true
+	}
+	m.settle(out)
+	return n, waits
 }
 
-// Abandon takes a submission out of the line; tells how many of its tasks had not
-// been taken up, and false if who does not wait.
-func (m *Machine[V]) Abandon(who machine.Who) (left int, ok bool) { panic("soon") }
+func (m *Machine[V]) room() bool { return m.lim.Capacity == 0 || m.Len() < m.lim.Capacity }
 
-// Work says what a worker can do from now on. One that was quiet is not any more.
-func (m *Machine[V]) Work(out *Out[V], s machine.Session, o Offer) { panic("soon") }
-
-// Unwork ends a worker that gave back what had not started: what it still has is
-// taken for lost, but does not count for MaxLosses.
-func (m *Machine[V]) Unwork(out *Out[V], s machine.Session) { panic("soon") }
-
-// Done takes reports in, and tells how many of them were stale: they change nothing.
-func (m *Machine[V]) Done(out *Out[V], s machine.Session, rs []Report[V]) (stale int) { panic("soon") }
-
-// GiveBack takes back what has not started. Stale leases change nothing.
-func (m *Machine[V]) GiveBack(out *Out[V], s machine.Session, ls []Lease) { panic("soon") }
-
-// Progress notes how far an attempt is, and tells who watches.
-func (m *Machine[V]) Progress(out *Out[V], s machine.Session, l Lease, done, total int64) {
-	panic("soon")
+// known tells whether there is a task with an ID, and watches it, or says that it is another.
+func (m *Machine[V]) known(out *Out[V], who machine.Who, how How, id, kind string) bool {
+	t := m.ids[id]
+	if t == nil {
+		return false
+	}
+	if t.Kind() != kind {
+		out.add(Effect[V]{Code: Refused, To: who, Text: id, Why: ErrConflict})
+	} else if how.Watch {
+		m.Watch(out, who.Session, t)
+	}
+	return true
 }
 
-// Cancel ends a task: at once if it is not leased; otherwise its worker is told to
-// stop, and it ends with what that reports. ErrNoTask, ErrEnded.
-func (m *Machine[V]) Cancel(out *Out[V], t *Task[V]) error { panic("soon") }
+// How long the texts of a Spec may be.
+const (
+	maxText   = 512
+	maxLabels = 4096
+)
 
-// Retry makes a task ready that is parked or failed, as if it were new. ErrNotRetried.
-func (m *Machine[V]) Retry(out *Out[V], t *Task[V]) error { panic("soon") }
+func (s *Spec) fault() error {
+	if s.Kind == "" || len(s.Kind) > maxText || len(s.ID) > maxText || len(s.Key) > maxText || len(s.Batch) > maxText || len(s.Labels) > maxLabels ||
+		s.NotBefore < 0 || s.NotBefore > maxTime || s.Deadline < 0 || s.Deadline > maxTime || s.Retain < 0 || s.Retain > maxTime {
+		return ErrInvalid
+	}
+	return nil
+}
 
-// Park keeps a task from being leased until somebody retries or cancels it. The
-// worker of one that is leased is told to stop; it is parked by its report, unless
-// that is OK. ErrEnded.
-func (m *Machine[V]) Park(out *Out[V], t *Task[V], reason string) error { panic("soon") }
+// fill makes an item's task what its spec says.
+func (m *Machine[V]) fill(it *Item[V]) {
+	t, s := it.Task, &it.Spec
+	t.ID, t.Val, t.Timeout, t.Size, t.Retries = s.ID, it.Val, s.Timeout, s.Size, s.Retries
+	t.lane = m.lane(m.class(s), m.key(s.Key), s.Priority)
+	m.use(t.lane)
+	if s.Batch != "" || s.Deadline != 0 || s.Retain != 0 {
+		t.rare = &rare[V]{deadline: s.Deadline, retain: s.Retain}
+		if s.Batch != "" {
+			t.rare.batch, t.rare.batchName = m.batch(s.Batch), s.Batch
+			t.rare.batch.pending++
+		}
+	}
+	if s.NotBefore > m.now {
+		t.State, t.Since = Delayed, s.NotBefore
+	}
+}
 
-// Pause keeps tasks from being leased. What is leased goes on. reason is for people; not empty.
-func (m *Machine[V]) Pause(reason string) { panic("soon") }
+// take takes a filled task up.
+func (m *Machine[V]) take(out *Out[V], t *Task[V], who machine.Who, how How) {
+	m.last++
+	t.Number, t.Submitted = m.last, m.now
+	m.numbers.add(t)
+	if t.ID != "" {
+		m.ids[t.ID] = t
+	}
+	if how.Watch {
+		t.watch = who.Session
+	}
+	if r := t.rare; r != nil && r.deadline != 0 && r.deadline <= m.now {
+		m.end(out, t, NeverRan, Late)
+		return
+	}
+	if t.State == Delayed && t.Since > m.now {
+		m.counts[Delayed]++
+	} else {
+		m.ready(t, false)
+	}
+	m.arm(t)
+}
 
-// Resume ends a Pause.
-func (m *Machine[V]) Resume(out *Out[V]) { panic("soon") }
+// line is who waits to submit, first come first served.
+type line[V any] struct {
+	head, tail *waiting[V]
+	tasks      int
+}
 
-// Watch tells s of the end of a task, and of its progress: Finished at once if it
-// has ended or is parked.
-func (m *Machine[V]) Watch(out *Out[V], s machine.Session, t *Task[V]) { panic("soon") }
+// waiting is what is left of a submission. Its tasks are filled.
+type waiting[V any] struct {
+	who        machine.Who
+	how        How
+	tasks      []*Task[V]
+	in         int // tasks of it that were taken up
+	prev, next *waiting[V]
+}
 
-// Unwatch takes a Watch back.
-func (m *Machine[V]) Unwatch(s machine.Session, t *Task[V]) { panic("soon") }
+func (m *Machine[V]) wait(out *Out[V], who machine.Who, how How, items []Item[V], in int) {
+	w := &waiting[V]{who: who, how: how, in: in, prev: m.line.tail}
+	for i := range items {
+		if why := items[i].Spec.fault(); why != nil {
+			out.add(Effect[V]{Code: Refused, To: who, Text: items[i].Spec.ID, Why: why})
+			w.in++
+			continue
+		}
+		m.fill(&items[i])
+		w.tasks = append(w.tasks, items[i].Task)
+	}
+	m.line.tasks += len(w.tasks)
+	if m.line.tail != nil {
+		m.line.tail.next = w
+	} else {
+		m.line.head = w
+	}
+	m.line.tail = w
+}
 
-// WatchBatch tells who, once, when all tasks of a batch have ended that were
-// submitted until then: at once if that is so, or nothing is known of the batch.
-// Parked ones have not ended.
-func (m *Machine[V]) WatchBatch(out *Out[V], who machine.Who, batch string) { panic("soon") }
+func (l *line[V]) remove(w *waiting[V]) {
+	if w.prev != nil {
+		w.prev.next = w.next
+	} else {
+		l.head = w.next
+	}
+	if w.next != nil {
+		w.next.prev = w.prev
+	} else {
+		l.tail = w.prev
+	}
+	l.tasks -= len(w.tasks)
+}
 
-// UnwatchBatch takes a WatchBatch back.
-func (m *Machine[V]) UnwatchBatch(who machine.Who, batch string) { panic("soon") }
+// admit takes in who waits in line, as far as there is room.
+func (m *Machine[V]) admit(out *Out[V]) {
+	for w := m.line.head; w != nil; w = m.line.head {
+		for len(w.tasks) > 0 {
+			t := w.tasks[0]
+			known := t.ID != "" && m.known(out, w.who, w.how, t.ID, t.Kind())
+			if !known && !m.room() {
+				return
+			}
+			w.tasks[0] = nil
+			w.tasks = w.tasks[1:]
+			m.line.tasks--
+			w.in++
+			if known {
+				m.discard(out, t)
+			} else {
+				m.take(out, t, w.who, w.how)
+			}
+		}
+		m.line.remove(w)
+		out.add(Effect[V]{Code: Accepted, To: w.who})
+	}
+}
 
-// Find is the task with an ID; nil: there is none, or not any more.
-func (m *Machine[V]) Find(id string) *Task[V] { panic("soon") }
+// discard drops a filled task that was not taken up.
+func (m *Machine[V]) discard(out *Out[V], t *Task[V]) {
+	m.release(t.lane)
+	if t.rare != nil && t.rare.batch != nil {
+		m.leaveBatch(out, t.rare.batch)
+	}
+	*t = Task[V]{}
+}
 
-// Numbered is the task with a number; nil: there is none, or not any more.
-func (m *Machine[V]) Numbered(n uint64) *Task[V] { panic("soon") }
+// Abandon takes a submission out of the line; in is how many of its tasks had been
+// taken up. ok is false if who does not wait.
+func (m *Machine[V]) Abandon(out *Out[V], who machine.Who) (in int, ok bool) {
+	for w := m.line.head; w != nil; w = w.next {
+		if w.who == who {
+			m.drop(out, w)
+			m.settle(out)
+			return w.in, true
+		}
+	}
+	return 0, false
+}
 
-// Schedule keeps a schedule, in the place of one of the same name. ErrInvalid.
-func (m *Machine[V]) Schedule(out *Out[V], s Schedule[V]) error { panic("soon") }
+func (m *Machine[V]) drop(out *Out[V], w *waiting[V]) {
+	m.line.remove(w)
+	for _, t := range w.tasks {
+		m.discard(out, t)
+	}
+}
 
-// Unschedule ends a schedule. Its tasks stay. ErrNoSchedule.
-func (m *Machine[V]) Unschedule(name string) error { panic("soon") }
-
-// NextTime is the answer to Next: the time of the schedule after the one that was
-// asked for. It changes nothing if the schedule is not the same any more (its
-// Last), or has a time already.
-func (m *Machine[V]) NextTime(out *Out[V], name string, last, next int64) { panic("soon") }
-
-// AskNext asks again for each time that is missing: somebody new can answer.
-func (m *Machine[V]) AskNext(out *Out[V]) { panic("soon") }
-
-// Schedules are the schedules, by name.
-func (m *Machine[V]) Schedules() []*Schedule[V] { panic("soon") }
+// settle lets in who waits, and leases what can be leased. It ends what makes
+// room or credit.
+func (m *Machine[V]) settle(out *Out[V]) {
+	m.admit(out)
+	m.pump(out)
+}
 
 // Expire ends a session: what it was leased is lost (idempotent tasks are ready
 // again, others parked), what it has in line is dropped. Nobody is told what it watched.
-func (m *Machine[V]) Expire(out *Out[V], s machine.Session) { panic("soon") }
-
-// Quiet says that nothing was heard of a session for a while: its idempotent
-// tasks are leased again, and it is leased nothing until Heard, Work, Done or
-// GiveBack. Stop tells it of each.
-func (m *Machine[V]) Quiet(out *Out[V], s machine.Session) { panic("soon") }
-
-// Heard ends Quiet.
-func (m *Machine[V]) Heard(out *Out[V], s machine.Session) { panic("soon") }
-
-// Due is when Tick is wanted, in ms; 0: not until something else happens.
-func (m *Machine[V]) Due() int64 { panic("soon") }
-
-// TickMost is how much one Tick does at most.
-const TickMost = 4096
-
-// Tick does what is due at now, at most TickMost of it: call it again while Due
-// is not after now.
-func (m *Machine[V]) Tick(out *Out[V], now int64) { panic("soon") }
-
-// Len is how many tasks there are that have not ended, without those in line.
-func (m *Machine[V]) Len() int { panic("soon") }
-
-// Last is the number of the last task.
-func (m *Machine[V]) Last() uint64 { panic("soon") }
-
-// Stats counts.
-func (m *Machine[V]) Stats() Stats { panic("soon") }
-
-// Idle tells that there is nothing that anybody could miss: no task, no schedule,
-// nobody who works or waits, and the limits of New.
-func (m *Machine[V]) Idle() bool { panic("soon") }
-
-// Filter says which tasks a Page has. Zero fields are not asked for.
-type Filter struct {
-	State  State
-	Kind   string
-	Key    string
-	Prefix string // of the ID
+func (m *Machine[V]) Expire(out *Out[V], s machine.Session) {
+	for w := m.line.head; w != nil; {
+		next := w.next
+		if w.who.Session == s {
+			m.drop(out, w)
+		}
+		w = next
+	}
+	for _, b := range m.batches {
+		b.watchers = slices.DeleteFunc(b.watchers, func(w machine.Who) bool { return w.Session == s })
+	}
+	if m.workers[s] != nil {
+		m.gone(out, s, true)
+		return
+	}
+	m.settle(out)
 }
 
-// Page is the first tasks after the number cursor, by number, at most n; next is the cursor
-// of the next page, 0: there is none. It looks at 100 n tasks at most: a page may
-// have fewer than n and others follow.
-func (m *Machine[V]) Page(f Filter, cursor uint64, n int) (ts []*Task[V], next uint64) {
-	panic("soon")
+// Pause keeps tasks from being leased. What is leased goes on. reason is for people; not empty.
+func (m *Machine[V]) Pause(reason string) {
+	if m.paused = reason; reason == "" {
+		m.paused = "no reason given"
+	}
 }
 
-// AppendBinary appends the state to b. appendVal appends a value, and must
-// append equal bytes for equal values if equal states are to give equal bytes.
-func (m *Machine[V]) AppendBinary(b []byte, appendVal func([]byte, V) []byte) []byte {
-	panic("soon")
+// Resume ends a Pause.
+func (m *Machine[V]) Resume(out *Out[V]) {
+	m.paused = ""
+	m.pump(out)
 }
 
-// Restore makes m the state that AppendBinary wrote as b; make makes a task's
-// memory, and parse is given the bytes of a value, a part of b that it must not keep. With an error b is not
-// such a state, or parse refused a value, and m is as before.
-func (m *Machine[V]) Restore(b []byte, parse func([]byte) (V, error)) error { panic("soon") }
+// Watch tells s of the end of a task, and of its progress: Finished at once if it
+// has ended or is parked.
+func (m *Machine[V]) Watch(out *Out[V], s machine.Session, t *Task[V]) {
+	switch {
+	case t.State >= Parked:
+		out.add(Effect[V]{Code: Finished, To: machine.Who{Session: s}, Task: t})
+	case t.watch == s || t.rare != nil && slices.Contains(t.rare.watchers, s):
+	case t.watch == 0:
+		t.watch = s
+	default:
+		t.more().watchers = append(t.more().watchers, s)
+	}
+}
 
-// Kind is the action.
-func (t *Task[V]) Kind() string { panic("soon") }
+// Unwatch takes a Watch back.
+func (m *Machine[V]) Unwatch(s machine.Session, t *Task[V]) {
+	if t.watch == s {
+		t.watch = 0
+	} else if t.rare != nil {
+		t.rare.watchers = slices.DeleteFunc(t.rare.watchers, func(o machine.Session) bool { return o == s })
+	}
+}
 
-// Key is the key; empty: none.
-func (t *Task[V]) Key() string { panic("soon") }
+// tell tells all who watch a task.
+func (m *Machine[V]) tell(out *Out[V], t *Task[V], code Code) {
+	if t.watch != 0 {
+		out.add(Effect[V]{Code: code, To: machine.Who{Session: t.watch}, Task: t})
+	}
+	if t.rare != nil {
+		for _, s := range t.rare.watchers {
+			out.add(Effect[V]{Code: code, To: machine.Who{Session: s}, Task: t})
+		}
+	}
+}
 
-// Labels are what the worker must have; see Spec.
-func (t *Task[V]) Labels() string { panic("soon") }
+// Find is the task with an ID; nil: there is none, or not any more.
+func (m *Machine[V]) Find(id string) *Task[V] { return m.ids[id] }
 
-// Batch is the name of its batch; empty: none.
-func (t *Task[V]) Batch() string { panic("soon") }
+// Numbered is the task with a number; nil: there is none, or not any more.
+func (m *Machine[V]) Numbered(n uint64) *Task[V] { return m.numbers.find(n) }
 
-// Priority is its priority.
-func (t *Task[V]) Priority() int8 { panic("soon") }
+// numbers finds tasks by number. Those in a row share a chunk.
+type numbers[V any] struct {
+	chunks map[uint64]*chunk[V]
+	last   *chunk[V] // that was used last; nil: none
+	at     uint64    // its number
+	spare  *chunk[V] // an empty one
+}
 
-// Idempotent tells whether it may be run again after a lost attempt.
-func (t *Task[V]) Idempotent() bool { panic("soon") }
+const chunkSize = 64
 
-// Deadline is its deadline, ms; 0: none.
-func (t *Task[V]) Deadline() int64 { panic("soon") }
+type chunk[V any] struct {
+	tasks [chunkSize]*Task[V]
+	n     int
+}
 
-// Worker is who has it leased; 0: nobody.
-func (t *Task[V]) Worker() machine.Session { panic("soon") }
+func (x *numbers[V]) chunk(n uint64) *chunk[V] {
+	at := n / chunkSize
+	if x.last != nil && x.at == at {
+		return x.last
+	}
+	c := x.chunks[at]
+	if c != nil {
+		x.last, x.at = c, at
+	}
+	return c
+}
 
-// Failure is what the last failed report had as Val; false: there was none.
-func (t *Task[V]) Failure() (V, bool) { panic("soon") }
+func (x *numbers[V]) add(t *Task[V]) {
+	c := x.chunk(t.Number)
+	if c == nil {
+		if c = x.spare; c == nil {
+			c = &chunk[V]{}
+		}
+		x.spare = nil
+		if x.chunks == nil {
+			x.chunks = map[uint64]*chunk[V]{}
+		}
+		x.last, x.at = c, t.Number/chunkSize
+		x.chunks[x.at] = c
+	}
+	c.tasks[t.Number%chunkSize] = t
+	c.n++
+}
 
-// Reason is why a person parked it.
-func (t *Task[V]) Reason() string { panic("soon") }
+func (x *numbers[V]) find(n uint64) *Task[V] {
+	if c := x.chunk(n); c != nil {
+		return c.tasks[n%chunkSize]
+	}
+	return nil
+}
 
-// Progress is what was noted last.
-func (t *Task[V]) Progress() (done, total int64) { panic("soon") }
+func (x *numbers[V]) remove(n uint64) {
+	c := x.chunk(n)
+	c.tasks[n%chunkSize] = nil
+	if c.n--; c.n == 0 {
+		delete(x.chunks, n/chunkSize)
+		x.last, x.spare = nil, c
+	}
+}
 
-// History is its last attempts that failed or were lost, at most 16, oldest first. The
-// caller does not keep it.
-func (t *Task[V]) History() []Attempt { panic("soon") }
+// from is the numbers of the chunks from that of n on, sorted.
+func (x *numbers[V]) from(n uint64) []uint64 {
+	all := make([]uint64, 0, len(x.chunks))
+	for at := range x.chunks {
+		if at >= n/chunkSize {
+			all = append(all, at)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (m *Machine[V]) sortedKeys() []*key[V] {
+	all := make([]*key[V], 0, len(m.keys))
+	for _, k := range m.keys {
+		all = append(all, k)
+	}
+	slices.SortFunc(all, func(a, b *key[V]) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// clip adds, and stops at maxTime.
+func clip(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return maxTime
+	}
+	return min(a+b, maxTime)
+}

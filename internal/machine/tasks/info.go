@@ -1,0 +1,188 @@
+package tasks
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// Len is how many tasks there are that have not ended, without those in line.
+func (m *Machine[V]) Len() int {
+	return m.counts[Delayed] + m.counts[Ready] + m.counts[Leased] + m.counts[Parked]
+}
+
+// Last is the number of the last task.
+func (m *Machine[V]) Last() uint64 { return m.last }
+
+// maxUnserved is how many actions Stats names.
+const maxUnserved = 16
+
+// Stats counts. It looks at every key that has something ready.
+func (m *Machine[V]) Stats() Stats {
+	s := Stats{
+		Line: m.line.tasks, Delayed: m.counts[Delayed], Ready: m.counts[Ready], Leased: m.counts[Leased], Parked: m.counts[Parked], Ended: m.counts[Ended],
+		Workers: len(m.workers), Slots: m.slots, Total: m.total, Paused: m.paused, Schedules: len(m.schedules),
+	}
+	oldest := func(l *lane[V]) {
+		if l.head != nil && (s.Oldest == 0 || l.head.Submitted < s.Oldest) {
+			s.Oldest = l.head.Submitted
+		}
+	}
+	unserved := map[string]bool{}
+	for _, c := range m.classes {
+		oldest(c.plain)
+		if c.ready > 0 && len(c.profiles) == 0 {
+			unserved[c.kind] = true
+		}
+	}
+	for _, l := range m.others {
+		oldest(l)
+	}
+	for _, k := range m.keys {
+		for _, f := range k.flows {
+			for _, l := range f.lanes {
+				oldest(l)
+			}
+		}
+	}
+	for _, w := range m.workers {
+		if w.quiet {
+			s.Quiet++
+		}
+	}
+	s.Unserved = slices.Sorted(maps.Keys(unserved))
+	s.Unserved = s.Unserved[:min(len(s.Unserved), maxUnserved)]
+	return s
+}
+
+// WorkerStats is how a worker stands.
+type WorkerStats struct {
+	Session machine.Session
+	Slots   int
+	Leased  int
+	Quiet   bool
+}
+
+// Workers are the workers, by session.
+func (m *Machine[V]) Workers() []WorkerStats {
+	all := make([]WorkerStats, 0, len(m.workers))
+	for _, s := range slices.Sorted(maps.Keys(m.workers)) {
+		w := m.workers[s]
+		all = append(all, WorkerStats{s, w.offer.Slots, w.leased, w.quiet})
+	}
+	return all
+}
+
+// Idle tells that there is nothing that anybody could miss: no task, no schedule,
+// nobody who works or waits, no pause, and the limits of New.
+func (m *Machine[V]) Idle() bool {
+	return m.Len()+m.counts[Ended]+m.line.tasks+len(m.workers)+len(m.schedules)+len(m.batches) == 0 && m.line.head == nil && !m.limits && m.paused == ""
+}
+
+// Filter says which tasks a Page has. Zero fields are not asked for.
+type Filter struct {
+	State  State
+	Kind   string
+	Key    string
+	Prefix string // of the ID
+}
+
+// PageLook is how many tasks a Page looks at, for each that it may have.
+const PageLook = 100
+
+// Page is the first tasks after the number cursor, by number, at most n; next is the cursor
+// of the next page, 0: there is none. It looks at PageLook tasks for each of n at most: a page may
+// have fewer than n and others follow.
+func (m *Machine[V]) Page(f Filter, cursor uint64, n int) (ts []*Task[V], next uint64) {
+	looked := 0
+	for _, at := range m.numbers.from(cursor + 1) {
+		for _, t := range m.numbers.chunks[at].tasks {
+			if t == nil || t.Number <= cursor {
+				continue
+			}
+			if looked == PageLook*n || len(ts) == n {
+				return ts, cursor
+			}
+			looked++
+			cursor = t.Number
+			if (f.State == 0 || t.State == f.State) && (f.Kind == "" || t.Kind() == f.Kind) && (f.Key == "" || t.Key() == f.Key) && strings.HasPrefix(t.ID, f.Prefix) {
+				ts = append(ts, t)
+			}
+		}
+	}
+	return ts, 0
+}
+
+// Kind is the action.
+func (t *Task[V]) Kind() string { return t.lane.class.kind }
+
+// Key is the key; empty: none.
+func (t *Task[V]) Key() string { return t.lane.flow.key.name }
+
+// Labels are what the worker must have; see Spec.
+func (t *Task[V]) Labels() string { return t.lane.class.classID.labels }
+
+// Batch is the name of its batch; empty: none.
+func (t *Task[V]) Batch() string {
+	if t.rare == nil {
+		return ""
+	}
+	return t.rare.batchName
+}
+
+// Priority is its priority.
+func (t *Task[V]) Priority() int8 { return t.lane.flow.priority }
+
+// Idempotent tells whether it may be run again after a lost attempt.
+func (t *Task[V]) Idempotent() bool { return t.lane.class.idempotent }
+
+// Deadline is its deadline, ms; 0: none.
+func (t *Task[V]) Deadline() int64 {
+	if t.rare == nil {
+		return 0
+	}
+	return t.rare.deadline
+}
+
+// Worker is who has it leased; 0: nobody.
+func (t *Task[V]) Worker() machine.Session {
+	if t.worker == nil {
+		return 0
+	}
+	return t.worker.s
+}
+
+// Failure is what the last failed report had as Val; false: there was none.
+func (t *Task[V]) Failure() (v V, ok bool) {
+	if t.rare == nil || !t.rare.failed {
+		return v, false
+	}
+	return t.rare.failure, true
+}
+
+// Reason is why a person parked it.
+func (t *Task[V]) Reason() string {
+	if t.rare == nil {
+		return ""
+	}
+	return t.rare.reason
+}
+
+// Progress is what was noted last.
+func (t *Task[V]) Progress() (done, total int64) {
+	if t.rare == nil {
+		return 0, 0
+	}
+	return t.rare.done, t.rare.total
+}
+
+// History is its last attempts that failed or were lost, at most 16, oldest first. The
+// caller does not keep it.
+func (t *Task[V]) History() []Attempt {
+	if t.rare == nil {
+		return nil
+	}
+	return t.rare.history
+}

@@ -1,0 +1,486 @@
+package tasks
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// class is an action with what its worker must have. Tasks of a class may go to
+// the same workers.
+type class[V any] struct {
+	classID
+	labels   [][2]string
+	serial   uint32        // for profile.key; nothing that is told depends on it
+	queue    queue[V]      // lanes that may be served, but for those that stick to a worker
+	profiles []*profile[V] // who can
+	plain    *lane[V]      // without key, priority 0
+	ready    int           // tasks
+	refs     int           // lanes with tasks
+	active   int           // place in Machine.active; -1: queue is empty
+}
+
+type classID struct {
+	kind, labels string
+	idempotent   bool
+}
+
+// key is a Spec.Key. Its tasks of one priority are a flow.
+type key[V any] struct {
+	name    string
+	flows   []*flow[V]
+	refs    int // lanes with tasks
+	running int
+	bucket  bucket
+	due     int64           // when its bucket has enough, or is full if nothing else is left; 0: nothing is waited for
+	worker  machine.Session // had its last task; 0: nobody. Only with Sticky
+	blocked bool            // by a limit: its lanes are in no queue
+	free    bool            // the empty key: no limits, and each lane takes turns by itself
+	idle    bool            // in Machine.idle
+
+	prev, next *key[V]
+}
+
+// flow is what has the same key and priority.
+type flow[V any] struct {
+	key      *key[V]
+	priority int8
+	lanes    []*lane[V]
+}
+
+// lane is the ready tasks of one flow and class, first in, first out.
+type lane[V any] struct {
+	flow       *flow[V]
+	class      *class[V]
+	head, tail *Task[V]
+	n          int
+	refs       int       // tasks in any state
+	stamp      uint64    // its turn: lower first
+	in         *queue[V] // nil: empty, or blocked
+	prev, next *lane[V]
+}
+
+// queue is lanes that wait for their turn: of a class, or of those that stick
+// to a worker.
+type queue[V any] struct {
+	levels []level[V] // higher priority first
+	n      int        // lanes
+	class  *class[V]  // whose it is; nil: worker's
+	worker *worker[V]
+}
+
+type level[V any] struct {
+	priority   int8
+	head, tail *lane[V] // by stamp
+}
+
+// before tells whose turn is first. Lanes of one flow may have the same stamp.
+func (l *lane[V]) before(o *lane[V]) bool {
+	switch {
+	case l.flow.priority != o.flow.priority:
+		return l.flow.priority > o.flow.priority
+	case l.stamp != o.stamp:
+		return l.stamp < o.stamp
+	default:
+		return l.head.Number < o.head.Number
+	}
+}
+
+func (q *queue[V]) level(priority int8) *level[V] {
+	for i := range q.levels {
+		if p := q.levels[i].priority; p == priority {
+			return &q.levels[i]
+		} else if p < priority {
+			q.levels = slices.Insert(q.levels, i, level[V]{priority: priority})
+			return &q.levels[i]
+		}
+	}
+	q.levels = append(q.levels, level[V]{priority: priority})
+	return &q.levels[len(q.levels)-1]
+}
+
+// first is the lane whose turn it is; nil: there is none.
+func (q *queue[V]) first() *lane[V] {
+	for i := range q.levels {
+		if l := q.levels[i].head; l != nil {
+			return l
+		}
+	}
+	return nil
+}
+
+func (q *queue[V]) push(l *lane[V]) {
+	lv := q.level(l.flow.priority)
+	l.in, l.prev, l.next = q, lv.tail, nil
+	if lv.tail != nil {
+		lv.tail.next = l
+	} else {
+		lv.head = l
+	}
+	lv.tail = l
+	q.n++
+}
+
+func (q *queue[V]) remove(l *lane[V]) {
+	lv := q.level(l.flow.priority)
+	if l.prev != nil {
+		l.prev.next = l.next
+	} else {
+		lv.head = l.next
+	}
+	if l.next != nil {
+		l.next.prev = l.prev
+	} else {
+		lv.tail = l.prev
+	}
+	l.in, l.prev, l.next = nil, nil, nil
+	q.n--
+}
+
+// class finds or makes the class of a task.
+func (m *Machine[V]) class(s *Spec) *class[V] {
+	if c := m.latest; c != nil && c.idempotent == s.Idempotent && c.kind == s.Kind && c.classID.labels == s.Labels {
+		return c
+	}
+	id := classID{s.Kind, s.Labels, s.Idempotent}
+	c := m.classes[id]
+	if c == nil {
+		if len(m.classes) >= m.sweep {
+			m.sweepClasses()
+		}
+		m.serial++
+		c = &class[V]{classID: id, labels: labels(s.Labels), serial: m.serial, active: -1}
+		c.queue.class = c
+		c.plain = m.lane(c, &m.nokey, 0)
+		m.classes[id] = c
+		for _, w := range m.workers {
+			if w.can(c) {
+				m.leaveProfile(w)
+				m.joinProfile(w, w.profile, c)
+			}
+		}
+	}
+	m.latest = c
+	return c
+}
+
+func labels(s string) (all [][2]string) {
+	for pair := range strings.SplitSeq(s, "\n") {
+		if k, v, _ := strings.Cut(pair, "="); pair != "" {
+			all = append(all, [2]string{k, v})
+		}
+	}
+	return all
+}
+
+// minClasses is how many classes may be kept that nothing uses.
+const minClasses = 1024
+
+func (m *Machine[V]) sweepClasses() {
+	for id, c := range m.classes {
+		if c.refs == 0 {
+			delete(m.classes, id)
+		}
+	}
+	m.sweep, m.latest = max(minClasses, 2*len(m.classes)), nil
+	for _, w := range m.workers {
+		m.rejoin(w)
+	}
+}
+
+// key finds or makes a key; the empty one has no name.
+func (m *Machine[V]) key(name string) *key[V] {
+	if name == "" {
+		return &m.nokey
+	}
+	k := m.keys[name]
+	if k == nil {
+		k = &key[V]{name: name}
+		m.keys[name] = k
+	} else if k.idle {
+		m.idle.remove(k)
+	}
+	return k
+}
+
+// lane finds or makes the lane of a class, key and priority.
+func (m *Machine[V]) lane(c *class[V], k *key[V], priority int8) *lane[V] {
+	if k.free && priority == 0 && c.plain != nil {
+		return c.plain
+	}
+	i, ok := slices.BinarySearchFunc(k.flows, priority, func(f *flow[V], p int8) int { return int(f.priority) - int(p) })
+	if !ok {
+		k.flows = slices.Insert(k.flows, i, &flow[V]{key: k, priority: priority})
+	}
+	f := k.flows[i]
+	if k.free { // it has one for each class, and nobody asks for them: see plain, and others
+		if l := m.others[other[V]{c, priority}]; l != nil {
+			return l
+		}
+	} else {
+		for _, l := range f.lanes {
+			if l.class == c {
+				return l
+			}
+		}
+	}
+	l := &lane[V]{flow: f, class: c}
+	switch {
+	case !k.free:
+		f.lanes = append(f.lanes, l)
+	case priority != 0:
+		m.others[other[V]{c, priority}] = l
+	}
+	return l
+}
+
+// other names a lane without key, but with a priority.
+type other[V any] struct {
+	class    *class[V]
+	priority int8
+}
+
+// forget drops a lane from its flow.
+func (k *key[V]) forget(l *lane[V]) {
+	f := l.flow
+	f.lanes = slices.DeleteFunc(f.lanes, func(o *lane[V]) bool { return o == l })
+	if len(f.lanes) == 0 && !k.free {
+		k.flows = slices.DeleteFunc(k.flows, func(o *flow[V]) bool { return o == f })
+	}
+}
+
+// use notes that one more task is of a lane.
+func (m *Machine[V]) use(l *lane[V]) {
+	if l.refs++; l.refs == 1 {
+		l.class.refs++
+		l.flow.key.refs++
+		m.recheck(l.flow.key)
+	}
+}
+
+// release notes that a task of a lane is forgotten.
+func (m *Machine[V]) release(l *lane[V]) {
+	if l.refs--; l.refs > 0 {
+		return
+	}
+	k := l.flow.key
+	l.class.refs--
+	k.refs--
+	switch {
+	case !k.free:
+		k.forget(l)
+		m.rest(k)
+	case l.flow.priority != 0:
+		delete(m.others, other[V]{l.class, l.flow.priority})
+	}
+}
+
+// ready puts a task into its lane, at the end or in front.
+func (m *Machine[V]) ready(t *Task[V], front bool) {
+	l := t.lane
+	t.State, t.Since = Ready, m.now
+	m.counts[Ready]++
+	l.class.ready++
+	switch {
+	case l.n == 0:
+		l.head, l.tail = t, t
+	case front:
+		t.next, l.head.prev = l.head, t
+		l.head = t
+	default:
+		t.prev, l.tail.next = l.tail, t
+		l.tail = t
+	}
+	if l.n++; l.n == 1 && !l.flow.key.blocked {
+		m.place(l, m.turn())
+	}
+}
+
+// unready takes a task out of its lane.
+func (m *Machine[V]) unready(t *Task[V]) {
+	l := t.lane
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		l.head = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		l.tail = t.prev
+	}
+	t.prev, t.next = nil, nil
+	m.counts[Ready]--
+	l.class.ready--
+	if l.n--; l.n == 0 {
+		m.unplace(l)
+	}
+}
+
+func (m *Machine[V]) turn() uint64 {
+	m.stamp++
+	return m.stamp
+}
+
+// place puts a lane at the end of the queue it belongs to.
+func (m *Machine[V]) place(l *lane[V], stamp uint64) {
+	l.stamp = stamp
+	q := &l.class.queue
+	if w := m.stuck(l); w != nil {
+		q = &w.own
+	}
+	q.push(l)
+	m.requeued(q)
+}
+
+func (m *Machine[V]) unplace(l *lane[V]) {
+	if q := l.in; q != nil {
+		q.remove(l)
+		m.requeued(q)
+	}
+}
+
+// requeued keeps the books after a change of a queue.
+func (m *Machine[V]) requeued(q *queue[V]) {
+	c := q.class
+	switch {
+	case c == nil:
+		m.touch(q.worker)
+	case q.n > 0 && c.active < 0:
+		c.active = len(m.active)
+		m.active = append(m.active, c)
+		if !c.idempotent {
+			m.strict++
+		}
+	case q.n == 0 && c.active >= 0:
+		last := len(m.active) - 1
+		m.active[last].active = c.active
+		m.active[c.active] = m.active[last]
+		m.active[last] = nil
+		m.active, c.active = m.active[:last], -1
+		if !c.idempotent {
+			m.strict--
+		}
+	}
+}
+
+// served gives the turn of a lane on; moved: its key sticks to another worker now.
+func (m *Machine[V]) served(l *lane[V], moved bool) {
+	k := l.flow.key
+	if k.free {
+		m.again(l, m.turn())
+		return
+	}
+	for _, f := range k.flows {
+		if f == l.flow || moved {
+			stamp := m.turn()
+			for _, l := range f.lanes {
+				m.again(l, stamp)
+			}
+		}
+	}
+}
+
+// again puts a lane, if it is in a queue, at the end of the one it belongs to now.
+func (m *Machine[V]) again(l *lane[V], stamp uint64) {
+	switch {
+	case l.in == nil:
+	case l.prev == nil && l.next == nil && l.in.class != nil && l.flow.key.free: // the only one: there is nothing to move
+		l.stamp = stamp
+	default:
+		m.unplace(l)
+		m.place(l, stamp)
+	}
+}
+
+// recheck blocks or unblocks a key after a change of what it has running, of its
+// bucket or of the limits.
+func (m *Machine[V]) recheck(k *key[V]) {
+	if k.free {
+		return
+	}
+	blocked := m.lim.KeyRunning > 0 && k.running >= m.lim.KeyRunning
+	if wait := k.bucket.wait(m.now, m.lim.KeyRate, burst(m.lim.KeyRate, 0)); wait > 0 {
+		if blocked = true; k.refs > 0 {
+			m.keyDue(k, m.now+wait)
+		}
+	}
+	if blocked == k.blocked {
+		return
+	}
+	k.blocked = blocked
+	for _, f := range k.flows {
+		stamp := uint64(0)
+		for _, l := range f.lanes {
+			switch {
+			case l.n == 0:
+			case blocked:
+				m.unplace(l)
+			default:
+				if stamp == 0 {
+					stamp = m.turn()
+				}
+				m.place(l, stamp)
+			}
+		}
+	}
+}
+
+// maxIdleKeys is how many keys are remembered that have no task, for the worker that they stick to.
+const maxIdleKeys = 10_000
+
+// rest drops a key that has nothing, or remembers it for a while.
+func (m *Machine[V]) rest(k *key[V]) {
+	if k.refs > 0 || k.free || k.idle {
+		return
+	}
+	if full := k.bucket.full(m.now, m.lim.KeyRate); full > m.now {
+		m.keyDue(k, full)
+		return
+	}
+	k.due = 0
+	if k.worker == 0 || !m.lim.Sticky {
+		delete(m.keys, k.name)
+		return
+	}
+	k.idle = true
+	m.idle.push(k)
+	if m.idle.n > maxIdleKeys {
+		k = m.idle.head
+		m.idle.remove(k)
+		delete(m.keys, k.name)
+	}
+}
+
+// keyList is keys that rest, longest first.
+type keyList[V any] struct {
+	head, tail *key[V]
+	n          int
+}
+
+func (x *keyList[V]) push(k *key[V]) {
+	k.prev = x.tail
+	if x.tail != nil {
+		x.tail.next = k
+	} else {
+		x.head = k
+	}
+	x.tail = k
+	x.n++
+}
+
+func (x *keyList[V]) remove(k *key[V]) {
+	if k.prev != nil {
+		k.prev.next = k.next
+	} else {
+		x.head = k.next
+	}
+	if k.next != nil {
+		k.next.prev = k.prev
+	} else {
+		x.tail = k.prev
+	}
+	k.prev, k.next, k.idle = nil, nil, false
+	x.n--
+}
