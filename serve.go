@@ -80,7 +80,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 	// What it did for others may be done elsewhere by now. A node that is still
 	// joining has no session, and serves the plan of its init event.
 	now := time.Now()
-	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && !s.Valid(now) {
+	if s := n.session.Load(); s != nil && in.Flags&wire.Undo == 0 && !in.Owner.Attach && !s.Valid(now) {
 		in.Reply(fault.NeverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), fault.Refused))
 		return
 	}
@@ -101,6 +101,12 @@ func (n *Node) serveLink(in *link.Inbound) {
 // are small on purpose: a handler that waits keeps them. With lend the payload
 // of the report may be lent: whoever asked puts it back.
 func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName, now time.Time, lend bool) (wire.Report, *sending) {
+	if w.Owner.Epoch != 0 { // of a durable run: it may have been served, or be another's by now
+		return n.runs.Outcomes.Serve(ctx, w, n.hubTime(now), func() wire.Report {
+			rep, _ := n.serve(ctx, w, from, now, false)
+			return rep
+		}), nil
+	}
 	o := n.offers.Load().m[w.Kind]
 	if flags, err := n.refusal(ctx, o, w, now); err != nil {
 		return fault.NeverRan(err, flags), nil

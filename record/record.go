@@ -66,6 +66,25 @@ type Step struct {
 	Started     time.Time        `json:"started,omitzero"`
 	Ended       time.Time        `json:"ended,omitzero"`
 	Error       string           `json:"error,omitempty"`
+	Attempts    []Attempt        `json:"attempts,omitempty"` // of a durable run: all of them, in order
+}
+
+// Attempt is one try of a step, or of its undo, in a durable run.
+type Attempt struct {
+	Number  int              `json:"number"`         // counted from 1, apart for the step and its undo
+	Undo    bool             `json:"undo,omitempty"` // it was to undo the step
+	Node    cluster.NodeName `json:"node"`
+	Sent    time.Time        `json:"sent"`
+	Ended   time.Time        `json:"ended,omitzero"`    // when the journal learnt its outcome
+	Outcome string           `json:"outcome,omitempty"` // "ok", "failed, clean", "failed, dirty", "never ran" or "unknown"; empty while it is awaited
+	Error   string           `json:"error,omitempty"`
+}
+
+// Approval is somebody's decision about what a durable run asked for.
+type Approval struct {
+	Approved bool   `json:"approved"`
+	By       string `json:"by,omitempty"`
+	Reason   string `json:"reason,omitempty"`
 }
 
 // RunState is the state of a run in words.
@@ -76,7 +95,9 @@ const (
 	Running     RunState = "running"
 	Cancelling  RunState = "cancelling"
 	RollingBack RunState = "rolling back"
-	Stuck       RunState = "stuck" // an undo, or a step after the pivot, keeps failing and waits for distgear.Node's ResolveUndo
+	Stuck       RunState = "stuck"   // an undo, or a step after the pivot, keeps failing and waits for distgear.Node's ResolveUndo
+	Waiting     RunState = "waiting" // durable: for an instant or a signal, or for a node
+	Parked      RunState = "parked"  // durable: a person has to decide how it goes on
 	OK          RunState = "ok"
 	Failed      RunState = "failed"
 	RolledBack  RunState = "rolled back" // failed, and all that had to be undone was undone

@@ -45,7 +45,8 @@ var policy = []room{
 	{path: "internal/place", may: "cluster internal/fault internal/link internal/machine/..."},
 	{path: "internal/settings", may: "internal/place go.yaml.in/yaml/v4"},
 	{path: "internal/meter", may: "cluster github.com/shirou/gopsutil/v4"},
-	{path: "internal/runs", may: "cluster record internal/fault internal/place internal/plan internal/journal internal/link internal/runner internal/codec internal/wire"},
+	{path: "internal/outcome", may: "internal/fault internal/runner internal/wire"},
+	{path: "internal/runs", may: "cluster record internal/outcome internal/fault internal/place internal/plan internal/journal internal/link internal/runner internal/codec internal/wire"},
 	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
 	{path: "internal/objects", may: ". internal/room internal/client internal/shard internal/machine internal/machine/..."},

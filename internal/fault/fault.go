@@ -36,6 +36,7 @@ var (
 	ErrConflict     = errors.New("distgear: this ID is another run's")
 	ErrNoRun        = errors.New("distgear: no such run")
 	ErrRefused      = errors.New("distgear: the cluster refused this node")
+	ErrSuspended    = errors.New("distgear: the run goes on later, or elsewhere")
 )
 
 // Flags of an error on the wire.

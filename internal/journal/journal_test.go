@@ -197,7 +197,9 @@ func TestGolden(t *testing.T) {
 
 func TestDiff(t *testing.T) {
 	change := func(f func(p *Plan)) *Plan { p := diamond(); f(p); return p }
-	became := func(i int) string { return [...]string{"ok at w1", "running at w2", "ok at w1", "not sent", "not sent"}[i] }
+	became := func(i int) string {
+		return [...]string{"ok at w1", "running at w2", "ok at w1", "not sent", "not sent"}[i]
+	}
 	for _, c := range []struct {
 		name string
 		has  *Plan

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type drive struct {
 	p *Plan
 	m plan.Machine
 
+	log    *planLog    // nil unless the run is durable
 	wake   sync.Cond   // for the goroutine in Do: calls, the end, or Host.Stop
 	hook   runner.Hook // the drive itself
 	index  int         // of the run's plans
@@ -58,8 +60,12 @@ type attempt struct {
 	plan int32
 	step int32
 	undo bool
-	at   place.Place
-	f    Flight
+	// Of a durable run's.
+	over, told, attached, fresh bool   // it ended; something was reported; asked for by this node; made by this node
+	number                      uint32 // among all of the plan
+
+	at place.Place
+	f  Flight
 }
 
 // Report implements link.Receiver.
@@ -70,9 +76,12 @@ func (a *attempt) Report(r wire.Report) {
 		a.r.mu.Unlock()
 		return
 	}
-	if a.undo {
+	switch {
+	case d.log != nil:
+		d.take(a, &r)
+	case a.undo:
 		d.undone(int(a.step), a, &r)
-	} else {
+	default:
 		d.reported(int(a.step), a, &r)
 	}
 	d.exit()
@@ -133,7 +142,7 @@ func newDrive(r *Run, h *Host, p *Plan) *drive {
 // plain tells whether all steps are OK and nothing that happened is worth
 // remembering but that, and nobody can bring anything in any more.
 func (d *drive) plain() bool {
-	if !d.back || d.left || d.held || d.loose || !d.m.Settled() || d.m.Failed() || d.m.Cancelled() {
+	if d.log != nil || !d.back || d.left || d.held || d.loose || !d.m.Settled() || d.m.Failed() || d.m.Cancelled() {
 		return false
 	}
 	for i := range d.tracks {
@@ -143,6 +152,14 @@ func (d *drive) plain() bool {
 		}
 	}
 	return true
+}
+
+// logger is where things are told, unless they were told already.
+func (d *drive) logger() *slog.Logger {
+	if d.folding() {
+		return slog.New(slog.DiscardHandler)
+	}
+	return d.h.Log
 }
 
 // recycle takes a plain drive back.
@@ -168,6 +185,9 @@ func (d *drive) enter() bool {
 // entered is enter for who has locked the run.
 func (d *drive) entered() bool {
 	d.now = time.Now()
+	if l := d.r.log; l != nil && (l.over != nil || l.given) {
+		return false
+	}
 	if d.back && !d.held { // the handler has gone on
 		d.held = d.h.Hold()
 		return d.held
@@ -179,6 +199,9 @@ func (d *drive) entered() bool {
 func (d *drive) exit() {
 	d.act()
 	d.r.touch()
+	if d.log != nil {
+		d.r.log.flush(d.now)
+	}
 	if d.m.Settled() {
 		for _, c := range d.settled {
 			close(c)
@@ -203,20 +226,30 @@ func (d *drive) start() {
 // await returns when the plan has settled, or the node has left. In between it
 // computes inputs.
 func (d *drive) await() {
-	for !d.m.Settled() {
+	l := d.r.log
+	for !d.m.Settled() || l != nil && l.open > 0 {
+		if l != nil && l.over != nil { // somebody else finishes it
+			break
+		}
 		if len(d.calls) > 0 {
 			i := d.calls[0]
 			d.calls = d.calls[:copy(d.calls, d.calls[1:])]
-			if t := &d.tracks[i]; t.waiting { // else it was cancelled
-				t.waiting = false
+			if d.tracks[i].waiting { // else it was cancelled
 				d.compute(i)
 				d.act()
 				d.r.touch()
+				if l != nil {
+					l.flush(d.now)
+				}
 			}
 			continue
 		}
 		select {
-		case <-d.r.host.Stop: // nobody will finish it
+		case <-d.r.host.Stop: // nobody will finish it here
+			if l != nil {
+				_ = l.give(&Give{Why: Suspended})
+				continue
+			}
 			d.left, d.back = true, true
 			return
 		default:
@@ -231,7 +264,7 @@ const maxInputs = 4 << 10
 
 // compute asks the user's function for a step's input, and sends it.
 func (d *drive) compute(i int) {
-	s := d.p.Steps[i]
+	s, t := d.p.Steps[i], &d.tracks[i]
 	if len(d.inputs) > maxInputs {
 		d.inputs = nil
 	}
@@ -241,11 +274,17 @@ func (d *drive) compute(i int) {
 	d.r.mu.Lock()
 	d.now = time.Now()
 	switch {
-	case err != nil:
-		d.final(i, plan.NeverRan, true, fmt.Errorf("%w: %w", fault.ErrInvalid, err))
+	case !t.waiting || d.r.log != nil && d.r.log.over != nil: // meanwhile it was cancelled, or this node's part is over
 		return
-	case d.m.Phase() != plan.Forward: // meanwhile something failed: nothing starts any more
-		d.final(i, plan.NeverRan, true, fault.ErrCancelled)
+	case err == nil && d.m.Phase() != plan.Forward: // something failed: nothing starts any more
+		err = fault.ErrCancelled
+	case err != nil:
+		err = fmt.Errorf("%w: %w", fault.ErrInvalid, err)
+	}
+	t.waiting = false
+	if err != nil {
+		d.ended(i, false, err)
+		d.final(i, plan.NeverRan, true, err)
 		return
 	}
 	d.inputs, s.Input = b, b[begin:len(b):len(b)]
@@ -261,9 +300,7 @@ func (d *drive) act() {
 		case plan.Do:
 			d.p.Steps[e.Step].began = d.now.UnixNano()
 			if d.p.Steps[e.Step].Encode != nil {
-				t.waiting = true
-				d.calls = append(d.calls, e.Step)
-				d.wake.Signal()
+				d.call(e.Step)
 			} else {
 				d.dispatch(e.Step)
 			}
@@ -278,6 +315,10 @@ func (d *drive) act() {
 					o = plan.NeverRan
 				}
 				d.final(e.Step, o, true, fault.ErrCancelled)
+			case d.log != nil:
+				if t.cur != nil && !d.log.folding {
+					d.todo(cancel, t.cur)
+				}
 			case t.cur != nil:
 				d.h.Cancel(t.cur.at, t.cur.f)
 			}
@@ -289,12 +330,32 @@ func (d *drive) act() {
 	d.fx = d.fx[:0]
 }
 
+// call has a step's input computed by the goroutine in Do.
+func (d *drive) call(i int) {
+	d.tracks[i].waiting = true
+	switch {
+	case d.log == nil:
+		d.calls = append(d.calls, i)
+		d.wake.Signal()
+	case !d.log.folding: // it may look at results: not before they are acknowledged
+		d.r.log.todo = append(d.r.log.todo, todo{d: d, at: i, op: compute})
+	}
+}
+
 // dispatch makes the next attempt of a step.
 func (d *drive) dispatch(i int) {
 	s, t := d.p.Steps[i], &d.tracks[i]
+	if d.folding() {
+		t.waiting = true
+		return
+	}
 	at, err := d.h.Place(s.On, s.Kind, d.r.joining(), t.at.Life)
 	if err != nil {
 		d.unplaced(i, err)
+		return
+	}
+	if d.log != nil {
+		d.commit(i, at, false)
 		return
 	}
 	s.command(&d.cmd, int(t.tries)+1)
@@ -317,7 +378,12 @@ func (d *drive) dispatch(i int) {
 func (d *drive) unplaced(i int, err error) {
 	t := &d.tracks[i]
 	t.message = err.Error()
+	if d.folding() { // a record tells what came of it
+		t.waiting = true
+		return
+	}
 	if d.patience(t) || d.m.Phase() != plan.Forward {
+		d.ended(i, false, err)
 		d.final(i, plan.NeverRan, true, err)
 		return
 	}
@@ -337,6 +403,10 @@ func (d *drive) patience(t *track) (over bool) {
 func (d *drive) later(i int, wait time.Duration, try func(int)) {
 	t := &d.tracks[i]
 	t.waiting = true
+	if d.folding() {
+		d.log.due[i] = d.now.Add(wait)
+		return
+	}
 	t.timer = time.AfterFunc(wait, func() {
 		if !d.enter() {
 			return
@@ -357,8 +427,8 @@ func (d *drive) reported(i int, a *attempt, r *wire.Report) {
 			return
 		}
 		t.late++
-		d.h.Log.Warn("late result of an earlier attempt", "run", d.r.id, "step", s.Name, "outcome", plan.Outcome(r.Outcome), "node", a.at.Node)
-		if !t.waiting && !t.stuck || r.Outcome != wire.OK {
+		d.logger().Warn("late result of an earlier attempt", "run", d.r.id, "step", s.Name, "outcome", plan.Outcome(r.Outcome), "node", a.at.Node)
+		if r.Outcome != wire.OK || !t.waiting && !t.stuck || d.m.State(i) != plan.Running {
 			d.fx = d.m.Late(i, plan.Outcome(r.Outcome), d.fx)
 			return
 		}
@@ -381,8 +451,12 @@ func (d *drive) reported(i int, a *attempt, r *wire.Report) {
 		d.fx = d.m.Over(i, d.fx)
 	case t.reported:
 		d.final(i, o, true, err)
-	case r.Outcome == wire.NeverRan && flagged(r, fault.Refused):
+	case r.Outcome == wire.NeverRan && flagged(r, fault.Refused), r.Outcome == wire.Unknown && s.Durable:
 		t.tries--
+		if a.attached && d.m.Phase() == plan.Forward {
+			d.later(i, 0, d.dispatch) // its owner died before it was sent
+			return
+		}
 		d.unplaced(i, err)
 	default:
 		if wait, yes := d.repeats(s, t, r); yes {

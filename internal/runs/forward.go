@@ -19,7 +19,7 @@ func (d *drive) forward(i int) {
 	t.failures++
 	if t.useless || t.failures >= forwardLimit {
 		t.stuck = true
-		d.h.Log.Error("step after the pivot is stuck: retry it, or mark it done", "run", d.r.id, "step", d.p.Steps[i].Name, "err", t.message)
+		d.logger().Error("step after the pivot is stuck: retry it, or mark it done", "run", d.r.id, "step", d.p.Steps[i].Name, "err", t.message)
 		return
 	}
 	d.later(i, min(5*time.Second, 50*time.Millisecond<<(t.failures-1)), d.again)
@@ -28,9 +28,7 @@ func (d *drive) forward(i int) {
 // again is dispatch for a step whose input may not have been computed.
 func (d *drive) again(i int) {
 	if s := d.p.Steps[i]; s.Encode != nil && s.Input == nil {
-		d.tracks[i].waiting = true
-		d.calls = append(d.calls, i)
-		d.wake.Signal()
+		d.call(i)
 		return
 	}
 	d.dispatch(i)

@@ -39,6 +39,7 @@ type Step struct {
 	Undo    bool
 	Pivot   bool
 	Idem    bool
+	Durable bool // the event is: its run outlives the node that it was raised at
 
 	// What became of it; the user's to read once Do has returned, or a step
 	// after it is OK.

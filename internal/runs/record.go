@@ -18,6 +18,10 @@ const maxShown = 16 << 10
 func (r *Run) record(whole bool) record.Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.recordLocked(whole)
+}
+
+func (r *Run) recordLocked(whole bool) record.Run {
 	rec := record.Run{
 		ID: r.id, Event: r.event, Node: r.host.Here.Node, State: r.state(), Version: uint64(r.version),
 		Started: instant(r.started),
@@ -113,6 +117,13 @@ func (d *drive) record(i int, rec *record.Step) {
 	t := &d.tracks[i]
 	rec.State, rec.Node, rec.Error = record.StepState(d.m.State(i).String()), t.at.Node, t.message
 	rec.Attempt, rec.UndoAttempt, rec.Late = int(t.tries), int(t.undos), int(t.late)
+	if d.log != nil {
+		for n, a := range d.log.sent {
+			if int(a.step) == i {
+				rec.Attempts = append(rec.Attempts, d.log.history[n])
+			}
+		}
+	}
 	switch d.m.State(i) {
 	case plan.Running:
 		if t.waiting && t.tries > 0 {

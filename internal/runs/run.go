@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
@@ -25,6 +27,7 @@ type Run struct {
 	host  *Host
 	event string
 
+	log     *durable // nil unless it is durable
 	mu      sync.Mutex
 	ctx     *runner.Context // nil when it has ended
 	plans   []planned
@@ -73,7 +76,11 @@ func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
 	d := newDrive(r, h, p)
 	r.plans = append(r.plans, planned{p, d})
 	r.touch()
-	d.start()
+	if r.log == nil {
+		d.start()
+	} else if f := r.doDurable(ctx, d); f != nil {
+		return f
+	}
 	r.mu.Unlock()
 	// The context of a handler is ours: it needs no channel and no timer.
 	c, ours := ctx.(*runner.Context)
@@ -86,6 +93,10 @@ func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
 	d.await()
 	d.loose = ours && !c.ClearHook(&d.hook) || stop != nil && !stop()
 	f := d.failure(ctx)
+	if r.log != nil {
+		r.log.busy--
+		r.log.rest()
+	}
 	r.mu.Unlock() // not deferred: it is not locked while the user computes an input
 	return f
 }
@@ -93,7 +104,11 @@ func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
 // Cancelled implements runner.Hook: it cancels the plan (S11).
 func (d *drive) Cancelled() {
 	if d.enter() {
-		d.fx = d.m.Cancel(d.fx)
+		was := d.m.Cancelled()
+		if d.fx = d.m.Cancel(d.fx); d.log != nil && d.m.Cancelled() != was {
+			d.log.timeout = errors.Is(d.log.why(), context.DeadlineExceeded)
+			d.note(journal.Record{Kind: journal.Cancelled, Timeout: d.log.timeout})
+		}
 		d.exit()
 	}
 }
@@ -146,6 +161,10 @@ func (r *Run) cancel() {
 	r.mu.Lock()
 	ctx := r.ctx
 	if ctx != nil {
+		if l := r.log; l != nil && l.over == nil && !l.given && !r.stopped {
+			l.unit.Add(&journal.Record{Kind: journal.Stopped})
+			l.flush(time.Now())
+		}
 		r.stopped = true
 		r.touch()
 	}
@@ -163,6 +182,9 @@ func (r *Run) leave() {
 		if x.d != nil {
 			x.d.wake.Broadcast() // it looks at Host.Stop
 		}
+	}
+	if r.log != nil {
+		r.log.wake.Broadcast()
 	}
 }
 
@@ -202,7 +224,7 @@ func (r *Run) unwind(ctx context.Context) error {
 }
 
 // resolve carries out an operator's decision about a stuck undo, or step.
-func (r *Run) resolve(step string, how plan.Resolution) error {
+func (r *Run) resolve(step string, how plan.Resolution, reason string) error {
 	r.mu.Lock()
 	var d *drive
 	at := -1
@@ -221,11 +243,18 @@ func (r *Run) resolve(step string, how plan.Resolution) error {
 		return fault.ErrLeft
 	}
 	defer d.exit()
-	if d.tracks[at].stuck {
-		return d.decide(at, how)
+	if d.log != nil {
+		d.note(journal.Record{Kind: journal.Decided, Step: uint32(at), How: uint8(how), Text: reason})
 	}
-	var err error
-	d.fx, err = d.m.Resolve(at, how, d.fx)
+	return d.decided(at, how)
+}
+
+// decided takes a decision in.
+func (d *drive) decided(i int, how plan.Resolution) (err error) {
+	if d.tracks[i].stuck {
+		return d.decide(i, how)
+	}
+	d.fx, err = d.m.Resolve(i, how, d.fx)
 	return err
 }
 
@@ -274,6 +303,9 @@ func (r *Run) settle() {
 
 // failure is what Do returns.
 func (d *drive) failure(ctx context.Context) *Failure {
+	if d.log != nil && d.r.log.over != nil {
+		return d.lost()
+	}
 	if !d.left && !d.m.Failed() && !d.m.Cancelled() {
 		return nil
 	}
@@ -288,7 +320,7 @@ func (d *drive) failure(ctx context.Context) *Failure {
 		errs = append([]error{fault.ErrLeft}, errs...)
 	case d.m.Cancelled():
 		why := fault.ErrCancelled
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		if d.log == nil && errors.Is(ctx.Err(), context.DeadlineExceeded) || d.log != nil && d.log.timeout {
 			why = fault.ErrTimeout
 		}
 		errs = append([]error{why}, errs...)

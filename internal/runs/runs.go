@@ -37,6 +37,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/outcome"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
@@ -75,6 +76,15 @@ type Host struct {
 	// means that the node leaves already.
 	Hold func() bool
 	Free func()
+	// Clock is the cluster's time; nil means time.Now.
+	Clock func() time.Time
+}
+
+func (h *Host) now() time.Time {
+	if h.Clock == nil {
+		return time.Now()
+	}
+	return h.Clock()
 }
 
 // Flight is a command that was sent.
@@ -85,6 +95,9 @@ type Flight struct {
 
 // Registry is the runs that a node handles or has handled.
 type Registry struct {
+	// Outcomes is what this node remembers of commands of durable runs.
+	Outcomes outcome.Table
+
 	host   *Host
 	prefix string
 	last   atomic.Uint64
@@ -128,6 +141,7 @@ type Beginning struct {
 	Input   []byte
 	Lent    bool            // the input is part of a message
 	Ctx     *runner.Context // of the handler
+	Lease   *Lease          // the run is durable, its ID is Key, and this node owns it
 }
 
 // Begin makes r the run of a command. A run of the same ID that is known
@@ -137,12 +151,15 @@ func (g *Registry) Begin(r *Run, b Beginning) (twin *Run, err error) {
 	if id == "" {
 		id = g.NewID()
 	}
-	if b.Nested && b.Attempt > 1 {
+	if b.Nested && b.Attempt > 1 && b.Lease == nil {
 		id += record.RunID("#" + strconv.Itoa(b.Attempt))
 	}
 	r.id, r.host, r.event, r.ctx, r.nested, r.input = id, g.host, b.Event, b.Ctx, b.Nested, b.Input
 	r.lent = b.Lent
 	r.started, r.version = time.Now().UnixNano(), 1
+	if b.Lease != nil {
+		return nil, g.beginDurable(r, &b)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.runs[id]; old != nil {
@@ -158,7 +175,8 @@ func (g *Registry) Begin(r *Run, b Beginning) (twin *Run, err error) {
 	return nil, nil
 }
 
-// End ends a run and passes its outcome on.
+// End ends a run and passes its outcome on. That of a durable run is in the
+// journal then, or the error is fault.ErrSuspended: it goes on elsewhere.
 func (g *Registry) End(r *Run, out []byte, err error) ([]byte, error) {
 	r.mu.Lock()
 	if err != nil && r.clean() {
@@ -168,7 +186,16 @@ func (g *Registry) End(r *Run, out []byte, err error) ([]byte, error) {
 	if err != nil {
 		outcome = fault.Report(err).Outcome
 	}
-	r.end = &ending{at: time.Now().UnixNano(), out: out, err: err, outcome: outcome}
+	e := &ending{at: time.Now().UnixNano(), out: out, err: err, outcome: outcome}
+	if r.log != nil {
+		r.mu.Unlock()
+		if err := g.endDurable(r, e); err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		out, err = e.out, e.err
+	}
+	r.end = e
 	r.stopped = r.stopped || err != nil && r.ctx != nil && errors.Is(r.ctx.Cancelled(), context.Canceled)
 	if r.lent {
 		r.input = bytes.Clone(r.input) // the message goes
@@ -261,6 +288,12 @@ func (g *Registry) release(r *Run) {
 	}
 }
 
+// serveLetGo forgets the outcomes of a durable run's attempts.
+func (g *Registry) serveLetGo(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
+	g.Outcomes.LetGo(c.Key, c.Owner.Epoch, g.host.now())
+	return nil, nil
+}
+
 // serveRelease forgets a nested run, and releases what is nested in it.
 func (g *Registry) serveRelease(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
 	g.mu.Lock()
@@ -277,7 +310,11 @@ func (g *Registry) serveRelease(_ context.Context, _ cluster.NodeName, c *wire.C
 // also ends every Do.
 func (g *Registry) CancelAll() {
 	for _, r := range g.all() {
-		r.cancel()
+		if r.log != nil {
+			r.log.resign()
+		} else {
+			r.cancel()
+		}
 		r.leave()
 	}
 }

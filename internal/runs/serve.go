@@ -22,6 +22,7 @@ const (
 	kindCancel  = "_cancel"  // to cancel a run
 	kindResolve = "_resolve" // to decide about a stuck undo
 	kindRelease = "_release" // to let a nested run go
+	kindLetGo   = "_letgo"   // to forget the outcomes of a durable run's attempts
 )
 
 // pollTime is how long kindFind waits for a change, and a node for others.
@@ -50,6 +51,7 @@ func (g *Registry) Serve() map[string]Answer {
 		kindCancel:  g.serveCancel,
 		kindResolve: g.serveResolve,
 		kindRelease: g.serveRelease,
+		kindLetGo:   g.serveLetGo,
 	}
 }
 
@@ -129,7 +131,7 @@ func (g *Registry) serveResolve(_ context.Context, _ cluster.NodeName, c *wire.C
 	if !ok || q.How != record.Retry && q.Reason == "" {
 		return nil, fault.Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", fault.ErrInvalid))
 	}
-	if err := r.resolve(q.Step, how); err != nil {
+	if err := r.resolve(q.Step, how, q.Reason); err != nil {
 		return nil, err
 	}
 	g.host.Log.Warn("an operator has resolved a stuck undo", "run", q.ID, "step", q.Step, "how", q.How, "reason", q.Reason)

@@ -17,22 +17,20 @@ const undoLimit = 8
 // dispatchUndo makes the next attempt to undo a step.
 func (d *drive) dispatchUndo(i int) {
 	s, t := d.p.Steps[i], &d.tracks[i]
-	at, err := d.placeUndo(s, t)
-	if err != nil {
-		if !d.patience(t) {
-			t.message = err.Error()
-			d.later(i, LookAgain, d.dispatchUndo)
-			return
-		}
-		d.undoFailed(i, err, nil)
+	if d.folding() {
+		t.waiting = true
 		return
 	}
-	u := wire.UndoInput{In: s.Input, Outcome: t.outcome, Node: string(t.at.Node)}
-	if t.outcome == wire.OK {
-		u.Out = t.result
-	} else {
-		u.Message = t.message
+	at, err := d.placeUndo(s, t)
+	if err != nil {
+		d.undoUnplaced(i, err)
+		return
 	}
+	if d.log != nil {
+		d.commit(i, at, true)
+		return
+	}
+	u := t.did(s)
 	s.undoCommand(&d.cmd, int(t.undos)+1, &u)
 	a := &attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: true, at: at}
 	t.cur = a
@@ -42,6 +40,32 @@ func (d *drive) dispatchUndo(i int) {
 		return
 	}
 	a.f = f
+}
+
+// did is what an undo is told (S7).
+func (t *track) did(s *Step) wire.UndoInput {
+	u := wire.UndoInput{In: s.Input, Outcome: t.outcome, Node: string(t.at.Node)}
+	if t.outcome == wire.OK {
+		u.Out = t.result
+	} else {
+		u.Message = t.message
+	}
+	return u
+}
+
+// undoUnplaced waits for a node to send the undo to, for the grace.
+func (d *drive) undoUnplaced(i int, err error) {
+	t := &d.tracks[i]
+	t.message = err.Error()
+	switch {
+	case d.folding(): // a record tells what came of it
+		t.waiting = true
+	case !d.patience(t):
+		d.later(i, LookAgain, d.dispatchUndo)
+	default:
+		d.ended(i, true, err)
+		d.undoFailed(i, err, nil)
+	}
 }
 
 // placeUndo is where the step ran, if that node lives, also in a new life. For
@@ -81,6 +105,12 @@ func (d *drive) undone(i int, a *attempt, r *wire.Report) {
 	case stuck:
 	case r.Outcome == wire.Unknown && !r.Over: // it may be running: not a second one beside it
 		d.fx = d.m.UndoReport(i, false, d.fx)
+	case d.log != nil && r.Outcome == wire.NeverRan && flagged(r, fault.Refused): // it was not sent after all
+		if a.attached {
+			d.later(i, 0, d.dispatchUndo)
+			return
+		}
+		d.undoUnplaced(i, err)
 	default:
 		d.undoFailed(i, err, r)
 	}
@@ -93,7 +123,7 @@ func (d *drive) undoFailed(i int, err error, r *wire.Report) {
 	t.undos++
 	if t.undos >= undoLimit || r != nil && flagged(r, fault.Permanent) || errors.Is(err, fault.ErrInvalid) {
 		t.cur = nil
-		d.h.Log.Error("undo is stuck: retry, skip or mark it", "run", d.r.id, "step", d.p.Steps[i].Name, "err", err)
+		d.logger().Error("undo is stuck: retry, skip or mark it", "run", d.r.id, "step", d.p.Steps[i].Name, "err", err)
 		d.fx = d.m.UndoReport(i, false, d.fx)
 		return
 	}

@@ -1,0 +1,192 @@
+package journal
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Past is what a journal tells, sorted for who goes on with the run. The zero
+// value is that of a new run.
+type Past struct {
+	Plans   []*PastPlan // in the order in which they began
+	Stopped bool        // the run was cancelled
+	Closed  *Report     // how the run ended; nil: it did not
+
+	values map[string][][]byte
+	slept  []int64
+}
+
+// PastPlan is what is recorded of one plan.
+type PastPlan struct {
+	Shape   *Plan
+	Records []Timed // after Planned or Adopted, in order
+	Began   int64   // ns since 1970
+	Taken   bool    // the handler has come to it again; for who goes on with the run
+}
+
+// Timed is a record and when it was made, in ns since 1970.
+type Timed struct {
+	At int64
+	Record
+}
+
+// Read sorts the units of a journal. What they tell is of use only as a whole:
+// with an error there is nothing.
+func Read(units [][]byte) (*Past, error) {
+	p := &Past{values: map[string][][]byte{}}
+	for n, u := range units {
+		at, recs, err := Parse(u)
+		if err != nil {
+			return nil, fmt.Errorf("unit %d of %d: %w", n+1, len(units), err)
+		}
+		for i := range recs {
+			if err := p.add(at, &recs[i]); err != nil {
+				return nil, fmt.Errorf("unit %d of %d: %w: record %d (%s): %w", n+1, len(units), ErrMalformed, i, recs[i].Kind, err)
+			}
+		}
+	}
+	return p, nil
+}
+
+func (p *Past) add(at int64, r *Record) error {
+	switch r.Kind {
+	case Planned:
+		p.Plans = append(p.Plans, &PastPlan{Shape: r.Shape, Began: at})
+		return nil
+	case Value:
+		p.values[r.Name] = append(p.values[r.Name], r.Input)
+		return nil
+	case Slept:
+		p.slept = append(p.slept, r.Until)
+		return nil
+	case Stopped:
+		p.Stopped = true
+		return nil
+	case Closed:
+		p.Closed = &r.Report
+		return nil
+	}
+	if int(r.Plan) >= len(p.Plans) {
+		return fmt.Errorf("no plan %d has begun", r.Plan)
+	}
+	x := p.Plans[r.Plan]
+	if r.Kind == Adopted {
+		x.Shape, x.Records = r.Shape, nil
+		return nil
+	}
+	switch r.Kind {
+	case Sent, Reported, Ended, Decided:
+		if int(r.Step) >= len(x.Shape.Steps) {
+			return fmt.Errorf("plan %s has no step %d", x.Shape.Name, r.Step)
+		}
+	}
+	x.Records = append(x.Records, Timed{at, *r})
+	return nil
+}
+
+// Find is the number of the plan of that name; -1: it never began.
+func (p *Past) Find(name string) int {
+	return slices.IndexFunc(p.Plans, func(x *PastPlan) bool { return x.Shape.Name == name })
+}
+
+// Value is the next value of that name, each once; false when there is none.
+func (p *Past) Value(name string) ([]byte, bool) {
+	vs := p.values[name]
+	if len(vs) == 0 {
+		return nil, false
+	}
+	p.values[name] = vs[1:]
+	return vs[0], true
+}
+
+// Slept is until when the next call of Sleep sleeps, in ns since 1970; false
+// when there was none.
+func (p *Past) Slept() (until int64, ok bool) {
+	if len(p.slept) == 0 {
+		return 0, false
+	}
+	until, p.slept = p.slept[0], p.slept[1:]
+	return until, true
+}
+
+// Became says what the journal knows of a step, for Diff.
+func (x *PastPlan) Became(step int) string {
+	said := "not sent"
+	for i := range x.Records {
+		r := &x.Records[i]
+		if int(r.Step) != step {
+			continue
+		}
+		what := ""
+		if r.Undo {
+			what = "its undo "
+		}
+		switch r.Kind {
+		case Sent:
+			said = what + "sent to " + r.Node
+		case Reported, Ended:
+			said = what + [...]string{"unknown", "ok", "failed, clean", "failed, dirty", "never ran"}[r.Report.Outcome]
+		}
+	}
+	return said
+}
+
+// Adopt is the records that make a plan go on in another shape: steps of the same
+// name and kind keep what is recorded of them. It is an error, and changes
+// nothing, once the plan has failed, was cancelled or is undone: then only the
+// shape that was done tells what is to be undone.
+func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
+	was := make([]int, len(x.Shape.Steps))
+	for i := range x.Shape.Steps {
+		old := &x.Shape.Steps[i]
+		was[i] = has.find(old.Name)
+		if was[i] >= 0 && (has.Steps[was[i]].Kind != old.Kind || has.Steps[was[i]].Event != old.Event) {
+			was[i] = -1
+		}
+	}
+	shape := &Plan{Name: x.Shape.Name, Rollback: has.Rollback, Steps: slices.Clone(has.Steps)}
+	kept := make([]bool, len(shape.Steps))
+	var ok []Record // in the order of the new shape: steps are OK before those after them are sent
+	for i := range x.Shape.Steps {
+		var sent, rep *Record
+		for j := range x.Records {
+			r := &x.Records[j].Record
+			switch {
+			case r.Kind == Cancelled || r.Kind == Unwound || r.Kind == Decided, r.Undo:
+				return nil, fmt.Errorf("plan %s cannot go on in another shape: it does not go forward any more", x.Shape.Name)
+			case int(r.Step) != i:
+			case r.Kind == Sent:
+				sent, rep = r, nil
+			case r.Kind == Reported || r.Kind == Ended:
+				rep = r
+			}
+		}
+		switch {
+		case sent == nil && rep == nil:
+			continue
+		case sent == nil || rep == nil || rep.Report.Outcome != 1:
+			return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is %s; wait until what runs is ok", x.Shape.Name, x.Shape.Steps[i].Name, x.Became(i))
+		case was[i] < 0:
+			continue // it stays done, and nobody undoes it
+		}
+		at := was[i]
+		kept[at] = true
+		old, now := &x.Shape.Steps[i], &shape.Steps[at]
+		now.Input, now.Computed, now.Node, now.Labels = old.Input, old.Computed, old.Node, old.Labels
+		s, r := *sent, *rep
+		s.Plan, s.Step = plan, uint32(at)
+		r.Plan, r.Step = plan, uint32(at)
+		ok = append(ok, s, r)
+	}
+	slices.SortStableFunc(ok, func(a, b Record) int { return int(a.Step) - int(b.Step) })
+	for i := range ok {
+		s := &shape.Steps[ok[i].Step]
+		for _, a := range s.After {
+			if !kept[a] {
+				return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is ok and comes after %s now, which is not", x.Shape.Name, s.Name, shape.Steps[a].Name)
+			}
+		}
+		ok[i].Number = uint32(i / 2) // Sent and Reported take turns
+	}
+	return append([]Record{{Kind: Adopted, Plan: plan, Shape: shape}}, ok...), nil
+}

@@ -1,0 +1,241 @@
+// Package outcome is what a node remembers of the commands that it served for
+// durable runs: what runs, what came of it, and who owns each run. Whoever goes on
+// with a run asks here before it sends anything again.
+//
+//	var t outcome.Table
+//	rep := t.Serve(ctx, command, hubTime, func() wire.Report { … }) // runs it at most once
+//	t.LetGo(run, epoch)                                              // it has ended
+//
+// # Guarantees
+//
+// A command that is to be attached runs nothing: it waits for the attempt that it
+// names and is answered as that was; of one that was not seen it says never ran,
+// and no owner before can send it any more. A command of a lower epoch than the
+// run's highest is refused. Two attempts of one key do not run at once.
+//
+// # Failures
+//
+// Outcomes are kept until the run lets go of them, for up to an hour and in up to
+// 32 MiB. An attempt that was sent before something was forgotten, and is not
+// known, is unknown. What runs is never forgotten.
+package outcome
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+const (
+	// Keep is for how long an outcome is kept.
+	Keep = time.Hour
+	// MaxBytes is about how much is kept.
+	MaxBytes = 32 << 20
+	// maxRuns is of how many runs the owner is kept.
+	maxRuns = 100_000
+	// margin is by how much clocks may differ.
+	margin = time.Minute
+	// overhead is about what an outcome takes besides its texts, in bytes.
+	overhead = 256
+)
+
+// Table is what a node remembers. The zero value is empty; it is safe for
+// concurrent use.
+type Table struct {
+	mu    sync.Mutex
+	runs  map[string]*run
+	done  []*entry // in the order in which they ended, from head on
+	head  int
+	bytes int
+	since time.Time // nothing that came after it was forgotten
+	swept time.Time
+}
+
+type run struct {
+	epoch   uint64
+	ended   bool
+	seen    time.Time
+	entries map[string]*entry
+}
+
+type entry struct {
+	of     *run
+	key    string
+	number uint32
+	came   time.Time
+	ended  time.Time
+	ctx    *runner.Context
+	over   chan struct{} // closed when rep is there
+	rep    wire.Report
+	size   int
+}
+
+// ErrStale is why a command of an owner before is refused.
+var ErrStale = errors.New("distgear: the run has another owner")
+
+// Serve runs a command of a durable run by calling do, or answers for it. now is
+// the hub's time. The command's Owner is taken out of it.
+func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do func() wire.Report) wire.Report {
+	o := c.Owner
+	c.Owner = wire.Owner{}
+	e, rep := t.admit(ctx, c, &o, now)
+	if e == nil {
+		return rep
+	}
+	if e.ctx == ctx {
+		rep = do()
+		t.ended(e, &rep, now)
+		return rep
+	}
+	select {
+	case <-e.over:
+	case <-ctx.Done(): // who asks wants it to stop; what comes of that is the answer
+		e.ctx.Cancel(context.Canceled)
+		<-e.over
+	}
+	rep = e.rep
+	if rep.Outcome == wire.NeverRan {
+		rep = fault.NeverRan(fmt.Errorf("%w: %s", fault.ErrNoNode, rep.Error.Message), fault.Refused)
+	}
+	return rep
+}
+
+// admit decides about a command: the entry to run it as, or to wait for; or nil
+// and the answer.
+func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now time.Time) (*entry, wire.Report) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweep(now)
+	r := t.of(c.Key[:o.Run], now)
+	if o.Epoch < r.epoch || r.ended {
+		return nil, fault.NeverRan(fmt.Errorf("%w, of epoch %d: this command is of %d", ErrStale, r.epoch, o.Epoch), fault.Permanent)
+	}
+	r.epoch = o.Epoch
+	e := r.entries[c.Key]
+	switch {
+	case e != nil && e.number == o.Number:
+		return e, wire.Report{}
+	case e != nil && e.number > o.Number:
+		return nil, wire.Report{Over: true} // that one is not remembered any more
+	case o.Attach && time.UnixMilli(c.Start).Before(t.since.Add(margin)) && !t.since.IsZero():
+		return nil, wire.Report{Over: true}
+	case o.Attach:
+		return nil, fault.NeverRan(fmt.Errorf("%w: attempt %d of %s has not come here", fault.ErrNoNode, o.Number, c.Key), fault.Refused)
+	case e != nil && e.running():
+		return nil, fault.NeverRan(fmt.Errorf("%w: an attempt of %s is running", fault.ErrNoNode, c.Key), fault.Refused)
+	}
+	e = &entry{of: r, key: c.Key, number: o.Number, came: now, ctx: ctx, over: make(chan struct{})}
+	r.entries[c.Key] = e
+	return e, wire.Report{}
+}
+
+func (e *entry) running() bool {
+	select {
+	case <-e.over:
+		return false
+	default:
+		return true
+	}
+}
+
+// of is what is known of a run.
+func (t *Table) of(id string, now time.Time) *run {
+	if t.runs == nil {
+		t.runs = map[string]*run{}
+	}
+	r := t.runs[id]
+	if r == nil {
+		r = &run{entries: map[string]*entry{}}
+		t.runs[id] = r
+	}
+	r.seen = now
+	return r
+}
+
+// ended keeps what came of an attempt. One that never ran is not kept: it may be
+// sent here again.
+func (t *Table) ended(e *entry, rep *wire.Report, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e.rep, e.ended, e.ctx = *rep, now, nil
+	close(e.over)
+	if rep.Outcome == wire.NeverRan || e.of.ended {
+		t.forget(e)
+		return
+	}
+	e.size = overhead + len(e.key) + len(rep.Payload)
+	if rep.Error != nil {
+		e.size += len(rep.Error.Message) + len(rep.Error.Stack)
+	}
+	t.bytes += e.size
+	t.done = append(t.done, e)
+	t.sweep(now)
+}
+
+// forget drops an entry that is not running.
+func (t *Table) forget(e *entry) {
+	if e.of.entries[e.key] == e {
+		delete(e.of.entries, e.key)
+	}
+}
+
+// sweep forgets what is too old, or too much.
+func (t *Table) sweep(now time.Time) {
+	for t.head < len(t.done) {
+		e := t.done[t.head]
+		if t.bytes <= MaxBytes && now.Sub(e.ended) < Keep {
+			break
+		}
+		if e.of.entries[e.key] == e && !e.of.ended {
+			t.since = later(t.since, e.came)
+			t.forget(e)
+		}
+		t.bytes -= e.size
+		t.done[t.head] = nil
+		t.head++
+	}
+	if t.head > 1024 && t.head > len(t.done)/2 {
+		t.done = append([]*entry(nil), t.done[t.head:]...)
+		t.head = 0
+	}
+	if len(t.runs) <= maxRuns && now.Sub(t.swept) < Keep/60 {
+		return
+	}
+	t.swept = now
+	for id, r := range t.runs {
+		if len(r.entries) == 0 && (now.Sub(r.seen) >= Keep || len(t.runs) > maxRuns) {
+			delete(t.runs, id)
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// LetGo forgets the outcomes of a run that has ended. Its commands are refused
+// from then on: an owner before may still send some.
+func (t *Table) LetGo(id string, epoch uint64, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.of(id, now)
+	if epoch < r.epoch {
+		return
+	}
+	r.epoch, r.ended = epoch, true
+	for _, e := range r.entries {
+		if !e.running() {
+			t.forget(e)
+			e.rep = wire.Report{} // what it holds on to goes before its turn comes in done
+		}
+	}
+}

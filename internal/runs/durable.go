@@ -1,0 +1,468 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
+)
+
+// Journal takes what is recorded of one durable run, for the node that owns it.
+// Its other side is the hub, or a fake.
+type Journal interface {
+	// Append appends e as a whole, after all that was appended before. then is
+	// called once, in the order of the calls and not from within Append: with nil
+	// when e is kept for good, else when it was refused; what follows is refused
+	// too. A journal whose node has died may never call it.
+	Append(e Entry, then func(err error))
+}
+
+// Entry is what is appended at once.
+type Entry struct {
+	Unit []byte   // of internal/journal: one input and what follows from it; empty: nothing is recorded
+	Took []uint64 // the numbers of the signals that it takes
+	Give *Give    // the run is given back; this is the last entry of its owner
+}
+
+// Why says why a run is given back.
+type Why uint8
+
+// The reasons.
+const (
+	Ended     Why = 1 + iota // Report says how
+	Suspended                // it waits for Until or a signal; for neither: another node may go on at once
+	Parked                   // a person has to decide: Text says about what
+	Panicked                 // its handler did: Text
+)
+
+// Give is how a run is given back.
+type Give struct {
+	Why     Why
+	Until   time.Time // zero: for no instant
+	Signals []string
+	Text    string
+	State   record.RunState
+	Report  wire.Report
+	Summary []byte // a record.Run in JSON, of a run that has ended
+}
+
+// Lease is what the owner of a durable run begins with.
+type Lease struct {
+	Journal   Journal
+	Epoch     uint64    // not zero; higher than that of all owners before
+	Units     [][]byte  // all that was appended, in order
+	Signals   []Signal  // not taken yet
+	Started   time.Time // when it was accepted; zero: now
+	Cancelled bool
+	Adopt     bool // a person decided: plans of another shape go on in that
+	Unwind    bool // the run has ended and is to be undone: the handler is called for its plans
+}
+
+// Signal is a signal to a run.
+type Signal struct {
+	Number uint64 // of the run's
+	Name   string
+	Value  []byte
+}
+
+// durable is what a durable run has besides. The run's mutex guards it.
+//
+// The state of the run's drives runs ahead of the journal: what an input brings
+// about is collected (unit, todo) and appended at once, and what is to be done
+// with the world is done when that was acknowledged.
+type durable struct {
+	Lease
+
+	r     *Run
+	past  *journal.Past
+	begun uint32 // plans, of the journal or new
+	unit  journal.Unit
+	took  []uint64
+	todo  []todo
+	last  *batch // the latest that is not acknowledged
+	open  int    // how many are not
+	given bool   // the last entry was appended
+	heard uint64 // the highest number of a signal
+	over  error  // this node's part is over
+	wake  sync.Cond
+
+	names map[string]bool // of the plans that the handler has come to
+	busy  int             // calls of Do that have not returned
+	waits []*wait
+	pause *time.Timer // until the run is suspended
+}
+
+// batch is what waits for one acknowledgement.
+type batch struct{ todo []todo }
+
+// todo is something to do with the world, for an attempt or a step.
+type todo struct {
+	d  *drive
+	a  *attempt
+	at int // the step, for compute
+	op op
+}
+
+type op uint8
+
+const (
+	send op = iota
+	attach
+	cancel
+	compute
+)
+
+// lease makes r durable. What the journal tells is read at once, and told to the
+// handler as it comes to it.
+func (r *Run) lease(b *Beginning) error {
+	l := &durable{Lease: *b.Lease, r: r, names: map[string]bool{}}
+	l.wake.L = &r.mu
+	r.log = l
+	if !l.Started.IsZero() {
+		r.started = l.Started.UnixNano()
+	}
+	past, err := journal.Read(l.Units)
+	if err != nil {
+		r.mu.Lock()
+		err = l.give(&Give{Why: Parked, Text: err.Error()})
+		r.mu.Unlock()
+		return err
+	}
+	l.past, l.begun = past, uint32(len(past.Plans))
+	l.Units = nil
+	for _, s := range l.Signals {
+		l.heard = max(l.heard, s.Number)
+	}
+	r.stopped = past.Stopped || l.Cancelled
+	return nil
+}
+
+// flush appends what was collected, and does what needs no acknowledgement.
+func (l *durable) flush(now time.Time) {
+	for l.over == nil && !l.given {
+		switch {
+		case !l.unit.Empty():
+			l.append(now, nil)
+		case len(l.todo) == 0:
+			return
+		case l.last != nil: // it waits for those before
+			l.last.todo = append(l.last.todo, l.todo...)
+			l.todo = nil
+		default:
+			ts := l.todo
+			l.todo = nil
+			l.do(ts)
+		}
+	}
+}
+
+func (l *durable) append(now time.Time, g *Give) {
+	b := &batch{todo: l.todo}
+	e := Entry{Took: l.took, Give: g}
+	if !l.unit.Empty() {
+		e.Unit = l.unit.Bytes(now.UnixNano())
+	}
+	l.todo, l.took, l.last, l.given = nil, nil, b, g != nil
+	l.open++
+	l.Journal.Append(e, func(err error) { l.appended(b, err) })
+}
+
+// appended takes in that a batch is in the journal, or was refused.
+func (l *durable) appended(b *batch, err error) {
+	l.r.mu.Lock()
+	l.open--
+	if l.last == b {
+		l.last = nil
+	}
+	if err != nil || l.over != nil {
+		l.r.mu.Unlock()
+		if err != nil {
+			l.quit(fmt.Errorf("%w: this node's entry was refused: %w", fault.ErrSuspended, err))
+		}
+		return
+	}
+	l.do(b.todo)
+	l.flush(time.Now())
+	l.tell()
+	l.r.mu.Unlock()
+}
+
+// do does what was acknowledged.
+func (l *durable) do(ts []todo) {
+	now := time.Now()
+	for _, t := range ts {
+		t.d.now = now
+		switch t.op {
+		case send:
+			t.d.send(t.a)
+		case attach:
+			t.d.attach(t.a)
+		case cancel:
+			if t.a.f != (Flight{}) { // else attach will
+				t.d.h.Cancel(t.a.at, t.a.f)
+			}
+		case compute:
+			t.d.calls = append(t.d.calls, t.at)
+			t.d.wake.Signal()
+		}
+		t.d.act()
+	}
+}
+
+// tell wakes who waits for the journal.
+func (l *durable) tell() {
+	l.wake.Broadcast()
+	for _, x := range l.r.plans {
+		x.d.wake.Broadcast()
+	}
+}
+
+// quit ends this node's part in the run, once: nothing more is appended, sent or
+// taken in, and the handler's context is cancelled.
+func (l *durable) quit(why error) {
+	l.r.mu.Lock()
+	l.finish(why)
+	ctx := l.r.ctx
+	l.r.mu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+}
+
+// finish is quit for who has locked the run and cancels the context later.
+func (l *durable) finish(why error) {
+	if l.over != nil {
+		return
+	}
+	l.over = why
+	if l.pause != nil {
+		l.pause.Stop()
+	}
+	for _, w := range l.waits {
+		close(w.ready)
+	}
+	l.waits, l.todo = nil, nil
+	for _, x := range l.r.plans {
+		for i := range x.d.tracks {
+			x.d.tracks[i].stop()
+		}
+		if x.d.held {
+			x.d.held = false
+			x.d.h.Free()
+		}
+	}
+	l.tell()
+	l.r.touch()
+}
+
+// give appends the last entry, and ends this node's part. The caller cancels the
+// context when the run is not locked any more.
+func (l *durable) give(g *Give) error {
+	if l.over != nil {
+		return l.over
+	}
+	l.todo = nil
+	l.append(time.Now(), g)
+	why := fault.ErrSuspended
+	if g.Text != "" {
+		why = fmt.Errorf("%w: %s", why, g.Text)
+	}
+	l.finish(why)
+	return why
+}
+
+// resign gives the run back because this node leaves: another may go on at once.
+func (l *durable) resign() {
+	l.r.mu.Lock()
+	ctx := l.r.ctx
+	if l.given { // nobody will know of the answer
+		l.finish(fmt.Errorf("%w: %w", fault.ErrSuspended, fault.ErrLeft))
+	}
+	_ = l.give(&Give{Why: Suspended})
+	l.r.mu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+}
+
+// settled waits until all that was appended is acknowledged, or this node's part
+// is over.
+func (l *durable) settled() error {
+	for l.over == nil && l.open > 0 {
+		l.wake.Wait()
+	}
+	return l.over
+}
+
+// Panicked gives a durable run back whose handler panicked; text tells about it.
+// Other runs end. End need not be called.
+func (g *Registry) Panicked(r *Run, text string) {
+	if r.log == nil {
+		_, _ = g.End(r, nil, fmt.Errorf("panic: %s", text))
+		return
+	}
+	r.mu.Lock()
+	_ = r.log.give(&Give{Why: Panicked, Text: text})
+	r.mu.Unlock()
+	g.drop(r)
+}
+
+// drop forgets a run that goes on elsewhere.
+func (g *Registry) drop(r *Run) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.runs[r.id] == r {
+		delete(g.runs, r.id)
+	}
+}
+
+// beginDurable is Begin for a durable run. Another Run of the same ID here is of
+// a lease before: its part is over.
+func (g *Registry) beginDurable(r *Run, b *Beginning) error {
+	if err := r.lease(b); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	old := g.runs[r.id]
+	g.runs[r.id] = r
+	g.mu.Unlock()
+	if old != nil && old.log != nil {
+		old.log.quit(fmt.Errorf("%w: under a new lease", fault.ErrSuspended))
+	}
+	if r.stopped && r.ctx != nil {
+		r.ctx.Cancel(context.Canceled)
+	}
+	return nil
+}
+
+// doDurable begins a plan, or goes on with it. With a failure the run is not
+// locked any more.
+func (r *Run) doDurable(ctx context.Context, d *drive) *Failure {
+	d.log = &planLog{due: map[int]time.Time{}, why: ctx.Err}
+	err := d.begin()
+	if err == nil {
+		r.log.busy++
+		r.log.rest()
+		return nil
+	}
+	r.plans = r.plans[:d.index]
+	handler := r.ctx
+	over := r.log.over != nil
+	r.mu.Unlock()
+	if over && handler != nil {
+		handler.Cancel(context.Canceled)
+	}
+	return &Failure{Plan: d.p.Name, Rollback: d.p.Rollback, Err: err}
+}
+
+// unwindAll undoes a run that had ended: its plans in reverse order (S16).
+func (r *Run) unwindAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := r.log
+	for i := len(r.plans) - 1; i >= 0 && l.over == nil; i-- {
+		d := r.plans[i].d
+		if !d.p.Rollback {
+			continue
+		}
+		d.now = time.Now()
+		if was := d.m.Phase(); was == plan.Settled {
+			if d.fx = d.m.Unwind(d.fx); d.m.Phase() != was || len(d.fx) > 0 {
+				d.note(journal.Record{Kind: journal.Unwound})
+				d.act()
+				l.flush(d.now)
+			}
+		}
+		for l.over == nil && (!d.m.Settled() || l.open > 0) {
+			l.wake.Wait()
+		}
+		if !d.m.RolledBack() {
+			return
+		}
+	}
+}
+
+// letGo tells the nodes that the attempts of a run were sent to that their
+// outcomes can be forgotten. One that does not hear of it keeps them for an hour.
+func (g *Registry) letGo(r *Run) {
+	told := map[place.Place]bool{}
+	for _, x := range r.plans {
+		for _, a := range x.d.log.sent {
+			if told[a.at] {
+				continue
+			}
+			told[a.at] = true
+			c := wire.Command{Kind: kindLetGo, Key: string(r.id), Owner: wire.Owner{Epoch: r.log.Epoch, Run: uint32(len(r.id))}}
+			_, _ = x.d.h.Start(a.at, &c, time.Time{}, time.Second, nobody{})
+		}
+	}
+}
+
+// endDurable is End for a durable run: it returns when the journal says so.
+func (g *Registry) endDurable(r *Run, e *ending) error {
+	l := r.log
+	if err := l.whole(); err != nil {
+		g.drop(r)
+		return err
+	}
+	if l.Unwind {
+		r.unwindAll()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.over == nil {
+		l.conclude(e)
+	}
+	if err := l.settled(); err != nil {
+		r.mu.Unlock()
+		g.drop(r)
+		r.mu.Lock()
+		return err
+	}
+	l.finish(fmt.Errorf("%w: run %s has ended", fault.ErrSuspended, r.id))
+	g.letGo(r)
+	return nil
+}
+
+// whole parks a run whose handler has returned without coming to a plan that the
+// journal has: what was done in it would be forgotten.
+func (l *durable) whole() error {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	if l.over != nil {
+		return l.over
+	}
+	for _, x := range l.past.Plans {
+		if !x.Taken {
+			return l.give(&Give{Why: Parked, Text: fmt.Sprintf(
+				"the journal of run %s has a plan %q, and this handler returned without coming to it: run the handler that made it, or terminate the run", l.r.id, x.Shape.Name)})
+		}
+	}
+	return nil
+}
+
+// conclude appends the end of the run.
+func (l *durable) conclude(e *ending) {
+	r := l.r
+	rep := wire.Report{Outcome: wire.OK, Over: true, Payload: e.out}
+	switch {
+	case l.past.Closed != nil: // what it was when it ended
+		rep = reported(l.past.Closed)
+	case e.err != nil:
+		rep = fault.Report(e.err)
+	}
+	if l.past.Closed == nil {
+		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: recorded(&rep)})
+	}
+	r.end = e // for the summary only: nobody sees it before it is acknowledged
+	rec := r.recordLocked(true)
+	r.end = nil
+	l.append(time.Now(), &Give{Why: Ended, State: rec.State, Report: rep, Summary: inJSON(rec)})
+}

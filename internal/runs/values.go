@@ -1,0 +1,281 @@
+package runs
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/record"
+)
+
+// waitTime is how long a durable run waits at its node for an instant or a
+// signal, with nothing else to do, before it is suspended.
+const waitTime = time.Second
+
+// The names of values in the journal; a signal's has a prefix.
+const (
+	valueNow     = "now"
+	valueRand    = "rand"
+	valueMembers = "members"
+	valueSignal  = "signal "
+	approval     = "approve "
+)
+
+// wait is a call that waits for an instant, or for a signal.
+type wait struct {
+	until time.Time
+	name  string
+	ready chan struct{} // closed when value is there, or this node's part is over
+	value []byte
+}
+
+// value is what the journal has under that name for the next call; else what
+// found answers, which is recorded. Nothing is waited for: whatever the handler
+// does with it through its run is appended later.
+func (r *Run) value(name string, found func() []byte) []byte {
+	l := r.log
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.past != nil {
+		if v, ok := l.past.Value(name); ok {
+			return v
+		}
+	}
+	v := found()
+	l.unit.Add(&journal.Record{Kind: journal.Value, Name: name, Input: v})
+	l.flush(time.Now())
+	return v
+}
+
+// Now is the cluster's time. In a durable run it is what it was when the run
+// came here first.
+func (r *Run) Now() time.Time {
+	if r.log == nil {
+		return r.host.now()
+	}
+	v := r.value(valueNow, func() []byte { return binary.AppendVarint(nil, r.host.now().UnixNano()) })
+	ns, _ := binary.Varint(v)
+	return time.Unix(0, ns)
+}
+
+// Rand is a source of random numbers. In a durable run it yields what it did when
+// the run came here first. It is not safe for concurrent use.
+func (r *Run) Rand() *rand.Rand {
+	seed := func() []byte {
+		return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, rand.Uint64()), rand.Uint64())
+	}
+	var v []byte
+	if r.log == nil {
+		v = seed()
+	} else if v = r.value(valueRand, seed); len(v) < 16 {
+		v = make([]byte, 16) // of nobody's journal
+	}
+	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:])))
+}
+
+// Members are those that list answers. In a durable run they are those of when
+// the run came here first.
+func (r *Run) Members(list func() ([]cluster.Member, error)) (ms []cluster.Member, err error) {
+	if r.log == nil {
+		return list()
+	}
+	v := r.value(valueMembers, func() (b []byte) {
+		if ms, err = list(); err == nil {
+			b, err = json.Marshal(ms)
+		}
+		return b
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = json.Unmarshal(v, &ms)
+	return ms, err
+}
+
+// Sleep waits for a while, counted from when the run came here first. It returns
+// fault.ErrSuspended when the run goes on later, maybe elsewhere, and ctx's cause
+// when that ends.
+func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
+	w := &wait{ready: make(chan struct{}), until: r.host.now().Add(d)}
+	l := r.log
+	if l != nil {
+		r.mu.Lock()
+		if l.over != nil {
+			r.mu.Unlock()
+			return l.over
+		}
+		if ns, ok := l.past.Slept(); ok {
+			w.until = time.Unix(0, ns)
+		} else {
+			l.unit.Add(&journal.Record{Kind: journal.Slept, Until: w.until.UnixNano()})
+			l.flush(time.Now())
+		}
+		l.wait(w)
+		r.mu.Unlock()
+	}
+	t := time.NewTimer(w.until.Sub(r.host.now()))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-w.ready:
+	case <-ctx.Done():
+	}
+	return l.waited(ctx, w)
+}
+
+// Signal waits for a signal of that name and takes it; each is taken once. It
+// returns fault.ErrSuspended as Sleep does.
+func (r *Run) Signal(ctx context.Context, name string) ([]byte, error) {
+	l := r.log
+	if l == nil {
+		return nil, fmt.Errorf("%w: run %s is not durable: only those have signals and approvals", fault.ErrInvalid, r.id)
+	}
+	r.mu.Lock()
+	if l.over != nil {
+		r.mu.Unlock()
+		return nil, l.over
+	}
+	if v, ok := l.past.Value(valueSignal + name); ok {
+		r.mu.Unlock()
+		return v, nil
+	}
+	if i := slices.IndexFunc(l.Signals, func(s Signal) bool { return s.Name == name }); i >= 0 {
+		s := l.Signals[i]
+		l.Signals = slices.Delete(l.Signals, i, i+1)
+		l.takeSignal(&s)
+		r.mu.Unlock()
+		return s.Value, nil
+	}
+	w := &wait{ready: make(chan struct{}), name: name}
+	l.wait(w)
+	r.mu.Unlock()
+	select {
+	case <-w.ready:
+	case <-ctx.Done():
+	}
+	err := l.waited(ctx, w)
+	return w.value, err
+}
+
+// Approve waits for somebody's decision about what is named, and takes it.
+func (r *Run) Approve(ctx context.Context, name string) (a record.Approval, err error) {
+	v, err := r.Signal(ctx, approval+name)
+	if err != nil {
+		return a, err
+	}
+	if err = json.Unmarshal(v, &a); err != nil {
+		err = fmt.Errorf("%w: the decision about %s: %w", fault.ErrInvalid, name, err)
+	}
+	return a, err
+}
+
+// Approval is the signal that tells a decision.
+func Approval(name string, a record.Approval) (Signal, error) {
+	v, err := json.Marshal(a)
+	return Signal{Name: approval + name, Value: v}, err
+}
+
+// Signalled takes a signal in that came while this node owns the run; one that
+// is known already changes nothing.
+func (g *Registry) Signalled(id record.RunID, s Signal) {
+	g.mu.Lock()
+	r := g.runs[id]
+	g.mu.Unlock()
+	if r == nil || r.log == nil {
+		return
+	}
+	l := r.log
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l.over != nil || l.given || s.Number <= l.heard {
+		return
+	}
+	l.heard = s.Number
+	i := slices.IndexFunc(l.waits, func(w *wait) bool { return w.name == s.Name && w.until.IsZero() })
+	if i < 0 {
+		l.Signals = append(l.Signals, s)
+		return
+	}
+	w := l.waits[i]
+	l.waits = slices.Delete(l.waits, i, i+1)
+	w.value = s.Value
+	l.takeSignal(&s)
+	close(w.ready)
+}
+
+// takeSignal records that a signal was taken: the hub drops it with that.
+func (l *durable) takeSignal(s *Signal) {
+	l.unit.Add(&journal.Record{Kind: journal.Value, Name: valueSignal + s.Name, Input: s.Value})
+	l.took = append(l.took, s.Number)
+	l.flush(time.Now())
+}
+
+// wait notes that a call waits. The run is locked.
+func (l *durable) wait(w *wait) {
+	l.waits = append(l.waits, w)
+	l.rest()
+}
+
+// waited takes that back, and tells why the waiting ended.
+func (l *durable) waited(ctx context.Context, w *wait) error {
+	if l != nil {
+		l.r.mu.Lock()
+		defer l.r.mu.Unlock()
+		if l.over != nil {
+			return l.over
+		}
+		if i := slices.Index(l.waits, w); i >= 0 {
+			l.waits = slices.Delete(l.waits, i, i+1)
+		} else if w.until.IsZero() {
+			return nil // it has the signal
+		}
+		l.rest()
+	}
+	return context.Cause(ctx)
+}
+
+// rest sees to it that a run which does nothing but wait is suspended soon. The
+// run is locked.
+func (l *durable) rest() {
+	if l.over != nil || l.busy > 0 || len(l.waits) == 0 {
+		if l.pause != nil {
+			l.pause.Stop()
+			l.pause = nil
+		}
+		return
+	}
+	if l.pause == nil {
+		l.pause = time.AfterFunc(waitTime, l.suspend)
+	}
+}
+
+// suspend gives the run back until something comes that it waits for.
+func (l *durable) suspend() {
+	l.r.mu.Lock()
+	if l.over != nil || l.given || l.busy > 0 || len(l.waits) == 0 {
+		l.r.mu.Unlock()
+		return
+	}
+	g := &Give{Why: Suspended}
+	for _, w := range l.waits {
+		switch {
+		case w.until.IsZero():
+			g.Signals = append(g.Signals, w.name)
+		case g.Until.IsZero() || w.until.Before(g.Until):
+			g.Until = w.until
+		}
+	}
+	_ = l.give(g)
+	ctx := l.r.ctx
+	l.r.mu.Unlock()
+	if ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+}
