@@ -284,6 +284,9 @@ func (h *authority) request(in *link.Inbound) {
 			reply(r)
 		}
 	}
+	hold := func(do func()) {
+		h.held = append(h.held, held{version: h.machine.Version(), do: do, in: in, at: now})
+	}
 	switch in.Kind {
 	case session.KindJoin:
 		var q session.JoinRequest
@@ -309,7 +312,7 @@ func (h *authority) request(in *link.Inbound) {
 		if r.Refused != "" {
 			h.log.Warn("refused a node", "node", q.Name, "life", in.From(), "reason", r.Refused)
 		}
-		h.held = append(h.held, held{version: h.machine.Version(), at: now, do: func() {
+		h.held = append(h.held, held{version: h.machine.Version(), in: in, at: now, renews: true, do: func() {
 			r.Stamp = stamp()
 			reply(r)
 		}})
@@ -321,11 +324,11 @@ func (h *authority) request(in *link.Inbound) {
 		m, effects, err := h.machine.Beat(now, q.Life, q.Incarnation, q.Load)
 		h.apply(effects)
 		if err != nil {
-			h.hold(stand(m, err))
+			hold(stand(m, err))
 			return
 		}
 		h.skews[q.Life] = q.Skew
-		h.held = append(h.held, held{at: now, do: func() {
+		h.held = append(h.held, held{in: in, at: now, renews: true, do: func() {
 			if k, ok := h.roster.Member(q.Life); ok && k.Incarnation == q.Incarnation {
 				m = k // what the log does not have is not told
 			}
@@ -338,7 +341,7 @@ func (h *authority) request(in *link.Inbound) {
 		}
 		m, effects, err := h.machine.SetKinds(now, q.Life, q.Incarnation, q.Kinds, q.Rev)
 		h.apply(effects)
-		h.hold(stand(m, err))
+		hold(stand(m, err))
 	case session.KindLeave:
 		var q session.BeatRequest
 		if !understood(&q) {
@@ -346,7 +349,7 @@ func (h *authority) request(in *link.Inbound) {
 		}
 		h.apply(h.machine.Leave(now, q.Life, q.Incarnation))
 		m, _ := h.machine.Member(q.Life)
-		h.hold(stand(m, nil))
+		hold(stand(m, nil))
 	case session.KindView:
 		var q session.ViewRequest
 		if !understood(&q) {

@@ -16,9 +16,11 @@ import (
 
 // held is what is done when the log has what it depends on. It belongs to the loop.
 type held struct {
-	version uint64    // of the view
-	at      time.Time // it renews a session, if the hub was not replaced by then; zero: it does not
+	version uint64 // of the view
 	do      func()
+	in      *link.Inbound // the request that it answers; nil: it is an event
+	at      time.Time     // when that came
+	renews  bool          // the answer renews a session: the hub has to be the one at that time
 }
 
 const (
@@ -47,6 +49,11 @@ func (h *authority) hold(f func()) {
 	h.held = append(h.held, held{version: h.machine.Version(), do: f})
 }
 
+// late tells whether a request has waited too long for its answer. It is answered that
+// it was in vain then, and its node tries again: one that hears nothing tries more
+// and more rarely.
+func (h *authority) late(x *held) bool { return x.in != nil && time.Since(x.at) > h.cfg.TTL/2 }
+
 // settle goes on with what was decided as far as it can.
 func (h *authority) settle() {
 	h.keep()
@@ -55,9 +62,12 @@ func (h *authority) settle() {
 	h.waiting.Store(len(h.held) > 0) // before it looks: see confirm
 	rest := h.held[:0]
 	for _, x := range h.held {
-		if x.version <= kept && (x.at.IsZero() || h.sure(x.at)) {
+		switch {
+		case x.version <= kept && (!x.renews || h.sure(x.at)):
 			x.do()
-		} else {
+		case h.late(&x):
+			x.in.Reply(failure("the ledger does not take anything now"))
+		default:
 			rest = append(rest, x)
 		}
 	}
