@@ -53,6 +53,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/work"
+	"github.com/distgear/distgear/internal/work/durable"
 )
 
 // The errors of executors.
@@ -144,6 +145,9 @@ func (c Config) open(n *distgear.Node, r *room.Room, name string) *core {
 	}
 	e.fast = work.NewFast(r, name, l, c.Refuse)
 	e.class = e.fast
+	if c.Durable && !r.Ledger.Alone() {
+		e.class = durable.New(r, name, l, c.Refuse)
+	}
 	return e
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // TaskOption is an option of a task: ID, Delay, Priority, Key, Deadline, Labels,
-// Retain or Batch; and for Map: Ahead, Ordered.
+// Retain or Batch; for Map: Ahead, Ordered; and for Every: Missed.
 type TaskOption interface{ set(*options) }
 
 type (
@@ -51,6 +51,8 @@ type options struct {
 	ahead   int
 	ordered bool
 	bulk    bool // Ahead or Ordered was given
+	missed  Missed
+	repeats bool // Missed was given
 	faults  []error
 }
 
@@ -130,6 +132,7 @@ func read(base *work.Spec, opts []TaskOption, bulk bool) (*options, error) {
 	}
 	o.fault(o.bulk && !bulk, "Ahead and Ordered are for Map")
 	o.fault(bulk && o.id != "", "an ID is for one task")
+	o.fault(o.repeats, "Missed is for Every")
 	if len(o.faults) > 0 {
 		return nil, fmt.Errorf("%w: task of %s: %w", distgear.ErrInvalid, base.Kind, errors.Join(o.faults...))
 	}

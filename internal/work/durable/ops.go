@@ -1,0 +1,108 @@
+package durable
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/work"
+)
+
+// What operators may do with one task, besides Cancel by who submitted it.
+const (
+	CancelTask = shard.TaskCancel // it ends; what runs is told to stop first
+	RetryTask  = shard.TaskRetry  // one that is parked or failed is ready again
+	ParkTask   = shard.TaskPark   // it waits for a person; what runs is told to stop
+)
+
+// Task does something with the task that has an ID; why is for people, and needed to park
+// it. It returns when the ledger has taken that down. ErrNoTask: nobody knows it (any more).
+func (d *Queue) Task(ctx context.Context, id string, what uint64, why string) error {
+	if what == ParkTask && why == "" {
+		return fmt.Errorf("%w: say why task %q is parked", fault.ErrInvalid, id)
+	}
+	_, err := d.q.do(ctx, fmt.Sprintf("task %q", id), shard.Op{Verb: shard.VTask, Key: []byte(id), A: what, Val: []byte(why)}, true)
+	return err
+}
+
+// Configure tells the ledger other limits. They hold until somebody tells others, also
+// over restarts.
+func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
+	_, err := d.q.do(ctx, "configure", shard.Op{Verb: shard.VConfigure, Val: tasks.AppendLimits(nil, &l)}, true)
+	if err == nil {
+		d.q.mu.Lock()
+		d.q.limits = l
+		d.q.unlock()
+	}
+	return err
+}
+
+// Pause implements Class.
+func (d *Queue) Pause(ctx context.Context, reason string) error {
+	_, err := d.q.do(ctx, "pause", shard.Op{Verb: shard.VPause, Key: []byte(reason)}, true)
+	return err
+}
+
+// Schedule is a task that is submitted again and again.
+type Schedule struct {
+	Name string
+	Text string // see ParseTimetable
+	Skip bool   // a time that was missed by more than a minute is left out; otherwise the first that was missed is made up for, and those up to now are left out
+	Next time.Time
+	Last time.Time // zero: it was not due yet
+	Spec work.Spec
+	Val  []byte // the encoded input
+}
+
+// Schedule keeps a schedule, instead of one of the same name. Its tasks have the
+// IDs Name@ and the time in ms since 1970.
+func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
+	t, err := ParseTimetable(s.Text)
+	if err != nil {
+		return fmt.Errorf("%w: schedule %q: %w", fault.ErrInvalid, s.Name, err)
+	}
+	if len(s.Val) > inline {
+		return fmt.Errorf("%w: the input of schedule %q has %d bytes encoded, %d are allowed", fault.ErrInvalid, s.Name, len(s.Val), inline)
+	}
+	spec := s.Spec
+	spec.ID = "" // each has its own
+	val := tasks.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
+	_, err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), shard.Op{Verb: shard.VSchedule, Key: []byte(s.Name), Val: val}, true)
+	return err
+}
+
+// Unschedule ends a schedule; its tasks go on.
+func (d *Queue) Unschedule(ctx context.Context, name string) error {
+	_, err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), shard.Op{Verb: shard.VUnschedule, Key: []byte(name)}, true)
+	if errors.Is(err, tasks.ErrNoSchedule) {
+		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
+	}
+	return err
+}
+
+// Stats implements Class.
+func (d *Queue) Stats(ctx context.Context) (s work.Stats, err error) {
+	_, err = d.q.inspect(ctx, client.Query{What: "executors", Prefix: d.q.name, Limit: 1})
+	return s, err
+}
+
+// inspect asks the hub what it knows.
+func (q *queue) inspect(ctx context.Context, query client.Query) (in client.Inspection, err error) {
+	b, err := json.Marshal(query)
+	if err != nil {
+		return in, err
+	}
+	if b, err = q.room.Ask(ctx, client.KindInspect, b); err != nil {
+		return in, err
+	}
+	if err = json.Unmarshal(b, &in); err == nil && in.Error != "" {
+		err = fmt.Errorf("executor %q: %s", q.name, in.Error)
+	}
+	return in, err
+}
