@@ -86,8 +86,11 @@ func (d *drive) resume(x *journal.PastPlan) error {
 		s.On = place.Target{Name: cluster.NodeName(was.Node), Labels: was.Labels}
 		if in := s.Input; !was.Computed {
 			s.Input, s.Encode = was.Input, nil
-		} else if s.Encode == nil {
-			s.Input, s.Encode = nil, func(b []byte) ([]byte, error) { return append(b, in...), nil }
+		} else {
+			if s.Encode == nil {
+				s.Encode = func(b []byte) ([]byte, error) { return append(b, in...), nil }
+			}
+			s.Input = nil
 		}
 	}
 	d.log.folding = true
