@@ -92,7 +92,9 @@ func (c *Conn) Logs(ctx context.Context) int {
 	if err != nil {
 		return 0
 	}
-	_, err = js.AccountInfo(ctx)
+	ask, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err = js.AccountInfo(ask)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return 0

@@ -249,3 +249,25 @@ func TestVersionFloor(t *testing.T) {
 		}
 	}
 }
+
+// While the servers of a cluster elect a leader nobody answers: that is found out soon, and not when the caller's context ends.
+func TestLogs_WithoutALeader(t *testing.T) {
+	s, err := StartServer(ServerConfig{Tier: Memory, Cluster: &Cluster{Server: "s1", Listen: "127.0.0.1:0", Routes: []string{"127.0.0.1:1", "127.0.0.1:2"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c, err := Dial(t.Context(), ConnConfig{Server: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if n := c.Logs(ctx); n != 3 || ctx.Err() != nil {
+		t.Fatalf("%d replicas, %v", n, ctx.Err())
+	}
+	if left, _ := ctx.Deadline(); time.Until(left) < 40*time.Second {
+		t.Fatal("it waited for the context")
+	}
+}
