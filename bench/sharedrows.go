@@ -66,8 +66,22 @@ func sharedRows() []row {
 		{Name: "shared-takeover-frozen", What: "last answer to first answer, three hubs: SIGSTOP of the writer, whose stream has its leader at another hub", sides: own, once: true, size: takeover, trial: takeOver, lines: over},
 		{Name: "shared-takeover-killed", What: "the same, SIGKILL", sides: own, once: true, size: takeover, trial: takeOver, lines: over},
 		{Name: "shared-takeover-hub", What: "the same, SIGKILL of the hub that is the writer and has the stream's leader", sides: own, once: true, size: takeover, trial: takeOver, lines: whole},
+		{Name: "shared-takeover-foreign", What: "last answer to first answer, two hubs on three nats-servers with the defaults of NATS: SIGKILL of the hub that is the writer", sides: own, once: true,
+			size: foreignSize, trial: takeOverForeign, lines: []line{
+				{value: "hub", What: "worst of three nodes; median", Unit: "ms", bar: bar{limit: 10_000, atMost: true}},
+				{value: "hubmax", What: "worst of all", Unit: "ms"},
+				{value: "server", What: "SIGKILL of the server that leads the stream; median", Unit: "ms", bar: bar{limit: 10_000, atMost: true}},
+				{value: "servermax", What: "of it the worst", Unit: "ms"},
+				{value: "unknown", What: "operations of unknown outcome"}}},
 	}
 	return append(rows, valueRows(sized, perCall)...)
+}
+
+func foreignSize(quick bool) spec {
+	if quick {
+		return spec{Callers: 4, Count: 1}
+	}
+	return spec{Callers: 4, Count: 5}
 }
 
 // valueRows are the rows of issue 3 about maps and queues.

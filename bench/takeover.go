@@ -43,9 +43,10 @@ func freeAddrs(n int) (all []string, err error) {
 
 func startFleet(sp spec, o options) (f *fleet, err error) {
 	f = new(fleet)
+	started := f
 	defer func() {
 		if err != nil {
-			f.end()
+			started.end()
 		}
 	}()
 	if f.dir, err = os.MkdirTemp(o.Dir, "distgear-bench-"); err != nil {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +26,34 @@ func natsServer() (*server.Server, error) {
 	return s, nil
 }
 
+// natsMember starts one of three nats-servers that are a JetStream cluster: its name, places and folder are said, all else is the default.
+func natsMember(sp spec) (*server.Server, error) {
+	listen, err := net.ResolveTCPAddr("tcp", sp.Listen)
+	if err != nil {
+		return nil, err
+	}
+	route, err := net.ResolveTCPAddr("tcp", sp.Route)
+	if err != nil {
+		return nil, err
+	}
+	o := &server.Options{
+		ServerName: sp.Name, Host: listen.IP.String(), Port: listen.Port, NoSigs: true, NoLog: true, JetStream: true, StoreDir: sp.Dir,
+		Cluster: server.ClusterOpts{Name: "foreign", Host: route.IP.String(), Port: route.Port},
+	}
+	for _, p := range sp.Peers {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats-route", Host: p})
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, err
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		return nil, fmt.Errorf("nats-server %s is not ready after 10 s", sp.Name)
+	}
+	return s, nil
+}
+
 // natsConnect connects with nats.go's defaults.
 func natsConnect(url string, opts ...nats.Option) (*nats.Conn, error) {
 	return nats.Connect(url, opts...)
@@ -31,14 +61,22 @@ func natsConnect(url string, opts ...nats.Option) (*nats.Conn, error) {
 
 func natsRole(sp spec) (*role, error) {
 	rl := &role{Answers: map[string]func(string) (reply, error){}}
-	url := sp.URL
+	at := sp.URL
+	if sp.Role == "hub" && len(sp.Peers) > 0 {
+		s, err := natsMember(sp)
+		if err != nil {
+			return nil, err
+		}
+		rl.Ready.URL, rl.Stop = s.ClientURL(), s.Shutdown
+		return rl, nil
+	}
 	if sp.Role == "hub" || sp.Host {
 		s, err := natsServer()
 		if err != nil {
 			return nil, err
 		}
-		url = s.ClientURL()
-		rl.Ready.URL = url
+		at = s.ClientURL()
+		rl.Ready.URL = at
 		if sp.Role == "hub" {
 			rl.Stop = s.Shutdown
 			return rl, nil
@@ -47,7 +85,7 @@ func natsRole(sp spec) (*role, error) {
 	if sp.Row == "one-way" || sp.Row == "same-node" {
 		return rl, natsSolo(sp, rl)
 	}
-	nc, err := natsConnect(url)
+	nc, err := natsConnect(at)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func sharedRole(sp spec) (*role, error) {
 	case "shared-memory-lock":
 		answers["fill"] = func(string) (reply, error) { return fillLocks(sp, n) }
 		answers["heap"] = heap(sp)
-	case "shared-takeover-frozen", "shared-takeover-killed", "shared-takeover-hub":
+	case "shared-takeover-frozen", "shared-takeover-killed", "shared-takeover-hub", "shared-takeover-foreign":
 		adderAnswers(n, answers)
 	default:
 		if !valueAnswers(sp, n, answers) {
@@ -71,13 +71,15 @@ func sharedHub(sp spec) (*role, error) {
 		log = slog.New(slog.DiscardHandler) // hubs that are killed on purpose make the others talk
 	}
 	listen := sp.Listen
-	if listen == "" {
+	if sp.URL != "" { // a NATS of others
+		log = slog.New(slog.DiscardHandler)
+	} else if listen == "" {
 		listen = "127.0.0.1:0"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h, err := hub.Start(ctx, hub.Config{
-		Listen: listen, Name: sp.Name, Route: sp.Route, Peers: sp.Peers, Dir: sp.Dir, Logger: log,
+		URLs: sp.URL, Listen: listen, Name: sp.Name, Route: sp.Route, Peers: sp.Peers, Dir: sp.Dir, Logger: log,
 	})
 	if err != nil {
 		return nil, err
