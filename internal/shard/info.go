@@ -36,6 +36,9 @@ const (
 	Objects  = "objects"
 	Queues   = "queues"
 	Sessions = "sessions"
+
+	Executors = "executors"
+	Tasks     = "tasks" // of one executor
 )
 
 // Query asks for a page of what the shard holds, by name.
@@ -44,6 +47,13 @@ type Query struct {
 	Prefix string `json:"prefix,omitempty"` // of the name; of a session, of its node's name
 	After  string `json:"after,omitempty"`  // what comes after this: a Page's Next
 	Limit  int    `json:"limit,omitempty"`  // at most so many; zero: 100; at most 1000
+
+	// Of Tasks, by number, the newest first; Prefix is of the ID, and ID is of the only one that is asked for.
+	Executor string `json:"executor,omitempty"`
+	State    string `json:"state,omitempty"` // one of tasks.Words
+	Kind     string `json:"kind,omitempty"`
+	Key      string `json:"key,omitempty"`
+	ID       string `json:"id,omitempty"`
 }
 
 // A page ends before it is larger, and of one object no more is told.
@@ -62,7 +72,11 @@ type Page struct {
 	Objects  []ObjectState  `json:"objects,omitempty"`
 	Queues   []QueueState   `json:"queues,omitempty"`
 	Sessions []SessionState `json:"sessions,omitempty"`
-	Next     string         `json:"next,omitempty"` // After of the next page; empty: this is the last
+
+	Executors []ExecutorState `json:"executors,omitempty"` // of Tasks: the one, if there is such
+	Tasks     []TaskState     `json:"tasks,omitempty"`
+
+	Next string `json:"next,omitempty"` // After of the next page; empty: this is the last
 }
 
 // Party is one that holds a lock or waits for it.
@@ -142,12 +156,18 @@ func (s *Shard) Page(q Query) (p Page, ok bool) {
 		s.pageSessions(&p, q)
 		return p, true
 	}
+	if q.What == Tasks {
+		s.pageTasks(&p, q)
+		return p, true
+	}
 	var kind Kind
 	switch q.What {
 	case Locks:
 		kind = KLock
 	case Queues:
 		kind = KQueue
+	case Executors:
+		kind = KExecutor
 	case Objects:
 	default:
 		return p, false
@@ -176,6 +196,10 @@ func (s *Shard) Page(q Query) (p Page, ok bool) {
 			x := &o.thing.(*queue).Queue
 			t, w := x.Waiting()
 			p.Queues = append(p.Queues, QueueState{name, x.Length(), int(min(o.param, maxItems)), t, w})
+		case Executors:
+			x := s.executorState(name, o.thing.(*executor))
+			size += 256 + 64*len(x.Unserved)
+			p.Executors = append(p.Executors, x)
 		default:
 			os := s.objectState(o)
 			size += 32 * len(os.Nodes)
@@ -291,6 +315,8 @@ func (s *Shard) objectState(o *object) ObjectState {
 		st.Entries = x.Entries()
 	case *topic:
 		st.Entries = x.Subscribers()
+	case *executor:
+		st.Entries = x.m.Len()
 	case *semaphore:
 		st.Entries, st.Waiting = int(x.Size()-x.Free()), x.Semaphore.Waiting()
 	case *barrier:
