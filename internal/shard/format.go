@@ -38,6 +38,8 @@ const (
 	EntryExpire                       // a session is over: it says so, or the writer judged
 	EntryAsk                          // as EntryOps, of a session that missed something: all it has not acknowledged is told again
 	EntryMembers                      // what the authority of the writer's hub decided; no session may hand it in
+	EntryQuiet                        // a session that works for executors was not heard of for a while: the writer judged
+	EntryClock                        // the time of the writer's hub; no session may hand it in
 )
 
 // Nobody is the session of entries that are of none.
@@ -47,7 +49,7 @@ const Nobody machine.Session = 1
 type Entry struct {
 	Type    EntryType
 	Session machine.Session
-	Stamp   uint64 // of the session's own clock, when it was sent; echoed
+	Stamp   uint64 // of the session's own clock, when it was sent; echoed. EntryClock: ms since 1970
 	Ack     uint64 // the last output that the session has taken up
 	First   uint64 // number of the first operation
 	TTL     uint64 // ms; EntryOpen
@@ -117,6 +119,8 @@ func AppendEntry(b []byte, e *Entry) []byte {
 		b = pack.AppendBytes(b, e.Name)
 	case EntryMembers:
 		b = append(b, e.Decisions...)
+	case EntryClock:
+		b = binary.AppendUvarint(b, e.Stamp)
 	}
 	return b
 }
@@ -152,7 +156,9 @@ func ParseEntry(b []byte) (e Entry, err error) {
 		e.ops = r.Rest()
 	case EntryOpen:
 		e.Stamp, e.TTL, e.Name = r.Uvarint(), r.Uvarint(), r.Bytes()
-	case EntryExpire:
+	case EntryExpire, EntryQuiet:
+	case EntryClock:
+		e.Stamp = r.Uvarint()
 	case EntryMembers:
 		e.Decisions = r.Rest()
 	default:

@@ -52,6 +52,7 @@ var kinds = [endKinds]struct {
 	KQueue:     {"queue", newQueue},
 	KTopic:     {"topic", newTopic},
 	KElection:  {"election", newElection},
+	KExecutor:  {"executor", newExecutor},
 }
 
 // Verb is an operation: the kind of the object it is for, and which.

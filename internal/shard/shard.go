@@ -42,6 +42,10 @@ type Config struct {
 	// Deliver is called instead with each output, by Do, in a process that is
 	// alone: there is one session, nothing is kept for it and nothing is encoded.
 	Deliver func(o *Output)
+	// Works is told, at the writer, that a session works for executors now, or does
+	// no more. Working tells how it is when it becomes the writer. Nil: nobody
+	// wants to know.
+	Works func(of machine.Session, works bool)
 }
 
 // Shard is the state. It is not safe for concurrent use.
@@ -55,6 +59,8 @@ type Shard struct {
 	floors   [endKinds]uint64     // see kinds
 	timed    map[*object]struct{} // objects whose due is not 0
 	due      int64                // no object is due before; 0: none is
+	drift    int64                // what is to be added to now for the time of the hub; see EntryClock
+	working  map[machine.Session]bool
 	roster   members.Roster
 
 	only  *session                  // see Do
@@ -80,6 +86,7 @@ type session struct {
 	dirty   bool
 	listed  bool // it is in owing
 	prompt  bool // it asked: a frame that only confirms is not put off
+	quiet   bool // its executors were told that it is
 }
 
 // object is a named machine.
@@ -111,7 +118,7 @@ func New(cfg Config) *Shard {
 
 func (s *Shard) reset() {
 	*s = Shard{cfg: s.cfg, epoch: s.epoch,
-		sessions: map[machine.Session]*session{}, names: map[string]*object{}, timed: map[*object]struct{}{}}
+		sessions: map[machine.Session]*session{}, names: map[string]*object{}, timed: map[*object]struct{}{}, working: map[machine.Session]bool{}}
 }
 
 // nextToken grows with every call, and with the ledger's time: so tokens grow
@@ -162,6 +169,12 @@ func (s *Shard) Apply(now int64, entry []byte) {
 		}
 	case EntryMembers:
 		s.decided(e.Decisions)
+	case EntryQuiet:
+		if ses != nil {
+			s.hush(ses, true)
+		}
+	case EntryClock:
+		s.clock(e.Stamp)
 	case EntryOps, EntryAsk:
 		if ses == nil {
 			s.ended(e.Session)
@@ -178,6 +191,9 @@ func (s *Shard) ops(ses *session, e *Entry) {
 		ses.out.sent, ses.prompt = 0, true
 	}
 	s.soil(ses)
+	if ses.quiet {
+		s.hush(ses, false)
+	}
 	c := call{Shard: s, ses: ses}
 	for n := e.First; e.Next(&c.op); n++ {
 		if n <= ses.applied {
@@ -274,6 +290,10 @@ func (c *call) open() {
 		o.set(c.ses, h)
 	}
 	c.answer(machine.OK, 0, 0)
+	if x, ok := o.thing.(*executor); ok {
+		c.obj = o
+		x.opened(c)
+	}
 }
 
 func (c *call) closeHandle() {
@@ -384,7 +404,7 @@ func (c *call) put(to machine.Who, o *Output, key string) {
 
 // timing notes when an object wants a tick.
 func (s *Shard) timing(o *object) {
-	d := o.due()
+	d := s.dueOf(o)
 	if d == 0 {
 		if len(s.timed) > 0 {
 			delete(s.timed, o)
@@ -397,10 +417,19 @@ func (s *Shard) timing(o *object) {
 	}
 }
 
+// dueOf is when an object wants a tick, ledger ms; 0: never.
+func (s *Shard) dueOf(o *object) int64 {
+	d := o.due()
+	if o.kind == KExecutor && d != 0 {
+		d = max(d-s.drift, 1)
+	}
+	return d
+}
+
 func (s *Shard) tick() {
 	var ready []*object
 	for o := range s.timed {
-		if o.due() <= s.now {
+		if s.dueOf(o) <= s.now {
 			ready = append(ready, o)
 		}
 	}

@@ -11,9 +11,10 @@ import (
 	"github.com/distgear/distgear/internal/machine/pack"
 )
 
-// The formats: the first has no roster.
+// The formats: the first has no roster, the first two know no executors.
 const (
-	snapshotVersion = 2
+	snapshotVersion = 3
+	snapshotSecond  = 2
 	snapshotFirst   = 1
 )
 
@@ -24,6 +25,8 @@ func (s *Shard) Snapshot() []byte {
 	b := []byte{snapshotVersion}
 	b = binary.AppendUvarint(b, uint64(s.now))
 	b = binary.AppendUvarint(b, s.token)
+	b = binary.AppendVarint(b, s.drift)
+	b = binary.AppendUvarint(b, uint64(len(s.floors)))
 	for _, f := range s.floors {
 		b = binary.AppendUvarint(b, f)
 	}
@@ -49,6 +52,7 @@ func (s *Shard) Snapshot() []byte {
 func (ses *session) append(b []byte, index map[*object]uint64) []byte {
 	b = binary.AppendUvarint(b, uint64(ses.id))
 	b = pack.AppendBytes(b, ses.name)
+	b = pack.AppendBool(b, ses.quiet)
 	for _, v := range []uint64{ses.ttl, ses.stamp, ses.applied, ses.out.last, uint64(len(ses.handles))} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -106,7 +110,14 @@ func (s *Shard) restore(r *pack.Reader) error {
 		return fmt.Errorf("%w: version %d, and this program knows %d: run the hub with the version that wrote it, or a newer one", errSnapshot, v, snapshotVersion)
 	}
 	s.now, s.token = int64(r.Uvarint()), r.Uvarint()
-	for i := range s.floors {
+	floors := uint64(KExecutor)
+	if v > snapshotSecond {
+		s.drift = r.Varint()
+		if floors = r.Count(1); floors > uint64(len(s.floors)) {
+			return errSnapshot
+		}
+	}
+	for i := range floors {
 		s.floors[i] = r.Uvarint()
 	}
 	var all []*object
@@ -125,7 +136,7 @@ func (s *Shard) restore(r *pack.Reader) error {
 		s.timing(o)
 	}
 	for range r.Count(1) {
-		ses, err := parseSession(r, all)
+		ses, err := parseSession(r, v, all)
 		if err != nil {
 			return err
 		}
@@ -133,6 +144,9 @@ func (s *Shard) restore(r *pack.Reader) error {
 			return errSnapshot
 		}
 		s.sessions[ses.id] = ses
+		if ses.works() {
+			s.working[ses.id] = true
+		}
 	}
 	if v > snapshotFirst {
 		if err := s.roster.Restore(r.Bytes()); err != nil {
@@ -145,8 +159,11 @@ func (s *Shard) restore(r *pack.Reader) error {
 	return nil
 }
 
-func parseSession(r *pack.Reader, all []*object) (*session, error) {
+func parseSession(r *pack.Reader, version byte, all []*object) (*session, error) {
 	ses := &session{id: machine.Session(r.Uvarint()), name: string(r.Bytes())}
+	if version > snapshotSecond {
+		ses.quiet = r.Bool()
+	}
 	ses.ttl, ses.stamp, ses.applied, ses.out.last = r.Uvarint(), r.Uvarint(), r.Uvarint(), r.Uvarint()
 	for i := range r.Count(1) {
 		var o *object

@@ -22,6 +22,9 @@ var verbs = map[Verb]string{
 	VMapClear: "clear", VMapLen: "length", VMapRange: "range", VMapWatch: "watch", VMapUnwatch: "unwatch", VMapDrop: "drop",
 	VPut: "put", VTake: "take", VDrain: "drain", VPeek: "peek", VQueueLen: "length", VTransfer: "transfer",
 	VPublish: "publish", VSubscribe: "subscribe", VUnsubscribe: "unsubscribe",
+	VConfigure: "configure", VSubmit: "submit", VWork: "work", VUnwork: "stop working", VDone: "report", VGiveBack: "give back",
+	VProgress: "progress", VTask: "task", VWatch: "watch", VBatch: "watch a batch", VPause: "pause",
+	VSchedule: "schedule", VUnschedule: "unschedule", VNextTime: "next time",
 	VCampaign: "campaign", VResign: "resign", VObserve: "observe",
 }
 

@@ -57,6 +57,12 @@ func (m *Machine[V]) Stats() Stats {
 	return s
 }
 
+// Total is how many tasks have ended since the executor began.
+func (m *Machine[V]) Total() uint64 { return m.total }
+
+// Works tells whether a session is a worker.
+func (m *Machine[V]) Works(s machine.Session) bool { return m.workers[s] != nil }
+
 // WorkerStats is how a worker stands.
 type WorkerStats struct {
 	Session machine.Session

@@ -493,22 +493,13 @@ func (m *Machine[V]) lease(out *Out[V], l *lane[V], w *worker[V]) {
 	t, k := l.head, l.flow.key
 	m.unready(t)
 	t.Epoch++
-	t.State, t.Since, t.worker = Leased, m.now, w
-	m.counts[Leased]++
-	if t.prev = w.tail; w.tail != nil {
-		w.tail.next = t
-	} else {
-		w.head = t
-	}
-	w.tail = t
-	w.leased++
-	w.bytes += int(t.Size)
+	t.State, t.Since = Leased, m.now
+	m.hold(w, t)
 	m.leases++
 	w.stamp = m.leases
 	m.bucket.take(m.now, m.lim.Rate)
 	moved := false
 	if !k.free {
-		k.running++
 		k.bucket.take(m.now, m.lim.KeyRate)
 		if m.lim.Sticky && k.worker != w.s {
 			k.worker, moved = w.s, true
@@ -518,6 +509,21 @@ func (m *Machine[V]) lease(out *Out[V], l *lane[V], w *worker[V]) {
 	m.recheck(k)
 	m.touch(w)
 	out.add(Effect[V]{Code: Run, To: machine.Who{Session: w.s}, Task: t, Lease: Lease{t.Number, t.Epoch}})
+}
+
+// hold gives a task to a worker.
+func (m *Machine[V]) hold(w *worker[V], t *Task[V]) {
+	m.counts[Leased]++
+	t.worker = w
+	if t.prev = w.tail; w.tail != nil {
+		w.tail.next = t
+	} else {
+		w.head = t
+	}
+	w.tail = t
+	w.leased++
+	w.bytes += int(t.Size)
+	t.lane.flow.key.running++
 }
 
 // unlease takes a leased task from its worker. What becomes of it is the caller's to say.
@@ -545,10 +551,8 @@ func (m *Machine[V]) unlease(t *Task[V]) {
 	t.flags &^= recalled | awaited | cancelled | parking
 	m.counts[Leased]--
 	m.touch(w)
-	if !k.free {
-		k.running--
-		m.recheck(k)
-	}
+	k.running--
+	m.recheck(k)
 }
 
 // maxLooked is how many leases of a worker are looked at for one that can be recalled.
