@@ -252,7 +252,7 @@ func TestVersionFloor(t *testing.T) {
 
 // While the servers of a cluster elect a leader nobody answers: that is found out soon, and not when the caller's context ends.
 func TestLogs_WithoutALeader(t *testing.T) {
-	s, err := StartServer(ServerConfig{Tier: Memory, Cluster: &Cluster{Server: "s1", Listen: "127.0.0.1:0", Routes: []string{"127.0.0.1:1", "127.0.0.1:2"}}})
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", Tier: Memory, Cluster: &Cluster{Server: "s1", Listen: "127.0.0.1:0", Routes: []string{"127.0.0.1:1", "127.0.0.1:2"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,5 +269,13 @@ func TestLogs_WithoutALeader(t *testing.T) {
 	}
 	if left, _ := ctx.Deadline(); time.Until(left) < 40*time.Second {
 		t.Fatal("it waited for the context")
+	}
+}
+
+// A server of a cluster that listens nowhere would not start, and not end either.
+func TestCluster_NeedsToListen(t *testing.T) {
+	if s, err := StartServer(ServerConfig{Tier: Memory, Cluster: &Cluster{Server: "s1", Listen: "127.0.0.1:0"}}); err == nil {
+		s.Close()
+		t.Error("it was started")
 	}
 }

@@ -118,6 +118,9 @@ func withCluster(opts *server.Options, cfg *ServerConfig) error {
 	if cfg.Token == "" && !Loopback(host) {
 		return fmt.Errorf("refusing to cluster on %s without a token: set Token (DISTGEAR_TOKEN) here and on every hub and node, or cluster on 127.0.0.1", c.Listen)
 	}
+	if cfg.Listen == "" {
+		return errors.New("cluster: say where nodes connect to this hub (Listen, Config.Serve): one among several is not for its own process only")
+	}
 	if c.Server == "" {
 		return errors.New("cluster: a server without a name of its own")
 	}
