@@ -3,6 +3,7 @@ package distgear
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/distgear/distgear/cluster"
@@ -29,6 +30,9 @@ func (n *Node) works() room.Works {
 				return s.View().Handling(kind)
 			}
 			return nil
+		},
+		Live: func() []*members.Member {
+			return slices.DeleteFunc(n.view(), func(m *members.Member) bool { return !m.State.Live() })
 		},
 		Valid: func() bool { s := n.session.Load(); return s == nil || s.Valid(time.Now()) },
 	}

@@ -33,6 +33,8 @@ type Works struct {
 	Error func(r wire.Report, node, kind string) error
 	// Handling are the live members that offer a kind.
 	Handling func(kind string) []*members.Member
+	// Live are all live members, and this node.
+	Live func() []*members.Member
 	// Valid tells whether the node may run what is others' (S9).
 	Valid func() bool
 	// Hold counts something that leaving waits for, until Free; false: the node has

@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -98,20 +97,31 @@ func StateOfTask[V any](t *tasks.Task[V], node func(machine.Session) string) Tas
 	return st
 }
 
+// Shift adds to the times that are not zero.
+func (e *ExecutorState) Shift(by int64) { shift(by, &e.Oldest) }
+
+// Shift adds to the times that are not zero.
+func (t *TaskState) Shift(by int64) {
+	shift(by, &t.Submitted, &t.Since, &t.Deadline)
+	for i := range t.History {
+		shift(by, &t.History[i].Began, &t.History[i].Ended)
+	}
+}
+
+func shift(by int64, times ...*int64) {
+	for _, t := range times {
+		if *t != 0 {
+			*t = max(*t+by, 1)
+		}
+	}
+}
+
 // executorState has the times of the ledger: executors have their own.
 func (s *Shard) executorState(name string, x *executor) ExecutorState {
 	st := StateOfExecutor(name, x.m)
 	st.Rate = x.rate.perSecond(s.wall(), st.Total)
-	s.ledgerTimes(&st.Oldest)
+	st.Shift(-s.drift)
 	return st
-}
-
-func (s *Shard) ledgerTimes(times ...*int64) {
-	for _, t := range times {
-		if *t != 0 {
-			*t = max(*t-s.drift, 1)
-		}
-	}
 }
 
 // executor is the one with a name; nil: there is none.
@@ -124,7 +134,7 @@ func (s *Shard) executor(name string) *executor {
 	return nil
 }
 
-// pageTasks tells of the tasks of an executor, the newest first: of all, or of the
+// pageTasks tells of the tasks of an executor: of all that are asked for, or of the
 // one with an ID.
 func (s *Shard) pageTasks(p *Page, q Query) {
 	x := s.executor(q.Executor)
@@ -132,43 +142,39 @@ func (s *Shard) pageTasks(p *Page, q Query) {
 		return
 	}
 	p.Executors = []ExecutorState{s.executorState(q.Executor, x)} // that it is there
-	if q.ID != "" {
-		if t := x.m.Find(q.ID); t != nil {
-			st := s.taskState(t)
-			st.Val = []byte(t.Val)
-			if v, ok := t.Failure(); ok {
-				st.Failure = []byte(v)
-			}
-			p.Tasks = []TaskState{st}
+	if q.ID == "" {
+		p.Tasks, p.Next = LatestTasks(x.m, q, s.node)
+	} else if t := x.m.Find(q.ID); t != nil {
+		st := StateOfTask(t, s.node)
+		st.Val = []byte(t.Val)
+		if v, ok := t.Failure(); ok {
+			st.Failure = []byte(v)
 		}
-		return
+		p.Tasks = []TaskState{st}
 	}
-	after, _ := strconv.ParseUint(q.After, 10, 64) // 0: from the newest
-	ts, next := x.m.Latest(tasks.Filter{Kind: q.Kind, Key: q.Key, Prefix: q.Prefix}, q.State, after, q.Limit)
-	size := 0
-	for _, t := range ts {
-		if size > maxPage {
-			next = p.Tasks[len(p.Tasks)-1].Number
-			break
-		}
-		st := s.taskState(t)
-		if n := len(st.History); n > 0 {
-			st.History = st.History[n-1:] // a list is for finding
-		}
-		size += 512 + len(st.ID) + len(st.Kind) + len(st.Key) + len(st.Labels) + len(st.Batch) + 2*len(st.Message)
-		p.Tasks = append(p.Tasks, st)
-	}
-	if next != 0 {
-		p.Next = strconv.FormatUint(next, 10)
+	for i := range p.Tasks {
+		p.Tasks[i].Shift(-s.drift)
 	}
 }
 
-func (s *Shard) taskState(t *tasks.Task[string]) TaskState {
-	st := StateOfTask(t, s.node)
-	s.ledgerTimes(&st.Submitted, &st.Since, &st.Deadline)
-	st.History = slices.Clone(st.History)
-	for i := range st.History {
-		s.ledgerTimes(&st.History[i].Began, &st.History[i].Ended)
+// LatestTasks are the tasks that a query asks for, the newest first, and the
+// After of the next page.
+func LatestTasks[V any](m *tasks.Machine[V], q Query, node func(machine.Session) string) (sts []TaskState, next string) {
+	after, _ := strconv.ParseUint(q.After, 10, 64) // 0: from the newest
+	ts, more := m.Latest(tasks.Filter{Kind: q.Kind, Key: q.Key, Prefix: q.Prefix}, q.State, after, q.Limit)
+	size := 0
+	for _, t := range ts {
+		if size > maxPage {
+			more = sts[len(sts)-1].Number
+			break
+		}
+		st := StateOfTask(t, node)
+		st.History = nil // a list is for finding
+		size += 512 + len(st.ID) + len(st.Kind) + len(st.Key) + len(st.Labels) + len(st.Batch) + len(st.Message)
+		sts = append(sts, st)
 	}
-	return st
+	if more != 0 {
+		next = strconv.FormatUint(more, 10)
+	}
+	return sts, next
 }

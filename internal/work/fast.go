@@ -51,6 +51,7 @@ type Fast struct {
 	dropped bool   // what has not started is ended by closed
 	due     int64  // when the timer fires; 0: it does not
 	timer   *time.Timer
+	looked  lookedAt
 }
 
 // wait is a submission in line.
@@ -76,6 +77,8 @@ func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
 		f.self.here.OnOffer(func() { f.offered(f.self) })
 	}
 	r.Join((*guest)(f))
+	queuesOf(r).add(f)
+	f.look()
 	return f
 }
 
@@ -86,7 +89,7 @@ func (f *Fast) now() int64 { return time.Since(f.start).Milliseconds() + 1 }
 func (f *Fast) item(j *Job, now int64) tasks.Item[*Job] {
 	s := j.Spec()
 	if s.NotBefore != 0 {
-		s.NotBefore += now
+		s.NotBefore += now + 1 // now is rounded down
 	}
 	if s.Deadline != 0 {
 		s.Deadline += now
