@@ -110,6 +110,9 @@ func (w *writer) record(r *Record) {
 	}
 	switch r.Kind {
 	case Planned, Adopted:
+		if r.Kind == Adopted {
+			w.number(uint64(r.Number))
+		}
 		w.plan(r.Shape)
 	case Sent:
 		w.step(r)
@@ -255,6 +258,9 @@ func (r *reader) record(x *Record) {
 	}
 	switch x.Kind {
 	case Planned, Adopted:
+		if x.Kind == Adopted {
+			x.Number = r.small()
+		}
 		x.Shape = r.plan()
 	case Sent:
 		r.step(x)

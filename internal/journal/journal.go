@@ -60,7 +60,7 @@ const (
 	Slept                     // r.Sleep was called: Until
 	Stopped                   // the run was cancelled
 	Closed                    // the run ended: Report
-	Adopted                   // a plan goes on in another shape: Shape; what was recorded of it before counts no more
+	Adopted                   // a plan goes on in another shape: Shape, Number of the next attempt; what was recorded of it before counts no more
 	kinds
 )
 

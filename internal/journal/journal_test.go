@@ -45,7 +45,7 @@ func units() [][]Record {
 		{{Kind: Ended, Step: 2, Undo: true, Report: Report{Outcome: 4, Over: true, Error: &Error{Message: "nobody"}}}},
 		{{Kind: Decided, Step: 2, How: 1, Text: "by hand"}},
 		{{Kind: Cancelled, Timeout: true}, {Kind: Unwound}, {Kind: Stopped}},
-		{{Kind: Adopted, Shape: &Plan{Name: "deploy"}}},
+		{{Kind: Adopted, Number: 300, Shape: &Plan{Name: "deploy"}}},
 		{{Kind: Closed, Report: Report{Outcome: 2, Over: true, Error: fault}}},
 	}
 }

@@ -21,6 +21,7 @@ type PastPlan struct {
 	Shape   *Plan
 	Records []Timed // after Planned or Adopted, in order
 	Began   int64   // ns since 1970
+	Next    uint32  // the number of its next attempt, if Adopted said so
 	Taken   bool    // the handler has come to it again; for who goes on with the run
 }
 
@@ -71,7 +72,7 @@ func (p *Past) add(at int64, r *Record) error {
 	}
 	x := p.Plans[r.Plan]
 	if r.Kind == Adopted {
-		x.Shape, x.Records = r.Shape, nil
+		x.Shape, x.Records, x.Next = r.Shape, nil, r.Number
 		return nil
 	}
 	switch r.Kind {
@@ -132,9 +133,10 @@ func (x *PastPlan) Became(step int) string {
 }
 
 // Adopt is the records that make a plan go on in another shape: steps of the same
-// name and kind keep what is recorded of them. It is an error, and changes
-// nothing, once the plan has failed, was cancelled or is undone: then only the
-// shape that was done tells what is to be undone.
+// name and kind that are OK, or were sent, keep what is recorded of them. It is an
+// error once the plan has failed, was cancelled or is undone: then only the shape
+// that was done tells what is to be undone. So it is if a step that was sent is
+// gone, or would come after one that is not OK: nobody could wait for it.
 func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 	was := make([]int, len(x.Shape.Steps))
 	for i := range x.Shape.Steps {
@@ -164,19 +166,22 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 		switch {
 		case sent == nil && rep == nil:
 			continue
-		case sent == nil || rep == nil || rep.Report.Outcome != 1:
-			return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is %s; wait until what runs is ok", x.Shape.Name, x.Shape.Steps[i].Name, x.Became(i))
+		case sent == nil || rep != nil && rep.Report.Outcome != 1, rep == nil && was[i] < 0:
+			return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is %s; run the version that made it", x.Shape.Name, x.Shape.Steps[i].Name, x.Became(i))
 		case was[i] < 0:
 			continue // it stays done, and nobody undoes it
 		}
 		at := was[i]
-		kept[at] = true
+		kept[at] = rep != nil
 		old, now := &x.Shape.Steps[i], &shape.Steps[at]
 		now.Input, now.Computed, now.Node, now.Labels = old.Input, old.Computed, old.Node, old.Labels
-		s, r := *sent, *rep
-		s.Plan, s.Step = plan, uint32(at)
-		r.Plan, r.Step = plan, uint32(at)
-		ok = append(ok, s, r)
+		for _, r := range []*Record{sent, rep} {
+			if r != nil {
+				y := *r
+				y.Plan, y.Step = plan, uint32(at)
+				ok = append(ok, y)
+			}
+		}
 	}
 	slices.SortStableFunc(ok, func(a, b Record) int { return int(a.Step) - int(b.Step) })
 	for i := range ok {
@@ -186,7 +191,12 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 				return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is ok and comes after %s now, which is not", x.Shape.Name, s.Name, shape.Steps[a].Name)
 			}
 		}
-		ok[i].Number = uint32(i / 2) // Sent and Reported take turns
 	}
-	return append([]Record{{Kind: Adopted, Plan: plan, Shape: shape}}, ok...), nil
+	next := x.Next // of the worker's memory: no number comes twice
+	for i := range x.Records {
+		if r := &x.Records[i]; r.Kind == Sent {
+			next = max(next, r.Number+1)
+		}
+	}
+	return append([]Record{{Kind: Adopted, Plan: plan, Number: next, Shape: shape}}, ok...), nil
 }

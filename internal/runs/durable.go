@@ -395,7 +395,7 @@ func (g *Registry) letGo(r *Run) {
 	told := map[place.Place]bool{}
 	for _, x := range r.plans {
 		for _, a := range x.d.log.sent {
-			if told[a.at] {
+			if a == nil || told[a.at] {
 				continue
 			}
 			told[a.at] = true

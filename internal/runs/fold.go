@@ -73,7 +73,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 		if err != nil {
 			return l.give(&Give{Why: Parked, Text: fmt.Sprintf("%v\n%s", err, diff)})
 		}
-		x.Shape, x.Records = recs[0].Shape, nil
+		x.Shape, x.Next, x.Records = recs[0].Shape, recs[0].Number, nil
 		for i := range recs {
 			l.unit.Add(&recs[i])
 			if i > 0 {
@@ -94,6 +94,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 		}
 	}
 	d.log.folding = true
+	d.log.sent, d.log.history = make([]*attempt, x.Next), make([]record.Attempt, x.Next)
 	d.now = time.Unix(0, x.Began)
 	d.start()
 	for i := range x.Records {
@@ -114,8 +115,8 @@ func (d *drive) fold(x *journal.Record) error {
 	i := int(x.Step)
 	switch x.Kind {
 	case journal.Sent:
-		if int(x.Number) != len(d.log.sent) {
-			return fmt.Errorf("attempt %d comes after %d others", x.Number, len(d.log.sent))
+		if n := int(x.Number); n > len(d.log.sent) || n < len(d.log.sent) && d.log.sent[n] != nil {
+			return fmt.Errorf("attempt %d comes after %d others", n, len(d.log.sent))
 		}
 		t := &d.tracks[i]
 		at := place.Place{Node: cluster.NodeName(x.Node), Life: link.ID(x.Life)}
@@ -123,9 +124,9 @@ func (d *drive) fold(x *journal.Record) error {
 		if x.HasIn {
 			d.p.Steps[i].Input = x.Input
 		}
-		d.attempted(i, at, x.Undo)
+		d.attempted(i, int(x.Number), at, x.Undo)
 	case journal.Reported:
-		if int(x.Number) >= len(d.log.sent) {
+		if int(x.Number) >= len(d.log.sent) || d.log.sent[x.Number] == nil {
 			return fmt.Errorf("attempt %d was never sent", x.Number)
 		}
 		a := d.log.sent[x.Number]
@@ -182,7 +183,7 @@ func (d *drive) goOn() {
 		try(i)
 	}
 	for _, a := range d.log.sent {
-		if a.over || a.fresh {
+		if a == nil || a.over || a.fresh {
 			continue
 		}
 		a.attached = true
@@ -191,14 +192,14 @@ func (d *drive) goOn() {
 	d.act()
 }
 
-// attempted makes the attempt that is about to be sent, or was.
-func (d *drive) attempted(i int, at place.Place, undo bool) *attempt {
+// attempted makes the attempt of that number, which is about to be sent, or was.
+func (d *drive) attempted(i, number int, at place.Place, undo bool) *attempt {
 	t := &d.tracks[i]
 	a := &d.firsts[i]
 	if t.cur != nil || undo || a.r != nil {
 		a = new(attempt)
 	}
-	*a = attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: undo, at: at, number: uint32(len(d.log.sent)), fresh: !d.log.folding}
+	*a = attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: undo, at: at, number: uint32(number), fresh: !d.log.folding}
 	t.cur = a
 	try := int(t.undos) + 1
 	if !undo {
@@ -206,14 +207,16 @@ func (d *drive) attempted(i int, at place.Place, undo bool) *attempt {
 		t.tries++
 		try = int(t.tries)
 	}
-	d.log.sent = append(d.log.sent, a)
-	d.log.history = append(d.log.history, record.Attempt{Number: try, Undo: undo, Node: at.Node, Sent: d.now})
+	if number == len(d.log.sent) {
+		d.log.sent, d.log.history = append(d.log.sent, nil), append(d.log.history, record.Attempt{})
+	}
+	d.log.sent[number], d.log.history[number] = a, record.Attempt{Number: try, Undo: undo, Node: at.Node, Sent: d.now}
 	return a
 }
 
 // commit records an attempt, to be sent when that is acknowledged.
 func (d *drive) commit(i int, at place.Place, undo bool) {
-	a := d.attempted(i, at, undo)
+	a := d.attempted(i, len(d.log.sent), at, undo)
 	s := d.p.Steps[i]
 	x := journal.Record{Kind: journal.Sent, Step: uint32(i), Undo: undo, Number: a.number, Node: string(at.Node), Life: uint64(at.Life)}
 	if !undo && s.Encode != nil {

@@ -119,7 +119,7 @@ func (d *drive) record(i int, rec *record.Step) {
 	rec.Attempt, rec.UndoAttempt, rec.Late = int(t.tries), int(t.undos), int(t.late)
 	if d.log != nil {
 		for n, a := range d.log.sent {
-			if int(a.step) == i {
+			if a != nil && int(a.step) == i {
 				rec.Attempts = append(rec.Attempts, d.log.history[n])
 			}
 		}

@@ -38,6 +38,8 @@ type world struct {
 	do      func(w *world, kind, step, key string, in []byte, attempt uint32) wire.Report // nil: OK
 	undo    func(w *world, step string) wire.Report                                       // nil: OK
 
+	idle    func() bool                                                                    // nil, or what somebody does when nothing else happens; whether it did
+
 	mu     sync.Mutex
 	queue  []func()
 	more   chan struct{} // 1: something was queued
@@ -346,8 +348,10 @@ func (w *world) keep(o *owner, e runs.Entry) {
 		}
 		for _, r := range recs {
 			switch {
-			case r.Kind == journal.Planned || r.Kind == journal.Adopted:
+			case r.Kind == journal.Planned:
 				w.shapes = append(w.shapes, r.Shape)
+			case r.Kind == journal.Adopted:
+				w.shapes[r.Plan] = r.Shape
 			case r.Kind == journal.Reported && !r.Undo && r.Report.Outcome == uint8(wire.OK):
 				w.mu.Lock()
 				w.ok[w.key(&r)] = true
@@ -409,6 +413,34 @@ func (w *world) signal(name, value string) {
 		return
 	}
 	w.wake()
+}
+
+// ask asks the owner, as nodes do; false when there is none, or it refuses.
+func (w *world) ask(kind, query string) ([]byte, bool) {
+	w.mu.Lock()
+	o := w.owner
+	w.mu.Unlock()
+	if o == nil {
+		return nil, false
+	}
+	out, err := o.reg.Serve()[kind](w.t.Context(), "", &wire.Command{Input: []byte(query)})
+	w.say("asked %s %s: %v", kind, query, err)
+	return out, err == nil
+}
+
+// state is that of the run, as its owner tells it.
+func (w *world) state() record.RunState {
+	var rec record.Run
+	if out, ok := w.ask("_run", `{"ID":"`+runID+`"}`); ok {
+		_ = json.Unmarshal(out, &rec) // it is our own
+	}
+	return rec.State
+}
+
+// cancelRun cancels the run, at the hub.
+func (w *world) cancelRun() {
+	w.cancel = true
+	w.ask("_cancel", `{"ID":"`+runID+`"}`)
 }
 
 func (w *world) key(r *journal.Record) string {
@@ -644,6 +676,8 @@ func (w *world) goOn(until func() bool) {
 		switch {
 		case f != nil:
 			f()
+			continue
+		case w.idle != nil && w.idle():
 			continue
 		case until != nil && until(), until == nil && w.gave != nil && w.gave.Why != runs.Suspended:
 			return
