@@ -100,7 +100,7 @@ func (h *authority) keep() {
 		h.stuck = false
 		h.flight = append(h.flight, d.Changes...)
 		h.decided.Changes = all[n:]
-		if d.Told != nil || n == len(all) {
+		if n == len(all) {
 			h.decided = members.Decisions{}
 		}
 		if h.term.desk == nil && n > 0 { // nothing keeps it: it counts at once

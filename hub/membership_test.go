@@ -41,12 +41,16 @@ func (n *node) handle(kind string) {
 	}
 }
 
-// mark has all nodes see that a handles a kind.
+// mark has all nodes told that a handles a kind.
 func mark(a *node, all []*node, kind string) {
 	a.t.Helper()
 	a.handle(kind)
 	for _, n := range all {
-		n.until(kind, func() bool { return len(n.s.View().Handling(kind)) == 1 })
+		n.until(kind, func() bool {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return len(n.seen) > 0 && n.seen[len(n.seen)-1].Handles(kind)
+		})
 	}
 }
 
@@ -54,7 +58,7 @@ func mark(a *node, all []*node, kind string) {
 // the numbers go on; nobody is lost, and nobody joins again.
 func TestMembership_OneSequence(t *testing.T) {
 	t.Parallel()
-	hubs := geartest.StartHubs(t, geartest.Hubs{Role: "hub", TTL: chaosTTL})
+	hubs := geartest.StartHubs(t, geartest.Hubs{Role: "hub", Disk: true, TTL: chaosTTL})
 	nodes := make([]*node, 4)
 	for i := range nodes {
 		nodes[i] = join(t, hubs.URLs(), fmt.Sprint("n", i))
@@ -82,6 +86,7 @@ func TestMembership_OneSequence(t *testing.T) {
 	hubs.Kill(w)
 	changes("killed")
 	hubs.Start(w)
+	changes("started")
 	w = hubs.Writer()
 	hubs.Freeze(w)
 	changes("frozen")

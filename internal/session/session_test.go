@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/wire"
 )
 
 // The session against a hub is tested in package hub.
@@ -105,6 +106,36 @@ func TestProtocol_BigNumbers(t *testing.T) {
 	var out Broadcast
 	if err := json.Unmarshal(data, &out); err != nil || fmt.Sprint(in) != fmt.Sprint(out) {
 		t.Errorf("%v came back as %v, %v", in, out, err)
+	}
+}
+
+// A hub from which another has taken over renews nothing, also when it does not know it yet.
+func TestBeat_TheDeposedAreNotHeard(t *testing.T) {
+	s := newSession(Config{})
+	defer s.cancel()
+	b := &beater{s: s, hub: 7, term: 3, inc: 1, joined: true}
+	reply := func(hub, term uint64, again bool) {
+		data, err := json.Marshal(BeatReply{Stamp: Stamp{Hub: hub, Term: term, Time: 1}, State: members.Alive, Again: again})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.beatAnswered(answer{q: &request{incarnation: 1, sent: time.Now()}, report: wire.Report{Outcome: wire.OK, Payload: data}, received: time.Now()})
+	}
+	reply(7, 2, false)
+	if s.Valid(time.Now()) {
+		t.Error("it renewed the lease")
+	}
+	reply(7, 4, false)
+	if !s.Valid(time.Now()) || b.term != 4 {
+		t.Error("the next one did not")
+	}
+	reply(7, 3, true)
+	if !b.joined || !s.Valid(time.Now()) {
+		t.Error("it ended the session")
+	}
+	reply(7, 4, true)
+	if b.joined || s.Valid(time.Now()) {
+		t.Error("the one that is the hub could not end it")
 	}
 }
 
