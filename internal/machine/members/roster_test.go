@@ -3,6 +3,7 @@ package members
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -171,12 +172,12 @@ func TestRoster_Since(t *testing.T) {
 	if _, ok := r.Since(r.Version() + 1); ok {
 		t.Error("what has not been is given")
 	}
-	many := make([]string, 200)
-	for i := range many {
-		many[i] = fmt.Sprintf("%0200d", i)
+	var many []string
+	for i := range 200 {
+		many = append(many, fmt.Sprintf("%0200d", i))
 	}
 	for rev := range uint64(20) {
-		_, effects, _ := m.SetKinds(epoch, 1, inc, append(many, fmt.Sprint(rev)), 1000+rev)
+		_, effects, _ := m.SetKinds(epoch, 1, inc, append(slices.Clone(many), fmt.Sprint(rev)), 1000+rev)
 		taken(r, effects)
 	}
 	if r.weight > maxRecentWeight || len(r.recent) == 0 {
