@@ -130,6 +130,8 @@ func Map[In, Out any](ctx context.Context, ex *Executor, a *distgear.Action[In, 
 		next, stop := iter.Pull(ins)
 		defer stop()
 		defer m.cancel()
+		shown := m.o.bar.show(a.Name)
+		defer shown.stop()
 		more := true
 		for {
 			for more && len(m.live) < m.o.ahead {
@@ -151,6 +153,7 @@ func Map[In, Out any](ctx context.Context, ex *Executor, a *distgear.Action[In, 
 				return
 			}
 			delete(m.live, j)
+			shown.add()
 			if !yield(futureOf[Out](j).out, j.Err()) {
 				return
 			}

@@ -12,7 +12,7 @@ import (
 )
 
 // TaskOption is an option of a task: ID, Delay, Priority, Key, Deadline, Labels,
-// Retain or Batch; for Map: Ahead, Ordered; and for Every: Missed.
+// Retain or Batch; for Map: Ahead, Ordered, Bar; and for Every: Missed.
 type TaskOption interface{ set(*options) }
 
 type (
@@ -50,7 +50,8 @@ type options struct {
 	id      string
 	ahead   int
 	ordered bool
-	bulk    bool // Ahead or Ordered was given
+	bar     *Bar
+	bulk    bool // Ahead, Ordered or Bar was given
 	missed  Missed
 	repeats bool // Missed was given
 	faults  []error
@@ -130,7 +131,7 @@ func read(base *work.Spec, opts []TaskOption, bulk bool) (*options, error) {
 			opt.set(o)
 		}
 	}
-	o.fault(o.bulk && !bulk, "Ahead and Ordered are for Map")
+	o.fault(o.bulk && !bulk, "Ahead, Ordered and Bar are for Map")
 	o.fault(bulk && o.id != "", "an ID is for one task")
 	o.fault(o.repeats, "Missed is for Every")
 	if len(o.faults) > 0 {

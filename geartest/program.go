@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// A Program is one that must print the same as one process and as several. What its processes print on standard output is compared byte for byte, one process's
+// A Program is one that must print the same as one process, which may host the hub, and as several. What its processes print on standard output is compared byte for byte, one process's
 // behind the other's: lines that any of them may print want AnyOrder.
 type Program struct {
 	Role      string                   // of Main's Roles; it runs the program, as by func(context.Context, []string) error { main(); return nil }
@@ -17,16 +18,21 @@ type Program struct {
 	Args      func(i, of int) []string // of process i, counted from 0, of so many: of 1 when it is alone; nil means none
 	Keep      func(line string) bool   // which lines count: not those that name a process; nil means all
 	AnyOrder  bool                     // lines are compared, and returned, in alphabetical order
+	Leads     int                      // how many of the processes, the first ones, end by themselves; the others print a line when they work, and are stopped then. Zero means all
 	Wait      time.Duration            // for each time to end; zero means 30 s
 }
 
-// Same runs a program as one process, then as several with a hub beside them, and returns what it printed as one. The test fails if it printed something else
-// as several, or a process ended with an error or not in time. Each process has an empty working directory of its own.
+// Same runs a program as one process, as one that hosts the hub, then as several with a hub beside them, and returns what it printed as one. The test fails if it
+// printed something else in the other two, or a process ended with an error or not in time. Each process has an empty working directory of its own.
 func Same(t testing.TB, p Program) string {
 	t.Helper()
 	n := cmp.Or(p.Processes, 3)
-	want := p.run(t, 1, "")
-	got := p.run(t, n, StartHubs(t, Hubs{Role: hubChild, Count: 1, TTL: 3 * time.Second}).URLs())
+	want := p.run(t, 1, "", "")
+	hosting := p.run(t, 1, "", "127.0.0.1:0")
+	got := p.run(t, n, StartHubs(t, Hubs{Role: hubChild, Count: 1, TTL: 3 * time.Second}).URLs(), "")
+	if hosting != want {
+		t.Errorf("as one process that hosts the hub it printed something else than alone: %s", difference(hosting, want))
+	}
 	if got != want {
 		t.Errorf("as %d processes it printed something else than as one: %s", n, difference(got, want))
 	}
@@ -34,11 +40,11 @@ func Same(t testing.TB, p Program) string {
 }
 
 // run runs the program as so many processes and returns what counts of what they printed.
-func (p *Program) run(t testing.TB, of int, hub string) string {
+func (p *Program) run(t testing.TB, of int, hub, serve string) string {
 	t.Helper()
 	all := make([]*Process, of)
 	for i := range all {
-		c := Child{Role: p.Role, Dir: t.TempDir(), Env: []string{"DISTGEAR_HUB=" + hub, "DISTGEAR_SERVE="}, whole: true}
+		c := Child{Role: p.Role, Dir: t.TempDir(), Env: []string{"DISTGEAR_HUB=" + hub, "DISTGEAR_SERVE=" + serve}, whole: true}
 		if of > 1 {
 			c.Env = append(c.Env, fmt.Sprint("DISTGEAR_NAME=p", i))
 		}
@@ -55,7 +61,13 @@ func (p *Program) run(t testing.TB, of int, hub string) string {
 	within := cmp.Or(p.Wait, patience)
 	late := time.NewTimer(within)
 	defer late.Stop()
-	for _, one := range all {
+	for i, one := range all {
+		if p.Leads > 0 && i >= p.Leads {
+			if _, ok := one.out.next("", within, one.done); !ok {
+				t.Fatalf("%s (%s) has printed nothing: does it work?", one.name, one.state())
+			}
+			one.signal(syscall.SIGTERM)
+		}
 		select {
 		case <-one.Done():
 		case <-late.C:

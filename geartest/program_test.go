@@ -12,7 +12,7 @@ import (
 	"github.com/distgear/distgear"
 )
 
-// shares joins and prints its share of the numbers below 6: "shares I OF", and with a fault "shares I OF FAULT".
+// shares joins and prints its share of the numbers below 6: "shares I OF", with a fault "shares I OF FAULT", and to help until it is stopped "shares I OF helps".
 func shares(ctx context.Context, args []string) error {
 	n, err := distgear.Join(ctx, distgear.Config{})
 	if err != nil {
@@ -24,6 +24,10 @@ func shares(ctx context.Context, args []string) error {
 	}
 	fmt.Println("joined as", n.Name())
 	fmt.Fprintln(os.Stderr, "this does not count")
+	if len(args) > 2 && args[2] == "helps" {
+		<-ctx.Done()
+		return n.Leave(context.WithoutCancel(ctx))
+	}
 	for k := i * 6 / of; k < (i+1)*6/of; k++ {
 		fmt.Println("number", k)
 	}
@@ -54,6 +58,12 @@ func TestSame(t *testing.T) {
 	if got := Same(t, p); got != want {
 		t.Errorf("in any order it printed %q", got)
 	}
+	p.Leads, p.Processes = 1, 3
+	p.Args = func(i, _ int) []string { return [][]string{{"0", "1"}, {"0", "1", "helps"}, {"0", "1", "helps"}}[i] }
+	if got := Same(t, p); got != want {
+		t.Errorf("with processes that help it printed %q", got)
+	}
+	p.Leads, p.Processes = 0, 2
 	for fault, says := range map[string]string{"prints": `line 7 is "number 7\n", not ""`, "fails": "process 2 of 2: exit status 1"} {
 		p.Args = func(i, of int) []string { return []string{strconv.Itoa(i), strconv.Itoa(of), fault} }
 		if said := failing(t, func(t testing.TB) { Same(t, p) }); !strings.Contains(said, says) {
@@ -61,7 +71,7 @@ func TestSame(t *testing.T) {
 		}
 	}
 	p = Program{Role: "shares", Processes: 2, Args: func(int, int) []string { return []string{"0", "1"} }} // all of it counts
-	if said := failing(t, func(t testing.TB) { Same(t, p) }); !strings.Contains(said, `line 1 is "joined as p0\n"`) {
+	if said := failing(t, func(t testing.TB) { Same(t, p) }); !strings.Contains(said, `as 2 processes it printed something else than as one: line 1 is "joined as p0\n"`) {
 		t.Errorf("a program that prints its name: it says %q", said)
 	}
 }

@@ -54,14 +54,14 @@ var policy = []room{
 	{path: "shared", may: ". cluster internal/objects internal/collections internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "internal/work", may: "internal/room internal/fault internal/link internal/runner internal/wire internal/engine internal/client internal/objects internal/shard internal/machine internal/machine/..."},
 	{path: "internal/work/durable", may: "internal/work internal/room internal/fault internal/runner internal/wire internal/engine internal/client internal/shard internal/machine internal/machine/... github.com/netresearch/go-cron"},
-	{path: "executor", may: ". cluster internal/work internal/work/durable internal/room internal/codec internal/fault internal/wire internal/machine internal/machine/..."},
+	{path: "executor", may: ". cluster github.com/charmbracelet/x/term internal/work internal/work/durable internal/room internal/codec internal/fault internal/wire internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record shared"},
 	{path: "geartest", may: ". hub cluster go.uber.org/goleak"},
 	{path: "geartest/history", may: ". github.com/anishathalye/porcupine"},
 	{path: "internal/cli", may: ". cluster record shared gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "cmd/distgear", may: "internal/cli"},
-	{path: "examples/...", may: ". shared cluster record gateway examples/..."},
+	{path: "examples/...", may: ". shared executor cluster record gateway examples/..."},
 	{path: "internal/deps"},
 }
 
