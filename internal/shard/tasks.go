@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/pack"
+	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 )
 
@@ -23,13 +25,15 @@ const (
 	VDone                                        // Val: reports. OK: Num of them were stale
 	VGiveBack                                    // Val: leases; A: 1 says that they were recalled and have started: they are kept. OK
 	VProgress                                    // Val: progress. OK
-	VTask                                        // Key: an ID, or B: a number; A: TaskCancel, TaskRetry, TaskPark; Val: why, of TaskPark. OK, Refused
+	VTask                                        // Key: an ID, or B: a number; A: TaskCancel … or RunCancel …; Val: why. OK, Refused
 	VWatch                                       // Key: an ID; A: WatchOnce, WatchOn, WatchOff. OK: Num is the task's number, Aux its State, Val with WatchOnce its End if there is one. Refused
 	VBatch                                       // Key: its name. OK once all of it has ended: Num of them OK, Aux not; VAbandon takes it back
 	VPause                                       // Key: why; empty: resume. OK
 	VSchedule                                    // Key: its name; Val: a schedule. OK, Refused
 	VUnschedule                                  // Key: its name. OK, Refused
 	VNextTime                                    // Key: its name; A: its Last; B: its next time; 0: it ends. OK
+	VAppend                                      // Val: runs.Entry of the run whose lease it names. OK, Stale, Refused
+	VSignal                                      // Key: an ID; Val: runs.Signal without a number. OK: Num is its number; Refused
 )
 
 // A of VSubmit.
@@ -55,7 +59,7 @@ const (
 // What an executor tells a session that has it open (Req 0) has the code
 // machine.Message. Num is the task's number, Aux a tasks.Code, and Val:
 //
-//	Run               tasks.AppendGrant
+//	Run               tasks.AppendGrant; Key: of a run, runs.AppendLease
 //	Recall, Stop      tasks.AppendLease
 //	Finished          tasks.AppendEnd
 //	Advanced          tasks.AppendAdvance
@@ -71,6 +75,7 @@ type executor struct {
 	dones []tasks.Report[string]
 	buf   []byte
 	rate  rate
+	runs  map[uint64]*runs.Run // by number; see run
 }
 
 func newExecutor(_, floor uint64) thing {
@@ -143,6 +148,10 @@ func (x *executor) apply(c *call) {
 	case VNextTime:
 		x.m.NextTime(&x.out, string(o.Key), int64(o.A), int64(o.B))
 		x.answer(c, nil)
+	case VAppend:
+		x.append(c)
+	case VSignal:
+		x.signal(c)
 	default:
 		c.invalid()
 	}
@@ -230,7 +239,7 @@ func (x *executor) task(c *call) {
 	case TaskPark:
 		x.answer(c, x.m.Park(&x.out, t, string(o.Val)))
 	default:
-		c.invalid()
+		x.operate(c, t)
 	}
 }
 
@@ -278,6 +287,9 @@ func (x *executor) tell(c *call) {
 		case tasks.Run:
 			t := e.Task
 			b = tasks.AppendGrant(b, &tasks.Grant{Lease: e.Lease, ID: t.ID, Kind: t.Kind(), Key: t.Key(), Attempt: uint32(t.Attempts) + 1, Timeout: t.Timeout, Input: []byte(t.Val)})
+			if r := x.runs[t.Number]; r != nil {
+				c.said.Key = r.AppendLease(nil)
+			}
 		case tasks.Recall, tasks.Stop:
 			b = tasks.AppendLease(b, e.Lease)
 		case tasks.Finished:
@@ -379,12 +391,20 @@ func (x *executor) Idle() bool { return x.m.Idle() }
 
 // AppendBinary implements thing.
 func (x *executor) AppendBinary(b []byte) []byte {
-	return x.m.AppendBinary(b, func(b []byte, v string) []byte { return append(b, v...) })
+	m := x.m.AppendBinary(nil, func(b []byte, v string) []byte { return append(b, v...) })
+	return x.appendRuns(pack.AppendBytes(b, m))
 }
 
 // Restore implements thing.
 func (x *executor) Restore(b []byte) error {
-	return x.m.Restore(b, func(b []byte) (string, error) { return string(b), nil })
+	r := pack.Read(b)
+	if err := x.m.Restore(r.Bytes(), func(b []byte) (string, error) { return string(b), nil }); err != nil {
+		return err
+	}
+	if err := x.restoreRuns(&r); err != nil || !r.End() {
+		return pack.ErrMalformed
+	}
+	return nil
 }
 
 // hush tells the executors of a session that it is quiet, or is heard of again.

@@ -24,7 +24,7 @@ var verbs = map[Verb]string{
 	VPublish: "publish", VSubscribe: "subscribe", VUnsubscribe: "unsubscribe",
 	VConfigure: "configure", VSubmit: "submit", VWork: "work", VUnwork: "stop working", VDone: "report", VGiveBack: "give back",
 	VProgress: "progress", VTask: "task", VWatch: "watch", VBatch: "watch a batch", VPause: "pause",
-	VSchedule: "schedule", VUnschedule: "unschedule", VNextTime: "next time",
+	VSchedule: "schedule", VUnschedule: "unschedule", VNextTime: "next time", VAppend: "entry", VSignal: "signal",
 	VCampaign: "campaign", VResign: "resign", VObserve: "observe",
 }
 

@@ -243,7 +243,7 @@ func ParseAdvance(b []byte) (a Advance, err error) {
 
 // refusals are the errors that cross the wire, by their number less 1.
 func refusals() []error {
-	return []error{ErrConflict, ErrInvalid, ErrFull, ErrNoTask, ErrEnded, ErrNotRetried, ErrNoSchedule}
+	return []error{ErrConflict, ErrInvalid, ErrFull, ErrNoTask, ErrEnded, ErrNotRetried, ErrNoSchedule, ErrJournal, ErrSignals}
 }
 
 // Number is the number of one of this package's errors on the wire; 0: it has none.

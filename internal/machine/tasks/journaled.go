@@ -1,0 +1,93 @@
+package tasks
+
+import (
+	"errors"
+
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// The errors of journals.
+var (
+	ErrJournal = errors.New("tasks: the journal of the run is full: 8 MiB")
+	ErrSignals = errors.New("tasks: 10 000 signals to the run wait to be taken")
+)
+
+// What follows is for tasks whose workers keep a journal with the host: the runs
+// of durable events. Their leases are given back with what they wait for.
+
+// Held is the task of a lease that a session has; nil: the lease is stale.
+func (m *Machine[V]) Held(s machine.Session, l Lease) *Task[V] { return m.leased(s, l) }
+
+// Proven notes that the worker of a task gets on with it: workers that were lost
+// with it before do not count.
+func (t *Task[V]) Proven() { t.losses = 0 }
+
+// Suspend takes the lease of a task back until a time; 0: until Wake.
+func (m *Machine[V]) Suspend(out *Out[V], t *Task[V], until int64) {
+	m.unlease(t)
+	if until == 0 {
+		until = maxTime
+	}
+	m.delay(t, min(until, maxTime))
+	m.settle(out)
+}
+
+// Wake makes a task ready that is delayed. Others stay as they are.
+func (m *Machine[V]) Wake(out *Out[V], t *Task[V]) {
+	if t.State != Delayed {
+		return
+	}
+	m.counts[Delayed]--
+	m.ready(t, true)
+	m.arm(t)
+	m.pump(out)
+}
+
+// SetAside parks a leased task, as its worker says.
+func (m *Machine[V]) SetAside(out *Out[V], t *Task[V], o Outcome, reason string) {
+	m.note(t, o, false, reason)
+	m.unlease(t)
+	m.park(out, t, ByHand)
+	t.more().reason = short(reason)
+	m.settle(out)
+}
+
+// Again leases a task once more that has ended OK, or as it may be: what it did is
+// to be undone.
+func (m *Machine[V]) Again(out *Out[V], t *Task[V]) error {
+	if t.State != Ended {
+		return ErrNotRetried
+	}
+	m.dropFromEnded(t)
+	m.ready(t, false)
+	m.arm(t)
+	m.pump(out)
+	return nil
+}
+
+// Terminate ends a task whatever its state; what its worker reports later is
+// stale. ErrEnded.
+func (m *Machine[V]) Terminate(out *Out[V], t *Task[V], reason string) error {
+	switch t.State {
+	case Ended:
+		return ErrEnded
+	case Leased:
+		m.stop(out, t)
+		m.note(t, Unknown, false, reason)
+		m.unlease(t)
+	case Parked:
+		m.counts[Parked]--
+	default:
+		m.unqueue(t)
+	}
+	t.more().reason = short(reason)
+	m.end(out, t, Dirty, ByHand)
+	m.settle(out)
+	return nil
+}
+
+// dropFromEnded takes a task out of those that have ended.
+func (m *Machine[V]) dropFromEnded(t *Task[V]) {
+	m.list(t).remove(t)
+	m.counts[Ended]--
+}

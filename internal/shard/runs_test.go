@@ -1,0 +1,150 @@
+package shard
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/runs"
+	"github.com/distgear/distgear/internal/machine/tasks"
+)
+
+// leased is the lease that a session was told of, and what it brings of the run.
+func leased(t *testing.T, all []Output) (tasks.Grant, runs.Lease) {
+	t.Helper()
+	e := one(t, all, tasks.Run)
+	g, err := tasks.ParseGrant(e.Num, e.Val)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l runs.Lease
+	if len(e.Key) > 0 {
+		if l, err = runs.ParseLease(e.Key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return g, l
+}
+
+func (c *crew) entry(s machine.Session, e runs.Entry) []Output {
+	c.t.Helper()
+	return c.do(s, Op{Verb: VAppend, Val: runs.AppendEntry(nil, &e)})
+}
+
+func (c *crew) survives() {
+	c.t.Helper()
+	o := newWorld()
+	if err := o.Restore(c.Snapshot()); err != nil || !bytes.Equal(o.Snapshot(), c.Snapshot()) {
+		c.t.Fatal("the state does not survive:", err)
+	}
+}
+
+func answered(t *testing.T, all []Output) machine.Code {
+	t.Helper()
+	for _, o := range all {
+		if o.Req != 0 {
+			return o.Code
+		}
+	}
+	t.Fatalf("no answer in %+v", all)
+	return 0
+}
+
+func TestRuns_I5_TheNextOwnerHasTheJournalAndTheOneBeforeCannotAppend(t *testing.T) {
+	c := newCrew(t, 7, 8, 9)
+	c.do(7, Op{Verb: VSubmit, A: SubmitWatches, Val: spec("r")})
+	first, l := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	if len(l.Units) != 0 {
+		t.Fatalf("%+v", l)
+	}
+	if code := answered(t, c.entry(8, runs.Entry{Lease: first.Lease, Unit: []byte("plan")})); code != machine.OK {
+		t.Fatal(code)
+	}
+	c.do(9, Op{Verb: VWork, Val: offer(1)})
+	c.survives()
+	c.Apply(c.now, AppendEntry(nil, &Entry{Type: EntryExpire, Session: 8}))
+	second, l := leased(t, c.hear(9))
+	if second.Epoch <= first.Epoch || len(l.Units) != 1 || string(l.Units[0]) != "plan" {
+		t.Fatalf("%+v %+v", second, l)
+	}
+	if code := answered(t, c.entry(9, runs.Entry{Lease: first.Lease, Unit: []byte("late")})); code != machine.Stale {
+		t.Errorf("an older epoch appends: %v", code)
+	}
+	end := runs.Entry{Lease: second.Lease, Unit: []byte("end"), Why: runs.Ended, Outcome: tasks.OK, Report: []byte("out"), Summary: []byte("{}")}
+	if code := answered(t, c.entry(9, end)); code != machine.OK {
+		t.Fatal(code)
+	}
+	e := one(t, c.hear(7), tasks.Finished)
+	if got, err := tasks.ParseEnd(e.Val); err != nil || got.Outcome != tasks.OK || string(got.Val) != "out" {
+		t.Errorf("%+v %v", got, err)
+	}
+	if code := answered(t, c.do(7, Op{Verb: VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go"})})); code != machine.Refused {
+		t.Errorf("a signal to a run that has ended: %v", code)
+	}
+	c.survives()
+}
+
+func TestRuns_SuspendedUntilASignalOrATime(t *testing.T) {
+	c := newCrew(t, 7, 8)
+	c.do(7, Op{Verb: VSubmit, Val: spec("r")})
+	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	all := c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Suspended, Signals: []string{"go"}})
+	if len(all) != 1 || answered(t, all) != machine.OK {
+		t.Fatalf("%+v", all)
+	}
+	c.survives()
+	signal := Op{Verb: VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go", Value: []byte("v")})}
+	c.do(7, signal)
+	g, l := leased(t, c.hear(8))
+	if len(l.Signals) != 1 || string(l.Signals[0].Value) != "v" || l.Signals[0].Number != 1 {
+		t.Fatalf("%+v", l)
+	}
+	all = c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("took"), Took: []uint64{1}, Why: runs.Suspended, In: 5000})
+	if len(all) != 1 {
+		t.Fatalf("%+v", all)
+	}
+	c.now += 6000
+	c.Apply(c.now, nil)
+	g, l = leased(t, c.hear(8))
+	if len(l.Signals) != 0 || len(l.Units) != 2 {
+		t.Fatalf("%+v", l)
+	}
+	c.do(7, signal) // its owner is told
+	if e := one(t, c.hear(8), RunSignal); e.Num != g.Number {
+		t.Fatalf("%+v", e)
+	}
+	cancel := Op{Verb: VTask, Key: []byte("r"), A: RunCancel}
+	if code := answered(t, c.do(7, cancel)); code != machine.OK {
+		t.Fatal(code)
+	}
+	one(t, c.hear(8), tasks.Stop)
+	g2, l := leased(t, c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Suspended, In: 5000}))
+	if !l.Cancelled || g2.Epoch == g.Epoch {
+		t.Fatalf("a cancelled run rests: %+v", l)
+	}
+}
+
+func TestRuns_D9_ThreePanicsPark(t *testing.T) {
+	c := newCrew(t, 7, 8)
+	c.do(7, Op{Verb: VSubmit, A: SubmitWatches, Val: spec("r")})
+	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	for range 2 {
+		c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Panicked, Text: "boom"})
+		c.now += panicWait
+		c.Apply(c.now, nil)
+		g, _ = leased(t, c.hear(8))
+	}
+	c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Panicked, Text: "boom"})
+	e := one(t, c.hear(7), tasks.Finished)
+	if end, err := tasks.ParseEnd(e.Val); err != nil || end.State != tasks.Parked || end.Reason != "boom" {
+		t.Fatalf("%+v %v", end, err)
+	}
+	if _, l := leased(t, c.do(8, Op{Verb: VTask, Key: []byte("r"), A: RunAdopt})); !l.Adopt {
+		t.Errorf("%+v", l)
+	}
+	if code := answered(t, c.do(7, Op{Verb: VTask, Key: []byte("r"), A: RunTerminate, Val: []byte("enough")})); code != machine.OK {
+		t.Fatal(code)
+	}
+	one(t, c.hear(8), tasks.Stop)
+	c.survives()
+}
