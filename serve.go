@@ -122,7 +122,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName
 	}
 	out, lent, err := protect(ctx, o.h, c)
 	o.inFlight.Add(-1)
-	return ended(ctx, out, err), lent
+	return ended(ctx, out, err, MaxPayload), lent
 }
 
 // refusal is why a command is not started, if so.
@@ -149,11 +149,12 @@ func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from clus
 	return c
 }
 
-// ended makes the report of a handler that has returned.
-func ended(ctx *runner.Context, out []byte, err error) wire.Report {
+// ended makes the report of a handler that has returned. The result has so many
+// bytes at most.
+func ended(ctx *runner.Context, out []byte, err error, most int) wire.Report {
 	if err == nil {
-		if len(out) > MaxPayload {
-			err = fmt.Errorf("%w: the result has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, len(out), MaxPayload)
+		if len(out) > most {
+			err = fmt.Errorf("%w: the result has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, len(out), most)
 		} else {
 			return wire.Report{Outcome: wire.OK, Over: true, Payload: out}
 		}
@@ -218,7 +219,7 @@ func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from cluster.N
 		return fault.NeverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
 	}
 	out, err := f(ctx, from, w)
-	return ended(ctx, out, err)
+	return ended(ctx, out, err, MaxPayload)
 }
 
 // localCommand is a command to this very node.

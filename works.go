@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
@@ -53,5 +54,9 @@ func (n *Node) serveTask(ctx context.Context, c *runner.Context, h any, w *wire.
 		o.h = n.cfg.Wrap(o.h)
 	}
 	out, _, err := protect(ctx, o.h, n.command(c, o, w, cluster.NodeName(from)))
-	return ended(c, out, err)
+	most := MaxPayload
+	if from == "" { // a task that the ledger leased: what is large goes to the engine's object store
+		most = engine.MaxObject
+	}
+	return ended(c, out, err, most)
 }

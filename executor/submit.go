@@ -11,6 +11,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/work"
+	"github.com/distgear/distgear/internal/work/durable"
 )
 
 // defaultTimeout is an attempt's when the action says none.
@@ -103,8 +104,8 @@ func (t *task[In, Out]) fill(e *core, p *prepared[In, Out], in In, spec *work.Sp
 		if t.raw, err = p.in.Append(nil, in); err != nil {
 			return fmt.Errorf("%w: input of %s: %w", distgear.ErrInvalid, p.spec.Kind, err)
 		}
-		if len(t.raw) > distgear.MaxPayload && e.room.Links != nil {
-			return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed: pass large data by reference", distgear.ErrInvalid, p.spec.Kind, len(t.raw), distgear.MaxPayload)
+		if most := e.largest(); len(t.raw) > most {
+			return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed: pass large data by reference", distgear.ErrInvalid, p.spec.Kind, len(t.raw), most)
 		}
 		s := *spec
 		s.Size = uint32(len(t.raw)) + 16
@@ -112,6 +113,17 @@ func (t *task[In, Out]) fill(e *core, p *prepared[In, Out], in In, spec *work.Sp
 	}
 	t.job.Init(spec, id, p.a, t)
 	return nil
+}
+
+// largest is how many bytes an encoded input may have.
+func (e *core) largest() int {
+	switch {
+	case e.room.Links == nil:
+		return math.MaxInt
+	case e.class != work.Class(e.fast): // it goes to the engine's object store
+		return durable.MaxValue
+	}
+	return distgear.MaxPayload
 }
 
 // Do implements work.Body.

@@ -224,7 +224,7 @@ func (d *Queue) enter(s *submission, es []*entry) error {
 			q.known[e.id] = e
 			q.pending++
 			q.line.push(e)
-		case has.job.Kind() != e.job.Kind():
+		case has.job.Kind() != "" && has.job.Kind() != e.job.Kind(): // one that was found has none
 			q.conflict(s, e.job, fmt.Errorf("%w: a task with the ID %q is there, of another action", fault.ErrConflict, e.id))
 		default:
 			has.more = append(has.more, e.job)

@@ -18,6 +18,9 @@ import (
 // reference to it; the hub deletes what no task refers to.
 const inline = 64 << 10
 
+// MaxValue is how large an encoded input or result may be, in bytes.
+const MaxValue = engine.MaxObject
+
 // storeTime is how long it may take to store or to fetch a large value.
 const storeTime = 2 * time.Minute
 
@@ -27,8 +30,8 @@ func storeValue(ctx context.Context, r *room.Room, executor, id, what string, va
 	if len(val) <= inline {
 		return val, nil
 	}
-	if len(val) > engine.MaxObject {
-		return nil, fmt.Errorf("%w: task %q has %d bytes encoded, %d are allowed: keep large data elsewhere, and pass its name", fault.ErrInvalid, id, len(val), engine.MaxObject)
+	if len(val) > MaxValue {
+		return nil, fmt.Errorf("%w: task %q has %d bytes encoded, %d are allowed: keep large data elsewhere, and pass its name", fault.ErrInvalid, id, len(val), MaxValue)
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()

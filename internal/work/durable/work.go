@@ -253,21 +253,25 @@ func (a *attempt) fetched(in []byte, err error) {
 // recall takes up Recall and Stop.
 func (q *queue) recall(code tasks.Code, b []byte) error {
 	ls, err := tasks.ParseLeases(b)
+	var kept []byte
 	for _, l := range ls {
 		a := q.leases[l.Number]
-		if a == nil || a.lease != l {
-			continue
-		}
 		switch {
+		case a == nil || a.lease != l: // its report is on its way
 		case code == tasks.Stop:
 			a.Cancel(context.Canceled)
 		case a.seat.w.TakeBack(&a.Attempt):
 			delete(q.leases, l.Number)
 			a.seat.leased--
 			q.giveBack(l)
-			q.pump()
+		default:
+			kept = tasks.AppendLease(kept, l)
 		}
 	}
+	if len(kept) > 0 {
+		q.say(nil, shard.Op{Verb: shard.VGiveBack, A: 1, Val: kept})
+	}
+	q.pump()
 	return err
 }
 
