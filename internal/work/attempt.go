@@ -34,7 +34,7 @@ type Attempt struct {
 
 // Reporter is told what became of an Attempt. Its methods must not block.
 type Reporter interface {
-	// Reported is called once, unless the attempt was taken back: it has ended,
+	// Reported is called once, with a report that is only lent, unless the attempt was taken back: it has ended,
 	// or was given back (see GivenBack).
 	Reported(a *Attempt, rep *wire.Report)
 	// Advanced is called with what the action said of its progress.

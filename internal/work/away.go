@@ -87,8 +87,8 @@ func (l *life) Report(rep wire.Report) {
 	for number, b := range l.benches {
 		if _, ok := offers[number]; !ok {
 			// What has not started was given back, and what runs is reported.
-			f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
-			b.offer.Slots, b.offer.Prefetch = 0, 0
+			b.offer = nothing()
+			f.m.Work(&f.out, b.session, nothing())
 		}
 	}
 	for number, o := range offers {
@@ -158,10 +158,10 @@ func (b *bench) send(j *Job, l tasks.Lease) {
 	switch {
 	case errors.Is(err, link.ErrOverloaded):
 		b.stalled = true
-		f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
+		f.m.Work(&f.out, b.session, nothing())
 		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
 	case errors.Is(err, link.ErrOver), errors.Is(err, link.ErrClosed): // its loss is told by itself
-		f.m.Work(&f.out, b.session, tasks.Offer{Kinds: b.offer.Kinds})
+		f.m.Work(&f.out, b.session, nothing())
 		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
 	default:
 		rep := fault.NeverRan(fault.Useless(err), 0)

@@ -44,8 +44,8 @@ func (f *Fast) carryOut() {
 		case tasks.Accepted:
 			if w := f.waits[e.To.Req]; w != nil {
 				delete(f.waits, e.To.Req)
-				f.taken(w.jobs)
-				w.jobs = nil
+				f.taken(w.jobs[w.in:])
+				w.in = len(w.jobs)
 				close(w.done)
 			}
 		case tasks.BatchEnd:
@@ -57,6 +57,9 @@ func (f *Fast) carryOut() {
 	}
 	f.out.Reset()
 }
+
+// nothing is the offer of who takes nothing now. No action has that name.
+func nothing() tasks.Offer { return tasks.Offer{Kinds: []string{"\n"}} }
 
 // lease hands a task to a worker.
 func (f *Fast) lease(s machine.Session, j *Job, l tasks.Lease) {
@@ -82,7 +85,7 @@ func (f *Fast) lease(s machine.Session, j *Job, l tasks.Lease) {
 	j.now = a
 	if !b.here.Put(a) { // it closes: its offer will say so, soon
 		j.now = nil
-		f.m.Work(&f.out, s, tasks.Offer{})
+		f.m.Work(&f.out, s, nothing())
 		f.m.GiveBack(&f.out, s, []tasks.Lease{l})
 	}
 }
@@ -118,9 +121,12 @@ func (f *Fast) givenBack(b *bench, j *Job, l tasks.Lease) int {
 func (f *Fast) stop(j *Job, l tasks.Lease) {
 	switch {
 	case j.away != nil && j.away.lease == l:
+		j.away.recall() // it may wait there for long
 		j.away.cancel()
 	case j.now != nil && j.now.epoch == l.Epoch:
-		j.now.Cancel(context.Canceled)
+		now := j.now
+		f.recall(j)
+		now.Cancel(context.Canceled)
 	}
 }
 

@@ -48,6 +48,7 @@ type Fast struct {
 	batches map[uint64]func(BatchEnd)
 	ended   []*Job // to be told once mu is free
 	closed  error  // why it takes no more tasks
+	left    bool   // the node leaves, or has left
 	dropped bool   // what has not started is ended by closed
 	due     int64  // when the timer fires; 0: it does not
 	timer   *time.Timer
@@ -56,8 +57,9 @@ type Fast struct {
 
 // wait is a submission in line.
 type wait struct {
-	done chan struct{} // closed when all is in
+	done chan struct{} // closed when all is in, or the line was dropped
 	jobs []*Job
+	in   int // of jobs: so many were taken up, and looked at
 }
 
 // NewFast returns an empty queue. refuse: it refuses tasks when it is full,
@@ -112,7 +114,7 @@ func (f *Fast) Submit(ctx context.Context, j *Job) error {
 	n, waits := f.m.Submit(&f.out, who, tasks.How{Wait: !f.refuse, Watch: true}, f.one[:])
 	f.one[0] = tasks.Item[*Job]{}
 	if waits {
-		_, err := f.inLine(ctx, who, []*Job{j})
+		_, err := f.inLine(ctx, who, []*Job{j}, 0)
 		return err
 	}
 	if n == 0 {
@@ -169,8 +171,7 @@ func (f *Fast) SubmitAll(ctx context.Context, js []*Job) (int, error) {
 	n, waits := f.m.Submit(&f.out, who, tasks.How{Wait: !f.refuse, Watch: true}, items)
 	f.taken(js[:n])
 	if waits {
-		left, err := f.inLine(ctx, who, js[n:])
-		return len(js) - left, err
+		return f.inLine(ctx, who, js, n)
 	}
 	f.unlock()
 	if n < len(js) {
@@ -190,34 +191,43 @@ func (f *Fast) taken(js []*Job) {
 	}
 }
 
-// inLine waits until there is room. It is called with mu held, and unlocks it. It
-// tells how many were not taken up.
-func (f *Fast) inLine(ctx context.Context, who machine.Who, js []*Job) (left int, err error) {
-	w := &wait{done: make(chan struct{}), jobs: js}
+// inLine waits until there is room for what is behind the first in of js. It is
+// called with mu held, and unlocks it. It tells how many were taken up.
+func (f *Fast) inLine(ctx context.Context, who machine.Who, js []*Job, in int) (int, error) {
+	w := &wait{done: make(chan struct{}), jobs: js, in: in}
 	f.waits[who.Req] = w
 	f.unlock()
-	err = Await(ctx, w.done)
+	err := Await(ctx, w.done)
 	f.mu.Lock()
 	defer f.unlock()
-	if _, waits := f.waits[who.Req]; !waits {
-		if f.closed != nil && len(w.jobs) > 0 { // it was dropped from the line
-			return len(w.jobs), f.closed
-		}
-		return 0, nil
+	if f.waits[who.Req] == w {
+		f.m.Advance(f.now())
+		f.abandon(who, w)
 	}
+	if w.in == len(js) {
+		return w.in, nil
+	}
+	if f.closed != nil && err == nil {
+		return w.in, f.closed
+	}
+	return w.in, fmt.Errorf("%w: gave up waiting for room: %w", ErrFull, err)
+}
+
+// abandon takes a submission out of the line.
+func (f *Fast) abandon(who machine.Who, w *wait) {
 	delete(f.waits, who.Req)
-	left, _ = f.m.Abandon(&f.out, who)
-	f.taken(js[:len(js)-left])
-	if err == nil {
-		err = f.closed
-	}
-	return left, fmt.Errorf("%w: gave up waiting for room: %w", ErrFull, err)
+	in, _ := f.m.Abandon(&f.out, who)
+	f.taken(w.jobs[w.in:in])
+	w.in = in
 }
 
 // Join implements Class.
 func (f *Fast) Join(w *Worker) (leave func(ctx context.Context)) {
 	f.mu.Lock()
 	b := f.seatLocked(w)
+	if f.left {
+		defer w.Close()
+	}
 	if f.working++; f.working == 1 && f.self != nil {
 		f.offeredLocked(f.self)
 	}
@@ -265,7 +275,7 @@ func (f *Fast) offeredLocked(b *bench) {
 	o := b.here.Offer()
 	o.Prefetch = 0 // what waits does so in the queue: it is as near
 	if b == f.self && f.working > 0 {
-		o.Slots = 0
+		o = nothing()
 	}
 	f.m.Advance(f.now())
 	f.m.Work(&f.out, b.session, o)
@@ -276,6 +286,10 @@ func (f *Fast) Cancel(j *Job) {
 	f.mu.Lock()
 	if j.leader != nil {
 		j = j.leader
+	}
+	if j.gone {
+		f.mu.Unlock()
+		return
 	}
 	f.m.Advance(f.now())
 	if j.why == nil {
@@ -377,11 +391,8 @@ func (f *Fast) drop(why error) (n int) {
 	f.dropped = true
 	for req, w := range f.waits {
 		who := machine.Who{Session: me, Req: req}
-		left, _ := f.m.Abandon(&f.out, who)
-		f.taken(w.jobs[:len(w.jobs)-left])
-		w.jobs = w.jobs[len(w.jobs)-left:]
-		n += left
-		delete(f.waits, req)
+		f.abandon(who, w)
+		n += len(w.jobs) - w.in
 		close(w.done)
 	}
 	var cursor uint64
@@ -414,6 +425,7 @@ func (g *guest) Changed() { (*Fast)(g).look() }
 func (g *guest) Leaving() {
 	f := (*Fast)(g)
 	f.mu.Lock()
+	f.left = true
 	f.closed = fault.ErrLeft
 	f.drop(fault.ErrLeft)
 	var here []*Worker

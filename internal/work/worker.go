@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/wire"
 )
 
 const (
@@ -33,9 +34,9 @@ type Worker struct {
 	head     int
 	count    int
 	running  int
-	lent     int        // slots of attempts that wait for other tasks
-	current  []*Attempt // by index, what runs
-	free     []int      // indexes of current that are not used
+	lent     int     // slots of attempts that wait for other tasks
+	current  []*slot // all that were ever used
+	free     []*slot // those that do not run
 	closed   bool
 	over     chan struct{} // closed with closed
 	idle     chan struct{} // made by Drain; closed when nothing runs
@@ -43,6 +44,12 @@ type Worker struct {
 	next     int
 	cost     time.Duration // of a task, on average; 0: not known
 	prefetch int           // as offered
+}
+
+// slot is what one goroutine needs that runs attempts.
+type slot struct {
+	a   *Attempt // what runs
+	rep wire.Report
 }
 
 // NewWorker returns a worker with so many slots. The actions are distgear.Handlers
@@ -120,23 +127,21 @@ func (w *Worker) Run() {
 	now := time.Now()
 	w.mu.Lock()
 	if len(w.free) == 0 {
-		w.free = append(w.free, len(w.current))
-		w.current = append(w.current, nil)
+		w.free = append(w.free, &slot{})
+		w.current = append(w.current, w.free[0])
 	}
-	slot := w.free[len(w.free)-1]
+	s := w.free[len(w.free)-1]
 	w.free = w.free[:len(w.free)-1]
 	for w.running <= w.slots+w.lent {
-		a := w.pop()
-		if a == nil {
+		if s.a = w.pop(); s.a == nil {
 			break
 		}
-		w.current[slot] = a
 		w.mu.Unlock()
-		now = w.runOne(a, now)
+		now = w.runOne(s.a, &s.rep, now)
 		w.mu.Lock()
-		w.current[slot] = nil
+		s.a = nil
 	}
-	w.free = append(w.free, slot)
+	w.free = append(w.free, s)
 	if w.running--; w.running == 0 && w.idle != nil {
 		close(w.idle)
 		w.idle = nil
@@ -144,17 +149,18 @@ func (w *Worker) Run() {
 	w.mu.Unlock()
 }
 
-// runOne runs one attempt and tells when that was done.
-func (w *Worker) runOne(a *Attempt, began time.Time) time.Time {
+// runOne runs one attempt and tells when that was done. rep is only space.
+func (w *Worker) runOne(a *Attempt, rep *wire.Report, began time.Time) time.Time {
 	if !w.room.Hold() {
-		rep := giveBack()
-		a.To.Reported(a, &rep)
+		*rep = giveBack()
+		a.To.Reported(a, rep)
 		return began
 	}
-	rep := a.run(w, began)
+	*rep = a.run(w, began)
 	ended := time.Now()
 	w.measure(ended.Sub(began))
-	a.To.Reported(a, &rep)
+	a.To.Reported(a, rep)
+	*rep = wire.Report{}
 	w.room.Free()
 	return ended
 }
@@ -280,12 +286,15 @@ func (w *Worker) Await(ctx context.Context) error {
 // Cancel cancels what runs.
 func (w *Worker) Cancel() {
 	w.mu.Lock()
-	current := slices.Clone(w.current)
+	var current []*Attempt
+	for _, s := range w.current {
+		if s.a != nil {
+			current = append(current, s.a)
+		}
+	}
 	w.mu.Unlock()
 	for _, a := range current {
-		if a != nil {
-			a.Cancel(context.Canceled)
-		}
+		a.Cancel(context.Canceled)
 	}
 }
 

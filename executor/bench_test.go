@@ -2,35 +2,11 @@ package executor_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/executor"
-	"github.com/distgear/distgear/geartest"
 )
-
-func TestMain(m *testing.M) { geartest.Main(m, nil) }
-
-var errOdd = errors.New("odd")
-
-// double is a pure action.
-var double = &distgear.Action[int, int]{Name: "double", Idempotent: true, Do: func(_ context.Context, n int) (int, error) {
-	if n < 0 {
-		return 0, errOdd
-	}
-	return 2 * n, nil
-}}
-
-func alone(t testing.TB) *distgear.Node {
-	t.Helper()
-	n, err := distgear.Join(context.Background(), distgear.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = n.Leave(context.Background()) })
-	return n
-}
 
 func BenchmarkOne(b *testing.B) {
 	n := alone(b)

@@ -1,0 +1,149 @@
+package executor_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/geartest"
+)
+
+func TestMain(m *testing.M) {
+	geartest.Main(m, geartest.Roles{"worker": geartest.NodeRole(func(n *distgear.Node) []distgear.Handler {
+		go func() { // until the node has left
+			if err := executor.New(n, poolName).Work(context.Background(), slots, works...); err != nil && !errors.Is(err, distgear.ErrLeft) {
+				fmt.Fprintln(os.Stderr, "work:", err)
+				os.Exit(1)
+			}
+		}()
+		return nil
+	})})
+}
+
+const (
+	poolName = "pool"
+	slots    = 2 // of each worker
+)
+
+// pool is an executor and those who work for it.
+type pool struct {
+	*executor.Executor
+	c       *geartest.Cluster
+	n       *distgear.Node // where tasks are submitted
+	workers int
+}
+
+// placements runs body alone, with two nodes of this process that work, and with
+// two that are processes.
+func placements(t *testing.T, cfg executor.Config, body func(t *testing.T, p *pool)) {
+	t.Helper()
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait) // when all nodes have left
+	here := geartest.Nodes{Count: 2, Handlers: func(n *distgear.Node) []distgear.Handler {
+		wg.Go(func() {
+			if err := cfg.New(n, poolName).Work(context.Background(), slots, works...); !errors.Is(err, distgear.ErrLeft) {
+				t.Errorf("work: %v", err)
+			}
+		})
+		return nil
+	}, Role: "worker"}
+	geartest.Placements(t, here, func(t *testing.T, c *geartest.Cluster) {
+		p := &pool{Executor: cfg.New(c.Here(), poolName), c: c, n: c.Here(), workers: 2}
+		if strings.HasSuffix(t.Name(), "alone") {
+			p.workers = 1
+		}
+		geartest.Eventually(t, 0, "the workers are there", func() bool {
+			s, err := p.Stats(t.Context())
+			return err == nil && s.Slots == p.workers*slots
+		})
+		body(t, p)
+	})
+}
+
+// The actions. State that they keep is that of the worker.
+var (
+	errOdd  = errors.New("odd")
+	errTold = errors.New("told so")
+
+	works = []distgear.Handler{double, fails, flaky, slow, keyed, grow, count, blob, mark}
+
+	double = &distgear.Action[int, int]{Name: "double", Idempotent: true, Do: func(_ context.Context, n int) (int, error) {
+		if n < 0 {
+			return 0, errOdd
+		}
+		return 2 * n, nil
+	}}
+	// fails fails in many ways.
+	fails = &distgear.Action[string, string]{Name: "fails", Retries: 3, Do: func(ctx context.Context, how string) (string, error) {
+		n := tried(ctx)
+		switch how {
+		case "clean":
+			return "", distgear.Clean(fmt.Errorf("try %d: %w", n, errTold))
+		case "dirty":
+			return "", fmt.Errorf("try %d: %w", n, errTold)
+		case "permanent":
+			return "", distgear.Permanent(distgear.Clean(fmt.Errorf("try %d: %w", n, errTold)))
+		case "panic":
+			panic(fmt.Sprintf("try %d", n))
+		case "timeout":
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		return how, nil
+	}}
+	// flaky is OK the third time.
+	flaky = &distgear.Action[string, int]{Name: "flaky", Retries: 5, Do: func(ctx context.Context, how string) (int, error) {
+		n := tried(ctx)
+		if n < 3 {
+			if how == "after" {
+				return n, distgear.RetryAfter(errTold, time.Millisecond)
+			}
+			return n, distgear.Clean(errTold)
+		}
+		return n, nil
+	}}
+	// slow runs until it is cancelled, or for so many ms.
+	slow = &distgear.Action[int, string]{Name: "slow", Idempotent: true, Do: func(ctx context.Context, ms int) (string, error) {
+		running.Add(1)
+		defer running.Add(-1)
+		executor.Progress(ctx, 1, int64(ms))
+		t := time.NewTimer(time.Duration(ms) * time.Millisecond)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return "slept", nil
+		case <-ctx.Done():
+			return "", ctx.Err()
+		}
+	}}
+	keyed = &distgear.Action[struct{}, string]{Name: "keyed", Idempotent: true, Do: func(ctx context.Context, _ struct{}) (string, error) {
+		return distgear.KeyOf(ctx), nil
+	}}
+	// grow is an action whose values must not be shared.
+	grow = &distgear.Action[[]int, []int]{Name: "grow", Idempotent: true, Do: func(_ context.Context, in []int) ([]int, error) {
+		in[0]++
+		return append(in, len(in)), nil
+	}}
+	// count counts in its node.
+	count = &distgear.Action[int, int64]{Name: "count", Do: func(context.Context, int) (int64, error) { return counted.Add(1), nil }}
+	blob  = &distgear.Action[int, []byte]{Name: "blob", Idempotent: true, Do: func(_ context.Context, n int) ([]byte, error) { return make([]byte, n), nil }}
+	// mark tells in which order it was run.
+	mark = &distgear.Action[string, int64]{Name: "mark", Idempotent: true, Do: func(context.Context, string) (int64, error) { return counted.Add(1), nil }}
+
+	running, counted atomic.Int64
+	tries            sync.Map
+)
+
+// tried counts the attempts of a task at this worker.
+func tried(ctx context.Context) int {
+	v, _ := tries.LoadOrStore(distgear.KeyOf(ctx), new(atomic.Int64))
+	return int(v.(*atomic.Int64).Add(1))
+}
