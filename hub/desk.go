@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -35,6 +36,9 @@ type desk struct {
 	quit  chan struct{}
 	wg    sync.WaitGroup
 
+	wmu   sync.Mutex
+	works map[machine.Session]bool // sessions that work for executors
+
 	mu    sync.Mutex
 	term  uint64                     // its number, when this hub became the writer last
 	heard map[machine.Session]*pulse // nil while another is the writer
@@ -42,10 +46,19 @@ type desk struct {
 
 // pulse is when a session was heard of.
 type pulse struct {
-	at   time.Time
-	ttl  time.Duration
-	over bool // it is to be ended, and the ledger has not taken that yet
+	at    time.Time
+	ttl   time.Duration
+	quiet bool // its executors do not wait for it
+	over  bool // it is to be ended, and the ledger has not taken that yet
 }
+
+// quietAfter is how long a session that works for executors may be silent before
+// what it has goes to others: it says something at least twice a second
+// (client.Client.Busy).
+const quietAfter = 1500 * time.Millisecond
+
+// clockEvery is how often the ledger is told the time of this hub.
+const clockEvery = time.Minute
 
 // openDesk opens the ledger. lead is called by one goroutine when this hub becomes
 // the writer, and with nil when it is not any more.
@@ -54,7 +67,7 @@ func openDesk(ctx context.Context, conn *engine.Conn, prefix string, cfg ledger.
 		conn: conn, prefix: prefix, log: cfg.Logger.With("room", "ledger"), several: !cfg.Eager,
 		ready: make(chan struct{}), roles: make(chan *term, 1), quit: make(chan struct{}),
 	}
-	d.shard = shard.New(shard.Config{Send: d.send})
+	d.shard = shard.New(shard.Config{Send: d.send, Works: d.work})
 	cfg.Conn, cfg.State, cfg.Subject = conn, state{d.shard, d}, prefix+".log"
 	d.lead = lead
 	d.wg.Go(d.loop)
@@ -106,6 +119,7 @@ func (s state) Cut() ledger.Release {
 func (s state) Lead(epoch uint64, base int64) {
 	s.d.cut = time.Now()
 	s.Shard.Lead(epoch)
+	s.d.workers(s.Working())
 	s.d.role(s.d.begins(epoch, base))
 }
 
@@ -172,6 +186,7 @@ func (d *desk) loop() {
 			} else {
 				d.mu.Lock()
 				d.submit(nothing()) // but all are told who is the writer now
+				d.submit(clock())
 				d.mu.Unlock()
 			}
 		}
@@ -205,7 +220,7 @@ func (d *desk) begin(t *term) {
 // take takes an entry in. It runs on the connection's goroutine.
 func (d *desk) take(entry []byte) {
 	e, err := shard.ParseEntry(entry)
-	if err != nil || e.Type == shard.EntryMembers { // that is this hub's alone to decide
+	if err != nil || e.Type >= shard.EntryMembers { // those are this hub's alone to decide
 		d.log.Warn("dropped a malformed entry; does a node have another version?", "bytes", len(entry))
 		return
 	}
@@ -219,7 +234,7 @@ func (d *desk) take(entry []byte) {
 		d.expire(e.Session)
 		return
 	case p != nil:
-		p.at = time.Now()
+		p.at, p.quiet = time.Now(), false
 	case e.Type == shard.EntryOpen:
 		d.heard[e.Session] = &pulse{at: time.Now(), ttl: shard.TTL(e.TTL)}
 	}
@@ -256,12 +271,15 @@ func (d *desk) expirer() {
 	t := time.NewTicker(50 * time.Millisecond)
 	defer t.Stop()
 	last := time.Now()
+	told := last // the time
+	var works map[machine.Session]bool
 	for {
 		select {
 		case <-t.C:
 		case <-d.quit:
 			return
 		}
+		works = d.working(works)
 		now := time.Now()
 		away := now.Sub(last) > time.Second // this process stood still: what was sent meanwhile is not read yet
 		last = now
@@ -275,8 +293,54 @@ func (d *desk) expirer() {
 			case now.Sub(p.at) > p.ttl:
 				d.log.Info("a session was silent for its time-to-live", "session", uint64(id))
 				d.expire(id)
+			case works[id] && !p.quiet && now.Sub(p.at) > quietAfter:
+				d.log.Info("a session that works for executors is quiet; what it has goes to others", "session", uint64(id))
+				p.quiet = d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryQuiet, Session: id}))
 			}
+		}
+		if d.heard != nil && now.Sub(told) > clockEvery {
+			d.submit(clock())
+			told = now
 		}
 		d.mu.Unlock()
 	}
+}
+
+// clock is the entry that tells the time: executors go by it, also when the ledger
+// did not run for a while.
+func clock() []byte {
+	return shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryClock, Session: shard.Nobody, Stamp: uint64(time.Now().UnixMilli())})
+}
+
+// work notes that a session works for executors, or does no more.
+func (d *desk) work(s machine.Session, works bool) {
+	d.wmu.Lock()
+	defer d.wmu.Unlock()
+	if works {
+		d.works[s] = true
+	} else {
+		delete(d.works, s)
+	}
+}
+
+// workers says which sessions work when this hub becomes the writer.
+func (d *desk) workers(all []machine.Session) {
+	d.wmu.Lock()
+	defer d.wmu.Unlock()
+	d.works = make(map[machine.Session]bool, len(all))
+	for _, s := range all {
+		d.works[s] = true
+	}
+}
+
+// working is which sessions work now; into is used again.
+func (d *desk) working(into map[machine.Session]bool) map[machine.Session]bool {
+	d.wmu.Lock()
+	defer d.wmu.Unlock()
+	clear(into)
+	if into == nil && len(d.works) > 0 {
+		into = make(map[machine.Session]bool, len(d.works))
+	}
+	maps.Copy(into, d.works)
+	return into
 }
