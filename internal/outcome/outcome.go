@@ -113,10 +113,12 @@ func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now t
 	defer t.mu.Unlock()
 	t.sweep(now)
 	r := t.of(c.Key[:o.Run], now)
-	if o.Epoch < r.epoch || r.ended {
+	if o.Epoch < r.epoch || o.Epoch == r.epoch && r.ended {
 		return nil, fault.NeverRan(fmt.Errorf("%w, of epoch %d: this command is of %d", ErrStale, r.epoch, o.Epoch), fault.Permanent)
 	}
-	r.epoch = o.Epoch
+	if o.Epoch > r.epoch { // one that had ended may be undone
+		r.epoch, r.ended = o.Epoch, false
+	}
 	e := r.entries[c.Key]
 	switch {
 	case e != nil && e.number == o.Number:

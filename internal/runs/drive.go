@@ -479,6 +479,7 @@ func (d *drive) repeats(s *Step, t *track, r *wire.Report) (wait time.Duration, 
 	l := plan.Last{
 		Outcome: plan.Outcome(r.Outcome), Movable: s.On.Name == "", Attempt: int(t.tries),
 		Permanent: flagged(r, fault.Permanent),
+		SameNode:  r.Outcome != wire.Unknown, // who reported lives
 	}
 	if r.Error != nil {
 		l.After = time.Duration(r.Error.AfterMS) * time.Millisecond

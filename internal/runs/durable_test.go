@@ -88,7 +88,9 @@ func TestDurable_D4_TheHandlerIsCalledAgain(t *testing.T) {
 		seen = nil
 		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
 			now := r.Now()
-			members, err := r.Members(func() ([]cluster.Member, error) { return []cluster.Member{{Name: h.Here.Node, State: cluster.Alive}}, nil })
+			members, err := r.Members(func() ([]cluster.Member, error) {
+				return []cluster.Member{{Name: h.Here.Node, State: cluster.Alive}}, nil
+			})
 			if err != nil {
 				return nil, err
 			}

@@ -38,7 +38,7 @@ type world struct {
 	do      func(w *world, kind, step, key string, in []byte, attempt uint32) wire.Report // nil: OK
 	undo    func(w *world, step string) wire.Report                                       // nil: OK
 
-	idle    func() bool                                                                    // nil, or what somebody does when nothing else happens; whether it did
+	idle func() bool // nil, or what somebody does when nothing else happens; whether it did
 
 	mu     sync.Mutex
 	queue  []func()
