@@ -73,7 +73,7 @@ var (
 	errOdd  = errors.New("odd")
 	errTold = errors.New("told so")
 
-	works = []distgear.Handler{double, fails, flaky, slow, keyed, grow, count, blob, mark}
+	works = []distgear.Handler{double, fails, flaky, slow, keyed, grow, count, blob, mark, slowOnce}
 
 	double = &distgear.Action[int, int]{Name: "double", Idempotent: true, Do: func(_ context.Context, n int) (int, error) {
 		if n < 0 {
@@ -124,6 +124,9 @@ var (
 			return "", ctx.Err()
 		}
 	}}
+	// slowOnce is slow, and not idempotent.
+	slowOnce = &distgear.Action[int, string]{Name: "slow-once", Do: slow.Do}
+
 	keyed = &distgear.Action[struct{}, string]{Name: "keyed", Idempotent: true, Do: func(ctx context.Context, _ struct{}) (string, error) {
 		return distgear.KeyOf(ctx), nil
 	}}
