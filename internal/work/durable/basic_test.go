@@ -139,3 +139,129 @@ func TestDurable_Large(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDurable_Stats: what the hub says of an executor, and a pause.
+func TestDurable_Stats(t *testing.T) {
+	_, ex := durableCluster(t, nil, works...)
+	ctx := t.Context()
+	geartest.Eventually(t, 0, "workers are there", func() bool { s, err := ex.Stats(ctx); return err == nil && s.Workers == 2 && s.Slots == 2*slots })
+	if err := ex.Pause(ctx, "lunch"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := executor.Submit(ctx, ex, double, 4)
+	if s, _ := ex.Stats(ctx); s.Paused != "lunch" || s.Ready != 1 || s.Waiting != 1 {
+		t.Error(s)
+	}
+	if err := ex.Resume(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := wait(t, f, err); v != 8 || err != nil {
+		t.Error(v, err)
+	}
+	b := executor.Batch("b")
+	for i := range 10 {
+		if _, err := executor.Submit(ctx, ex, slow, i, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if end, err := ex.AwaitBatch(ctx, "b"); err != nil || end != (executor.BatchEnd{OK: 10}) {
+		t.Error(end, err)
+	}
+}
+
+// TestDurable_Cancel: what waits ends at once, what runs when it heeds its context.
+func TestDurable_Cancel(t *testing.T) {
+	_, ex := durableCluster(t, nil, works...)
+	var fs []*executor.Future[string]
+	for range 2*slots + 3 {
+		f, err := executor.Submit(t.Context(), ex, slow, 60_000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fs = append(fs, f)
+	}
+	geartest.Eventually(t, 0, "progress", func() bool { done, total := fs[0].Progress(); return done == 1 && total == 60_000 })
+	for i, f := range fs {
+		f.Cancel()
+		f.Cancel()
+		if _, err := wait(t, f, nil); !errors.Is(err, distgear.ErrCancelled) {
+			t.Error(i, err)
+		}
+	}
+	f, err := executor.Submit(t.Context(), ex, double, 4)
+	if v, err := wait(t, f, err); v != 8 || err != nil {
+		t.Error(v, err)
+	}
+}
+
+// TestDurable_Full: who submits more waits in line, or gives up, or is refused.
+func TestDurable_Full(t *testing.T) {
+	c := geartest.StartCluster(t, geartest.Nodes{Count: 1})
+	cfg := executor.Config{Durable: true, Capacity: 3}
+	ex := cfg.New(c.Here(), durableName)
+	ctx := t.Context()
+	for i := range 3 {
+		if _, err := executor.Submit(ctx, ex, double, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if fs, err := executor.InvokeAll(short, ex, double, 3, 4); !errors.Is(err, context.DeadlineExceeded) || len(fs) != 0 {
+		t.Error(len(fs), err)
+	}
+	all := make(chan error, 1)
+	go func() {
+		fs, err := executor.InvokeAll(ctx, ex, double, 5, 6, 7, 8)
+		if err == nil && len(fs) != 4 {
+			err = fmt.Errorf("%d are in", len(fs))
+		}
+		all <- err
+	}()
+	geartest.Eventually(t, 0, "four wait in line", func() bool { s, err := ex.Stats(ctx); return err == nil && s.Waiting == 7 })
+	work, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- cfg.New(c.Node(c.Name(0)), durableName).Work(work, 1, works...) }()
+	if err := <-all; err != nil {
+		t.Error(err)
+	}
+	if err := ex.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if _, err := executor.Submit(ctx, ex, double, 1); !errors.Is(err, executor.ErrShutdown) {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	refuses := executor.Config{Durable: true, Capacity: 3, Refuse: true}.New(c.Here(), "refuses")
+	if fs, err := executor.InvokeAll(ctx, refuses, double, 1, 2, 3, 4, 5); !errors.Is(err, executor.ErrFull) || len(fs) != 3 {
+		t.Error(len(fs), err)
+	}
+	if _, err := executor.Submit(ctx, refuses, double, 1); !errors.Is(err, executor.ErrFull) {
+		t.Error(err)
+	}
+}
+
+// TestDurable_Schedule: a schedule fires, each time once, whoever reads it.
+func TestDurable_Schedule(t *testing.T) {
+	c, ex := durableCluster(t, nil, works...)
+	ctx := t.Context()
+	if err := executor.Every(ctx, ex, "often", "@every 1s", double, 21); err != nil {
+		t.Fatal(err)
+	}
+	geartest.Eventually(t, 10*time.Second, "two of its tasks have ended", func() bool { s, err := ex.Stats(ctx); return err == nil && s.Ended >= 2 })
+	if err := ex.Unschedule(ctx, "often"); err != nil {
+		t.Error(err)
+	}
+	if err := ex.Unschedule(ctx, "often"); !errors.Is(err, distgear.ErrInvalid) {
+		t.Error(err)
+	}
+	if err := executor.Every(ctx, ex, "bad", "every day", double, 21); !errors.Is(err, distgear.ErrInvalid) {
+		t.Error(err)
+	}
+	if err := executor.Every(ctx, executor.New(c.Here(), "fast"), "often", "@daily", double, 21); !errors.Is(err, distgear.ErrInvalid) {
+		t.Error(err)
+	}
+}

@@ -49,6 +49,8 @@ func (d *Queue) Pause(ctx context.Context, reason string) error {
 	return err
 }
 
+var _ work.Class = (*Queue)(nil)
+
 // Schedule is a task that is submitted again and again.
 type Schedule struct {
 	Name string
@@ -88,8 +90,19 @@ func (d *Queue) Unschedule(ctx context.Context, name string) error {
 
 // Stats implements Class.
 func (d *Queue) Stats(ctx context.Context) (s work.Stats, err error) {
-	_, err = d.q.inspect(ctx, client.Query{What: "executors", Prefix: d.q.name, Limit: 1})
-	return s, err
+	in, err := d.q.inspect(ctx, client.Query{What: shard.Executors, Prefix: d.q.name, Limit: 1})
+	if err != nil || len(in.Page.Executors) == 0 || in.Page.Executors[0].Name != d.q.name {
+		return s, err
+	}
+	x := &in.Page.Executors[0]
+	s = work.Stats{
+		Waiting: x.Line + x.Delayed + x.Ready, Ready: x.Ready, Leased: x.Leased, Parked: x.Parked, Ended: x.Ended,
+		Workers: x.Workers, Slots: x.Slots, Paused: x.Paused, Unserved: x.Unserved,
+	}
+	if x.Oldest > 0 {
+		s.Oldest = time.Duration(max(in.Page.Now-x.Oldest, 0)) * time.Millisecond
+	}
+	return s, nil
 }
 
 // inspect asks the hub what it knows.

@@ -261,7 +261,7 @@ func (q *queue) Lost() {
 		for _, e := range b.entries {
 			switch {
 			case e.state != entrySent:
-			case e.abandoned:
+			case e.abandoned != nil:
 				q.drop(e, fmt.Errorf("%w: submitting task %s: the session with the hub was lost", fault.ErrUnknown, e.id))
 			default:
 				e.state = entryWaits

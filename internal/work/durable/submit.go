@@ -46,7 +46,7 @@ type entry struct {
 	submitted bool          // by this node
 	refuse    bool          // instead of waiting while the executor is full
 	cancelled bool          // somebody wants that
-	abandoned bool          // nobody wants it submitted any more
+	abandoned error         // why nobody wants it submitted any more
 	sub       *submission   // whose part it is; nil: it was told
 	also      []*submission // of more
 }
@@ -275,7 +275,7 @@ func (q *queue) abandon(s *submission, why error) {
 		b, any := q.flying[i], false
 		for _, e := range b.entries {
 			if e.state == entrySent && own(e) {
-				e.abandoned, any = true, true
+				e.abandoned, any = fmt.Errorf("task %s was not submitted: gave up waiting for room: %w", e.id, why), true
 			}
 		}
 		if any && !b.abandoned {
@@ -409,7 +409,9 @@ func (b *batch) Output(o *shard.Output) bool {
 		case e.state != entrySent: // it has ended, or was refused by itself
 		case i < in:
 			q.accept(e)
-		case o.Code == machine.Refused && b.abandoned && !e.abandoned:
+		case o.Code == machine.Refused && e.abandoned != nil:
+			q.drop(e, e.abandoned)
+		case o.Code == machine.Refused && b.abandoned:
 			e.state = entryWaits
 			again = append(again, e)
 		default:
