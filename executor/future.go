@@ -37,8 +37,10 @@ func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
 // gaveUp is the error of who waited in vain.
 func (f *Future[Out]) gaveUp(err error) error {
 	kind := f.job.Kind()
-	if s, e := f.core.fast.Stats(context.Background()); e == nil && slices.Contains(s.Unserved, kind) && f.core.class == work.Class(f.core.fast) {
-		return fmt.Errorf("stopped waiting for task %s: no worker of executor %q offers %q: call Work with it on some node: %w", f.job.ID(), f.core.name, kind, err)
+	if fast, ok := f.core.class.(*work.Fast); ok {
+		if s, e := fast.Stats(context.Background()); e == nil && slices.Contains(s.Unserved, kind) {
+			return fmt.Errorf("stopped waiting for task %s: no worker of executor %q offers %q: call Work with it on some node: %w", f.job.ID(), f.core.name, kind, err)
+		}
 	}
 	return fmt.Errorf("stopped waiting for task %s of executor %q: %w", f.job.ID(), f.core.name, err)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 )
 
@@ -22,6 +23,10 @@ type backend interface {
 	members(ctx context.Context) iter.Seq2[cluster.Member, error]
 	watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error]
 	look(ctx context.Context, what string, q lookQuery) (any, error) // what the hub knows
+	tasks(ctx context.Context, executor string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error]
+	task(ctx context.Context, executor string, id executor.TaskID) (executor.TaskInfo, error)
+	operate(ctx context.Context, verb, executor string, id executor.TaskID, reason string) error
+	submit(ctx context.Context, executor string, t executor.Named, durably bool) (pendingTask, error)
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done
@@ -32,9 +37,20 @@ type raiseOptions struct {
 	delay time.Duration
 }
 
+// result is to come.
+type result interface {
+	Done() <-chan struct{}
+	Wait(ctx context.Context) (json.RawMessage, error) // returns at once after Done
+}
+
 // pending is a raised event whose result is to come; a Future.
 type pending interface {
 	ID() record.RunID
-	Done() <-chan struct{}
-	Wait(ctx context.Context) (json.RawMessage, error) // returns at once after Done
+	result
+}
+
+// pendingTask is a submitted task; an executor.Future.
+type pendingTask interface {
+	ID() executor.TaskID
+	result
 }

@@ -14,6 +14,10 @@
 // shared objects and of itself; with Accept: text/event-stream now and, looked at
 // every second, when it has changed.
 //
+// GET /v1/executors lists executors, /v1/executors/NAME/tasks their tasks; POST to the
+// latter submits one, {"action": NAME, "input": ANY}, and POST to a task's cancel,
+// retry or park, or to an executor's pause or resume, does that.
+//
 // GET /v1/openapi.json describes every path and shape. A raise takes the query
 // parameters async, wait=5s (then 202), id=ID (idempotency) and delay=5s. POST /
 // with {"event": NAME, "parameters": ANY} is there for programs written for the
@@ -54,13 +58,18 @@
 //	404 not-found           no such path                                 never ran
 //	404 unknown-event       no live node handles it                      never ran
 //	404 unknown-run         no node remembers it                         never ran
+//	404 unknown-executor    nobody has it                                never ran
+//	404 unknown-task        not known, or forgotten since it ended       never ran
 //	405 method-not-allowed  Allow lists the others                       never ran
 //	408 slow-body           longer under way than Config.Read            never ran
 //	409 cancelled           the run was cancelled                        failed, never ran
 //	409 conflict            the id is another run's, or it has not begun failed (clean), never ran
+//	                        or the state of the task forbids it
 //	413 too-large           larger than Config.MaxBody                   never ran
 //	422 event-failed        the event's handler returned an error        failed
 //	422 event-timed-out     … because its time was up                    failed
+//	422 task-failed         the task's last attempt failed               failed
+//	422 task-timed-out      … because its time was up                    failed
 //	503 overloaded          no room now; Retry-After                     never ran
 //	503 unavailable         the node or its hub is away; Retry-After     never ran
 //	503 stopping            the gateway stops; Retry-After               unknown

@@ -120,7 +120,7 @@ var errGone = errors.New("the client is gone")
 
 // await returns f's result, or errWaited, errStopping or errGone when it stops
 // waiting; a negative wait has no bound.
-func await(ctx context.Context, f pending, wait time.Duration) (json.RawMessage, error) {
+func await(ctx context.Context, f result, wait time.Duration) (json.RawMessage, error) {
 	if wait >= 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, wait, errWaited)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 )
 
@@ -25,6 +26,9 @@ type fake struct {
 	onMembers func(ctx context.Context) iter.Seq2[cluster.Member, error]
 	onRun     func(verb string, id record.RunID, args ...string) error // cancel and resolve
 	onLook    func(what string, q lookQuery) (any, error)
+	onTasks   func(name string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error]
+	onOperate func(verb, name string, id executor.TaskID, reason string) error // task too: verb ""
+	onSubmit  func(name string, t executor.Named, durably bool) (pendingTask, error)
 	mu        sync.Mutex // guards what follows, and onWatch, where a test changes them meanwhile
 	records   []record.Run
 	listErr   error
@@ -110,6 +114,34 @@ func (f *fake) look(_ context.Context, what string, q lookQuery) (any, error) {
 		return nil, distgear.ErrNoNode
 	}
 	return f.onLook(what, q)
+}
+
+func (f *fake) tasks(_ context.Context, name string, q executor.TaskFilter) iter.Seq2[executor.TaskInfo, error] {
+	if f.onTasks == nil {
+		return func(yield func(executor.TaskInfo, error) bool) { yield(executor.TaskInfo{}, executor.ErrNoExecutor) }
+	}
+	return f.onTasks(name, q)
+}
+
+func (f *fake) task(ctx context.Context, name string, id executor.TaskID) (executor.TaskInfo, error) {
+	if err := f.operate(ctx, "", name, id, ""); err != nil {
+		return executor.TaskInfo{}, err
+	}
+	return executor.TaskInfo{ID: id, Executor: name, State: "ready"}, nil
+}
+
+func (f *fake) operate(_ context.Context, verb, name string, id executor.TaskID, reason string) error {
+	if f.onOperate == nil {
+		return executor.ErrNoExecutor
+	}
+	return f.onOperate(verb, name, id, reason)
+}
+
+func (f *fake) submit(_ context.Context, name string, t executor.Named, durably bool) (pendingTask, error) {
+	if f.onSubmit == nil {
+		return nil, executor.ErrNoExecutor
+	}
+	return f.onSubmit(name, t, durably)
 }
 
 func (f *fake) name() cluster.NodeName { return "node-1" }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/shared"
 )
@@ -32,6 +33,8 @@ const (
 	lookQueues   = "queues"
 	lookSessions = "sessions"
 	lookDoctor   = "doctor"
+
+	lookExecutors = "executors"
 )
 
 type lockList struct {
@@ -48,6 +51,11 @@ type objectList struct {
 type queueList struct {
 	Queues []shared.QueueInfo `json:"queues"`
 	More   bool               `json:"more,omitempty"`
+}
+
+type executorList struct {
+	Executors []executor.Info `json:"executors"`
+	More      bool            `json:"more,omitempty"`
 }
 
 type sessionList struct {
@@ -78,6 +86,10 @@ func (b node) look(ctx context.Context, what string, q lookQuery) (v any, err er
 		return l, err
 	case lookDoctor:
 		return shared.Doctor(ctx, b.n)
+	case lookExecutors:
+		var l executorList
+		l.Executors, l.More, err = first(executor.Operate(b.n).List(ctx, q.prefix), q.limit)
+		return l, err
 	}
 	return nil, fmt.Errorf("%w: no %s", distgear.ErrInvalid, what)
 }
@@ -122,28 +134,30 @@ func (h *handler) lookAt(what string) http.HandlerFunc {
 			}
 		}
 		if wantsStream(r) {
-			h.watchLook(w, r, what, look)
+			h.poll(w, r, what, problemOfLook, func(ctx context.Context) (any, error) { return h.b.look(ctx, what, look) })
 			return
 		}
 		v, err := h.b.look(r.Context(), what, look)
 		if err != nil {
-			h.problem(w, r, problemOfRun(err, ""))
+			h.problem(w, r, problemOfLook(err))
 			return
 		}
 		h.json(w, r, http.StatusOK, v)
 	}
 }
 
-// watchLook tells a look now, and again whenever it differs from the one before.
-func (h *handler) watchLook(w http.ResponseWriter, r *http.Request, what string, q lookQuery) {
-	s := stream{h: h, w: w, r: r}
+func problemOfLook(err error) *problem { return problemOfRun(err, "") }
+
+// poll tells what look finds now, and again whenever it differs from what it found before.
+func (h *handler) poll(w http.ResponseWriter, r *http.Request, name string, says func(error) *problem, look func(context.Context) (any, error)) {
+	s := stream{h: h, w: w, r: r, says: says}
 	watch := func(ctx context.Context, _ record.RunID) iter.Seq2[json.RawMessage, error] {
 		return func(yield func(json.RawMessage, error) bool) {
 			tick := time.NewTicker(lookEvery)
 			defer tick.Stop()
 			var last []byte
 			for {
-				v, err := h.b.look(ctx, what, q)
+				v, err := look(ctx)
 				switch {
 				case err == nil:
 					now, err := json.Marshal(v)
@@ -170,5 +184,5 @@ func (h *handler) watchLook(w http.ResponseWriter, r *http.Request, what string,
 			}
 		}
 	}
-	pump(&s, watch, func(v json.RawMessage) { s.event(what, "", v) })
+	pump(&s, watch, func(v json.RawMessage) { s.event(name, "", v) })
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 )
 
@@ -56,6 +57,37 @@ func (b node) members(ctx context.Context) iter.Seq2[cluster.Member, error] { re
 
 func (b node) watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error] {
 	return b.n.Watch(ctx)
+}
+
+func (b node) tasks(ctx context.Context, name string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error] {
+	return executor.Operate(b.n).Tasks(ctx, name, f)
+}
+
+func (b node) task(ctx context.Context, name string, id executor.TaskID) (executor.TaskInfo, error) {
+	return executor.Operate(b.n).Task(ctx, name, id)
+}
+
+func (b node) operate(ctx context.Context, verb, name string, id executor.TaskID, reason string) error {
+	o := executor.Operate(b.n)
+	switch verb {
+	case verbCancel:
+		return o.Cancel(ctx, name, id)
+	case verbRetry:
+		return o.Retry(ctx, name, id)
+	case verbPark:
+		return o.Park(ctx, name, id, reason)
+	case verbPause:
+		return o.Pause(ctx, name, reason)
+	}
+	return o.Resume(ctx, name)
+}
+
+func (b node) submit(ctx context.Context, name string, t executor.Named, durably bool) (pendingTask, error) {
+	f, err := executor.Operate(b.n).Submit(ctx, name, t, durably)
+	if err != nil {
+		return nil, err // not f, as above
+	}
+	return f, nil
 }
 
 func (b node) name() cluster.NodeName { return b.n.Name() }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/shared"
 )
@@ -258,11 +259,13 @@ func TestOpenAPI_References(t *testing.T) {
 // TestOpenAPI_Fields: the documented fields are those of the Go types.
 func TestOpenAPI_Fields(t *testing.T) {
 	for name, v := range map[string]any{
-		"RunRecord": record.Run{}, "PlanRecord": record.Plan{}, "StepRecord": record.Step{},
+		"RunRecord": record.Run{}, "PlanRecord": record.Plan{}, "StepRecord": record.Step{}, "StepAttempt": record.Attempt{},
 		"Member": cluster.Member{}, "Load": cluster.Load{}, "Problem": problem{}, "LegacyAnswer": legacyAnswer{},
 		"Lock": shared.LockInfo{}, "LockParty": shared.LockParty{}, "LockWaiter": shared.LockWaiter{}, "Object": shared.ObjectInfo{}, "Queue": shared.QueueInfo{},
 		"Session": shared.SessionInfo{}, "Cycle": shared.Cycle{}, "CycleWait": shared.CycleWait{}, "Doctor": shared.Health{}, "Finding": shared.Finding{},
 		"Hub": shared.HubInfo{}, "Ledger": shared.LedgerInfo{}, "Node": shared.NodeInfo{},
+		"Executor": executor.Info{}, "Task": executor.TaskInfo{}, "Attempt": executor.AttemptInfo{}, "TaskList": taskList{}, "ExecutorList": executorList{},
+		"AcceptedTask": acceptedTask{}, "PausedExecutor": pausedExecutor{},
 		"LockList": lockList{}, "ObjectList": objectList{}, "QueueList": queueList{}, "SessionList": sessionList{},
 	} {
 		var fields, listed []string

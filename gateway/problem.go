@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 )
 
@@ -22,6 +23,7 @@ type problem struct {
 	Clean   bool             `json:"clean,omitempty"`   // failed, and nothing was changed
 	Node    cluster.NodeName `json:"node,omitempty"`
 	Run     record.RunID     `json:"run,omitempty"`
+	Task    executor.TaskID  `json:"task,omitempty"`
 
 	slug string // the last part of Type
 }
@@ -31,7 +33,7 @@ const typeBase = "https://pkg.go.dev/github.com/distgear/distgear/gateway#"
 // titles of the problems by slug. The package comment's table lists them.
 var titles = map[string]string{
 	"bad-request":        "The request is malformed",
-	"wrong-input":        "The input is not what the event takes",
+	"wrong-input":        "The input is not what the event or action takes",
 	"unauthorized":       "A bearer token is needed",
 	"forbidden":          "The request may come from another site",
 	"not-found":          "There is no such thing",
@@ -39,7 +41,11 @@ var titles = map[string]string{
 	"unknown-run":        "No node remembers this run",
 	"method-not-allowed": "The method is not allowed here",
 	"slow-body":          "The body did not arrive in time",
-	"conflict":           "The state of the run forbids it",
+	"unknown-executor":   "Nobody has this executor",
+	"unknown-task":       "The executor does not know this task",
+	"task-failed":        "The task failed",
+	"task-timed-out":     "The task ran out of time",
+	"conflict":           "The state of the run or task forbids it",
 	"cancelled":          "The run was cancelled",
 	"too-large":          "The body is too large",
 	"event-failed":       "The event's handler failed",
@@ -67,6 +73,9 @@ func (h *handler) problem(w http.ResponseWriter, r *http.Request, p *problem) {
 	head.Set("Content-Type", "application/problem+json")
 	if p.Run != "" {
 		head.Set("Distgear-Run", string(p.Run))
+	}
+	if p.Task != "" {
+		head.Set("Distgear-Task", string(p.Task))
 	}
 	switch p.Status {
 	case http.StatusUnauthorized:

@@ -79,9 +79,10 @@ type stream struct {
 	h      *handler
 	w      http.ResponseWriter
 	r      *http.Request
-	run    record.RunID // what is watched, if it is a run
-	opened bool         // the status is written: problems become events
-	cut    bool         // ended before what it tells of did
+	run    record.RunID         // what is watched, if it is a run
+	says   func(error) *problem // nil: as of a run
+	opened bool                 // the status is written: problems become events
+	cut    bool                 // ended before what it tells of did
 }
 
 // pump has each called with what watch yields, and keeps the stream alive
@@ -192,7 +193,12 @@ func (s *stream) fail(err error) {
 	if s.r.Context().Err() != nil {
 		return
 	}
-	p := problemOfRun(err, s.run)
+	var p *problem
+	if s.says != nil {
+		p = s.says(err)
+	} else {
+		p = problemOfRun(err, s.run)
+	}
 	if !s.opened {
 		s.h.problem(s.w, s.r, p)
 		return

@@ -10,6 +10,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/work"
 )
 
 // MaxSkew is by how much a node's clock may differ from the hub's before Doctor
@@ -30,7 +31,7 @@ type Health struct {
 
 // Finding is something that is wrong, and what to do about it.
 type Finding struct {
-	Code string `json:"code"` // a word that stays: no-hub, no-ledger, trouble, no-standby, behind, memory, one-hub, suspect, skew, version, cycle, alone
+	Code string `json:"code"` // a word that stays: no-hub, no-ledger, trouble, no-standby, behind, memory, one-hub, suspect, skew, version, cycle, no-worker, parked, alone
 	What string `json:"what"`
 	Do   string `json:"do"`
 }
@@ -93,6 +94,13 @@ func Doctor(ctx context.Context, n *distgear.Node) (Health, error) {
 		return h, err
 	}
 	h.judge()
+	if h.Ledger.Open {
+		all, err := work.Standings(ctx, n.Room(), "")
+		if err != nil && !errors.Is(err, distgear.ErrNoNode) {
+			return h, err
+		}
+		h.executors(all)
+	}
 	h.Well = len(h.Findings) == 0
 	return h, nil
 }
@@ -144,6 +152,27 @@ func (h *Health) judge() {
 	}
 	for _, n := range h.Nodes {
 		h.node(&n)
+	}
+}
+
+// executors finds those whose tasks wait for nobody, or for a person.
+func (h *Health) executors(all []work.Standing) {
+	for _, e := range all {
+		name := fmt.Sprintf("executor %q", e.Name)
+		if e.Node != "" && !h.Alone {
+			name += " at node " + e.Node
+		}
+		waiting, do := e.Ready+e.Line+e.Delayed, "have a program call its Work with their actions"
+		switch {
+		case waiting > 0 && e.Workers == 0:
+			h.find("no-worker", fmt.Sprintf("%s has %d tasks that wait, and nobody works for it", name, waiting), do)
+		case len(e.Unserved) > 0:
+			h.find("no-worker", fmt.Sprintf("%s has tasks that wait, and no worker offers their actions: %s", name, strings.Join(e.Unserved, ", ")), do)
+		}
+		if e.Parked > 0 {
+			h.find("parked", fmt.Sprintf("%s has %d parked tasks: they wait for a person", name, e.Parked),
+				fmt.Sprintf("distgear tasks %s --state parked; then distgear tasks retry or cancel", e.Name))
+		}
 	}
 }
 

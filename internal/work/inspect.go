@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -273,4 +274,78 @@ func askOne(ctx context.Context, r *room.Room, id link.ID, b []byte) (in client.
 		return in, true // it has no executors
 	}
 	return in, json.Unmarshal(rep.Payload, &in) == nil
+}
+
+// What hubs and nodes tell, in their words.
+type (
+	Query         = client.Query
+	Inspection    = client.Inspection
+	ExecutorState = shard.ExecutorState
+	TaskState     = shard.TaskState
+)
+
+// What a Query may ask for.
+const (
+	Executors = shard.Executors
+	Tasks     = shard.Tasks
+)
+
+// Pages asks the hub, page by page. The node must not be alone.
+func Pages(ctx context.Context, r *room.Room, q Query) iter.Seq2[Inspection, error] {
+	return func(yield func(Inspection, error) bool) {
+		for q := q; ; {
+			var in Inspection
+			b, err := json.Marshal(q)
+			if err == nil {
+				if b, err = r.Ask(ctx, client.KindInspect, b); err == nil {
+					err = json.Unmarshal(b, &in)
+				}
+			}
+			if err == nil && in.Error != "" {
+				err = fmt.Errorf("%w: %s", fault.ErrNoNode, in.Error)
+			}
+			if err != nil {
+				yield(in, err)
+				return
+			}
+			if !yield(in, nil) || in.Page.Next == "" {
+				return
+			}
+			q.After = in.Page.Next
+		}
+	}
+}
+
+// Standing is how one executor stands, in the ledger or in the memory of a node.
+type Standing struct {
+	ExecutorState
+
+	Node string // empty: the ledger
+	Zero int64  // ms since 1970 of its time 0
+}
+
+// Standings are the executors whose names begin with prefix: those in the ledger
+// first, each by name.
+func Standings(ctx context.Context, r *room.Room, prefix string) (all []Standing, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	q := Query{What: Executors, Prefix: prefix}
+	if !r.Ledger.Alone() {
+		for p, err := range Pages(ctx, r, q) {
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range p.Page.Executors {
+				all = append(all, Standing{e, "", p.Zero})
+			}
+		}
+	}
+	nodes, _, err := OrderAll(ctx, r, "", &Order{Query: q})
+	for _, at := range nodes {
+		for _, e := range at.Page.Executors {
+			all = append(all, Standing{e, at.Node, 0})
+		}
+	}
+	return all, err
 }
