@@ -56,7 +56,7 @@ func (b *Bar) show(action string) *meter {
 	}
 	m := &meter{Bar: *b, out: os.Stderr, width: func() int {
 		w, _, err := term.GetSize(fd)
-		if err != nil {
+		if err != nil || w <= 0 { // some say 0
 			return 80
 		}
 		return w
