@@ -5,9 +5,7 @@ import (
 	"time"
 )
 
-// execRows are the rows of issue 4. DistGear's side of them is to be written as sides.execRole (called by sides.New), with package executor: its caller answers "run"
-// by proc.Tasks, proc.BurnDown or proc.Sequence, as the rivals' callers in rivals/pools.go, asynq.go and river.go do; its hub answers as in sides/shared.go. Then
-// "distgear" stands first among the sides of each row.
+// execRows are the rows of issue 4.
 //
 // Not measured: how long the tasks of a worker wait that was killed. asynq needs about 90 s, River an hour, by their defaults.
 func execRows() []row {
@@ -29,19 +27,19 @@ func execRows() []row {
 		{value: "rate", What: "the same, to Redis in memory", Unit: "1/s", bar: bar{limit: 2, of: "asynq-memory"}},
 		{value: "rate", What: "the same, to River", Unit: "1/s", bar: bar{limit: 10, of: "river"}},
 	}
-	pools := []string{"pond", "ants"}
+	pools := []string{"distgear", "pond", "ants"}
 	return []row{
 		{Name: "exec-alone-1", What: "alone: submit and result of a task that does nothing, one in flight (ants: without result)", sides: pools, size: alone(1, 300_000), trial: pooled, lines: perTask},
 		{Name: "exec-alone-many", What: "the same, 10 000 in flight (pond: as a group)", sides: pools, size: alone(10_000, 2_000_000), trial: pooled, lines: perTask},
 		{Name: "exec-durable", What: "durable: 100 000 tasks that do nothing, first submit to last result (fsync, but for Redis in memory)",
-			sides: []string{"asynq", "asynq-memory", "river"}, trial: executed, lines: burn,
+			sides: []string{"distgear", "asynq", "asynq-memory", "river"}, trial: executed, lines: burn,
 			size: func(quick bool) spec {
 				if quick {
 					return spec{Count: 300}
 				}
 				return spec{Count: 100_000}
 			}},
-		{Name: "exec-durable-latency", What: "durable: submit to result, one task at a time on an idle system (fsync)", sides: []string{"asynq", "river"}, trial: executed,
+		{Name: "exec-durable-latency", What: "durable: submit to result, one task at a time on an idle system (fsync)", sides: []string{"distgear", "asynq", "river"}, trial: executed,
 			size: func(quick bool) spec {
 				if quick {
 					return spec{Count: 1}

@@ -1,0 +1,219 @@
+package sides
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/bench/proc"
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/executor"
+)
+
+// execSlots is how many tasks a worker runs at once.
+const execSlots = 256
+
+// tasks is what a process of the DistGear side of a row about executors knows.
+type tasks struct {
+	sp   spec
+	n    *distgear.Node
+	ex   *executor.Executor
+	none *distgear.Action[int64, int64] // a task that does nothing: it answers its number
+	runs *distgear.Action[struct{}, int64]
+	stop context.CancelFunc // of the work
+	work sync.WaitGroup
+
+	mu    sync.Mutex
+	tally proc.Tally // alone, or a worker's
+	ran   map[int64]int
+}
+
+// execRole is a process of the DistGear side of a row about executors.
+func execRole(sp spec) (*role, error) {
+	if sp.Role == "hub" {
+		return sharedHub(sp)
+	}
+	cfg := gearConfig(cluster.NodeName(fmt.Sprint(sp.Role, sp.Node)))
+	cfg.Hub = sp.URL // none: alone
+	x := &tasks{sp: sp, ran: map[int64]int{}}
+	x.none = &distgear.Action[int64, int64]{Name: "none", Idempotent: true, Do: func(_ context.Context, i int64) (int64, error) {
+		x.count(i)
+		return i, nil
+	}}
+	x.runs = &distgear.Action[struct{}, int64]{Name: "runs", Do: x.twice}
+	var err error
+	if x.n, err = distgear.Join(context.Background(), cfg); err != nil {
+		return nil, err
+	}
+	x.ex = executor.Config{Durable: strings.HasPrefix(sp.Row, "exec-durable")}.New(x.n, "bench")
+	rl := &role{Answers: map[string]func(string) (reply, error){}, Stop: x.leave}
+	switch {
+	case sp.Role == "worker":
+		ctx, stop := context.WithCancel(context.Background())
+		x.stop = stop
+		x.work.Go(func() {
+			_ = x.ex.Work(ctx, execSlots, x.none) // what it cannot do shows in the figures
+		})
+		return rl, x.n.Handle(x.runs)
+	case sp.URL == "":
+		rl.Answers["run"] = func(string) (reply, error) { return proc.Tasks(sp, x.some) }
+	case sp.Row == "exec-durable-latency":
+		rl.Answers["run"] = func(string) (reply, error) { return x.checked(proc.Sequence(sp, 1, x.begin, x.one)) }
+	default:
+		rl.Answers["run"] = func(string) (reply, error) { return x.checked(x.burn()) }
+	}
+	return rl, nil
+}
+
+func (x *tasks) leave() {
+	if x.stop != nil {
+		x.stop()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	x.n.Leave(ctx) // the parent has its figures; nothing hangs on this
+	x.work.Wait()
+}
+
+// count counts one run of a task: alone in the tally, elsewhere for twice.
+func (x *tasks) count(i int64) {
+	if x.tally != nil {
+		x.tally.Ran(int(i))
+		return
+	}
+	x.mu.Lock()
+	x.ran[i]++
+	x.mu.Unlock()
+}
+
+// twice tells how many runs there were beyond one of each task.
+func (x *tasks) twice(context.Context, struct{}) (n int64, _ error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, runs := range x.ran {
+		n += int64(runs - 1)
+	}
+	return n, nil
+}
+
+// checked asks the workers what ran more than once.
+func (x *tasks) checked(r reply, err error) (reply, error) {
+	if err != nil {
+		return r, err
+	}
+	twice, err := x.runs.Call(context.Background(), x.n, distgear.Any(), struct{}{})
+	if err == nil && twice > 0 {
+		err = fmt.Errorf("tasks ran %d times more than once", twice)
+	}
+	return r, err
+}
+
+// some runs the tasks first … first+n-1 alone.
+func (x *tasks) some(t proc.Tally, first, n int) error {
+	x.tally = t
+	ctx := context.Background()
+	if n == 1 {
+		f, err := executor.Submit(ctx, x.ex, x.none, int64(first))
+		if err != nil {
+			return err
+		}
+		return same(f, int64(first))
+	}
+	ins := make([]int64, n)
+	for i := range ins {
+		ins[i] = int64(first + i)
+	}
+	fs, err := executor.InvokeAll(ctx, x.ex, x.none, ins...)
+	if err != nil {
+		return err
+	}
+	for i, f := range fs {
+		if err := same(f, int64(first+i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// same waits for a task's result, which is its number.
+func same(f *executor.Future[int64], want int64) error {
+	got, err := f.Wait(context.Background())
+	if err == nil && got != want {
+		err = fmt.Errorf("task %d has the result of %d", want, got)
+	}
+	return err
+}
+
+// ready waits until somebody works.
+func (x *tasks) ready() error {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if s, err := x.ex.Stats(context.Background()); err == nil && s.Slots >= execSlots {
+			return nil
+		}
+	}
+	return errors.New("nobody works")
+}
+
+func (x *tasks) begin(t proc.Tally) { x.tally = t }
+
+// one runs one task elsewhere; its result says that it ran.
+func (x *tasks) one(i int) error {
+	if i == 0 {
+		if err := x.ready(); err != nil {
+			return err
+		}
+	}
+	f, err := executor.Submit(context.Background(), x.ex, x.none, int64(i))
+	if err != nil {
+		return err
+	}
+	if err := same(f, int64(i)); err != nil {
+		return err
+	}
+	x.tally.Ran(i)
+	return nil
+}
+
+// burn submits all tasks and takes their results.
+func (x *tasks) burn() (reply, error) {
+	if err := x.ready(); err != nil {
+		return reply{}, err
+	}
+	const part = 10_000
+	type futures struct {
+		fs    []*executor.Future[int64]
+		first int64
+	}
+	parts := make(chan futures, x.sp.Count/part+1) // all of them
+	var tally proc.Tally
+	return proc.BurnDown(x.sp, func(t proc.Tally) error {
+		tally = t
+		defer close(parts)
+		for first := 0; first < x.sp.Count; first += part {
+			ins := make([]int64, min(part, x.sp.Count-first))
+			for i := range ins {
+				ins[i] = int64(first + i)
+			}
+			fs, err := executor.InvokeAll(context.Background(), x.ex, x.none, ins...)
+			if err != nil {
+				return err
+			}
+			parts <- futures{fs, int64(first)}
+		}
+		return nil
+	}, func(ctx context.Context) error {
+		for p := range parts {
+			for i, f := range p.fs {
+				if err := same(f, p.first+int64(i)); err != nil {
+					return err
+				}
+				tally.Ran(int(p.first) + i)
+			}
+		}
+		return ctx.Err()
+	})
+}
