@@ -161,11 +161,6 @@ func (m *Machine[V]) GiveBack(out *Out[V], s machine.Session, ls []Lease) {
 		}
 		flags := t.flags
 		m.unlease(t)
-		m.bucket.giveBack(m.lim.Rate)
-		if k := t.lane.flow.key; !k.free {
-			k.bucket.giveBack(m.lim.KeyRate)
-			m.recheck(k)
-		}
 		switch {
 		case flags&cancelled != 0:
 			m.end(out, t, NeverRan, Cancelled)

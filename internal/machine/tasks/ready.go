@@ -252,11 +252,17 @@ func (k *key[V]) forget(l *lane[V]) {
 
 // use notes that one more task is of a lane.
 func (m *Machine[V]) use(l *lane[V]) {
+	if l.use() {
+		m.recheck(l.flow.key)
+	}
+}
+
+func (l *lane[V]) use() (first bool) {
 	if l.refs++; l.refs == 1 {
 		l.class.refs++
 		l.flow.key.refs++
-		m.recheck(l.flow.key)
 	}
+	return l.refs == 1
 }
 
 // release notes that a task of a lane is forgotten.

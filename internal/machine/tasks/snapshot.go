@@ -488,10 +488,10 @@ func (r *restorer[V]) readWorkers() {
 			return
 		}
 		last = s
-		paused := m.paused
+		paused, due := m.paused, m.rateDue
 		m.paused = "while it is read"
 		m.Work(nil, s, o)
-		m.paused = paused
+		m.paused, m.rateDue = paused, due
 		w := m.workers[s]
 		w.stamp, w.quiet = stamp, quiet
 		for j := r.count(); j > 0 && !r.bad; j-- {
@@ -553,7 +553,7 @@ func (r *restorer[V]) task() *Task[V] {
 	if r.bad {
 		return nil
 	}
-	r.m.use(t.lane)
+	t.lane.use()
 	return t
 }
 

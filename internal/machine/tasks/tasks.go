@@ -153,7 +153,7 @@ type Report[V any] struct {
 // Limits of an executor. Zero is none.
 type Limits struct {
 	Capacity    int   // tasks that have not ended: who submits more waits or is refused
-	Rate        int64 // attempts that start per 1000 s
+	Rate        int64 // attempts that are leased per 1000 s, those that are given back included
 	Burst       int   // attempts that may start at once after a while; 0: as many as in a tenth of a second, at least 1
 	Running     int   // attempts at once, those that wait at a worker included
 	KeyRate     int64 // the same per key

@@ -59,12 +59,6 @@ func (b *bucket) take(now, rate int64) {
 	}
 }
 
-func (b *bucket) giveBack(rate int64) {
-	if rate != 0 {
-		b.used = max(b.used-perToken, 0)
-	}
-}
-
 // full is when the bucket is full, if nothing is taken.
 func (b *bucket) full(now, rate int64) int64 {
 	if rate == 0 {
