@@ -1,5 +1,7 @@
 // Sharedqueue puts jobs into a bounded queue and takes them out again, each once,
-// in one process or in many.
+// in one process or in many. There is no master: all processes are equal, and a barrier
+// and a value that means "end" tell them when all is done. With a master, results and a
+// pool: examples/masterworker.
 //
 //	sharedqueue                                         one process
 //	distgear hub &                                       two processes
