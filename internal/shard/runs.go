@@ -2,6 +2,7 @@ package shard
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 
@@ -43,6 +44,55 @@ func (x *executor) sweepRuns() {
 	}
 }
 
+// raised tells whether the runs to be submitted are those that their IDs say.
+func (x *executor) raised() bool {
+	for i := range x.items {
+		it := &x.items[i]
+		t := x.m.Find(it.Spec.ID)
+		if t == nil {
+			continue
+		}
+		if r := x.runs[t.Number]; r == nil || t.Kind() != it.Spec.Kind || r.Sum() != sum(it.Val) {
+			return false
+		}
+	}
+	return true
+}
+
+// begin notes what runs were raised with.
+func (x *executor) begin(c *call) {
+	if c.op.A&SubmitRuns == 0 {
+		return
+	}
+	for i := range x.items {
+		if t := x.items[i].Task; t.Number != 0 {
+			x.run(t).Begin(sum(x.items[i].Val))
+		}
+	}
+}
+
+// sum tells inputs apart.
+func sum(in string) uint64 {
+	h := sha256.Sum256([]byte(in))
+	return binary.LittleEndian.Uint64(h[:])
+}
+
+// view is what there is to tell of a run.
+func (x *executor) view(c *call, t *tasks.Task[string], b []byte) []byte {
+	v := runs.View{Kind: t.Kind(), State: t.State, Outcome: t.Outcome, Started: t.Submitted, Since: t.Since, Reason: t.Reason()}
+	if s := t.Worker(); s != 0 {
+		v.Node = c.node(s)
+	}
+	r := x.runs[t.Number]
+	if r != nil {
+		v.Waits, v.Summary, v.Journal = r.Waits(), r.Summary(), r.Units()
+	}
+	if t.State != tasks.Ended {
+		v.Input = []byte(t.Val)
+	}
+	return runs.AppendView(b, &v)
+}
+
 // append takes an entry of a run's owner up (VAppend).
 func (x *executor) append(c *call) {
 	e, err := runs.ParseEntry(c.op.Val)
@@ -75,7 +125,11 @@ func (x *executor) append(c *call) {
 			x.m.Suspend(&x.out, t, c.wall()+panicWait)
 		}
 	case runs.Ended:
-		r.End(slices.Clone(e.Summary), e.Keep)
+		in := r.Input()
+		if in == nil {
+			in = []byte(t.Val)
+		}
+		r.End(slices.Clone(e.Summary), in, e.Keep)
 		x.dones = append(x.dones[:0], tasks.Report[string]{Lease: e.Lease, Outcome: e.Outcome, Permanent: true, Message: e.Text, Val: string(e.Report)})
 		x.m.Done(&x.out, c.ses.id, x.dones)
 		clear(x.dones)

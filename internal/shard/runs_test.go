@@ -148,3 +148,45 @@ func TestRuns_D9_ThreePanicsPark(t *testing.T) {
 	one(t, c.hear(8), tasks.Stop)
 	c.survives()
 }
+
+func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
+	c := newCrew(t, 7, 8)
+	raise := func(kind, in string) Output {
+		t.Helper()
+		all := c.do(7, Op{Verb: VSubmit, A: SubmitWatches | SubmitRuns, Val: tasks.AppendSpec(nil, &tasks.Spec{ID: "r", Kind: kind, Idempotent: true}, nil, []byte(in))})
+		if len(all) != 1 && all[1].Aux != uint64(tasks.Finished) {
+			t.Fatalf("%+v", all)
+		}
+		return all[0]
+	}
+	check := func() {
+		t.Helper()
+		if o := raise("deploy", "in"); o.Code != machine.OK {
+			t.Errorf("the same again: %+v", o)
+		}
+		for _, o := range []Output{raise("deploy", "other"), raise("ship", "in")} {
+			if o.Code != machine.Refused || tasks.Error(o.Aux) != tasks.ErrConflict {
+				t.Errorf("%+v", o)
+			}
+		}
+		c.survives()
+	}
+	check()
+	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: tasks.AppendOffer(nil, &tasks.Offer{Slots: 1, Kinds: []string{"deploy"}})}))
+	check()
+	all := c.do(7, Op{Verb: VWatch, A: WatchRun, Key: []byte("r")})
+	v, err := runs.ParseView(all[0].Val)
+	if err != nil || v.Kind != "deploy" || v.State != tasks.Leased || string(v.Input) != "in" {
+		t.Errorf("%+v %v", v, err)
+	}
+	c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Ended, Outcome: tasks.OK, Report: []byte("out"), Summary: []byte("{}"), Keep: true})
+	c.hear(7)
+	check()
+	if code := answered(t, c.do(7, Op{Verb: VTask, Key: []byte("r"), A: RunUnwind})); code != machine.OK {
+		t.Fatal(code)
+	}
+	g, l := leased(t, c.hear(8))
+	if string(g.Input) != "in" || !l.Unwind || len(l.Units) != 1 {
+		t.Errorf("%+v %+v", g, l)
+	}
+}

@@ -40,6 +40,7 @@ const (
 const (
 	SubmitWaits   = 1 << iota // in line, when the executor is full; VAbandon takes back what waits
 	SubmitWatches             // the session is told of the end of each
+	SubmitRuns                // they are runs of durable events: one that is known under its ID, with another kind or input, makes the answer Refused, and none is taken up
 )
 
 // A of VTask.
@@ -54,6 +55,7 @@ const (
 	WatchOnce = iota // look, and no more
 	WatchOn          // tell of the end, at once if it has ended
 	WatchOff
+	WatchRun // look at a run: Val is runs.AppendView
 )
 
 // What an executor tells a session that has it open (Req 0) has the code
@@ -190,10 +192,15 @@ func (x *executor) submit(c *call) {
 		c.invalid()
 		return
 	}
+	if c.op.A&SubmitRuns != 0 && !x.raised() {
+		x.answer(c, tasks.ErrConflict)
+		return
+	}
 	how := tasks.How{Wait: c.op.A&SubmitWaits != 0, Watch: c.op.A&SubmitWatches != 0}
 	switch n, waits := x.m.Submit(&x.out, c.who(), how, x.items); {
 	case waits: // the answer comes later
 	case n == len(x.items):
+		x.begin(c)
 		c.answer(machine.OK, uint64(n), 0)
 	default:
 		c.answer(machine.Refused, uint64(n), tasks.Number(tasks.ErrFull))
@@ -255,6 +262,9 @@ func (x *executor) watch(c *call, t *tasks.Task[string]) {
 		x.m.Watch(&x.out, c.ses.id, t)
 	case WatchOff:
 		x.m.Unwatch(c.ses.id, t)
+	case WatchRun:
+		x.buf = x.view(c, t, x.buf[:0])
+		c.said.Val = x.buf
 	default:
 		c.invalid()
 		return
@@ -286,10 +296,14 @@ func (x *executor) tell(c *call) {
 		switch e.Code {
 		case tasks.Run:
 			t := e.Task
-			b = tasks.AppendGrant(b, &tasks.Grant{Lease: e.Lease, ID: t.ID, Kind: t.Kind(), Key: t.Key(), Attempt: uint32(t.Attempts) + 1, Timeout: t.Timeout, Input: []byte(t.Val)})
+			g := tasks.Grant{Lease: e.Lease, ID: t.ID, Kind: t.Kind(), Key: t.Key(), Attempt: uint32(t.Attempts) + 1, Timeout: t.Timeout, Input: []byte(t.Val)}
 			if r := x.runs[t.Number]; r != nil {
 				c.said.Key = r.AppendLease(nil)
+				if in := r.Input(); in != nil {
+					g.Input = in
+				}
 			}
+			b = tasks.AppendGrant(b, &g)
 		case tasks.Recall, tasks.Stop:
 			b = tasks.AppendLease(b, e.Lease)
 		case tasks.Finished:

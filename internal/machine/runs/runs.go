@@ -42,6 +42,7 @@ const maxPanics = 3
 // Run is the state. The zero value is that of a run which nobody has begun. It is
 // not safe for concurrent use.
 type Run struct {
+	sum     uint64 // of what it was raised with
 	journal []byte // units, each behind its length
 	panics  uint8  // in a row
 	flags   uint8
@@ -62,6 +63,7 @@ type more struct {
 	last    uint64   // number of the last signal
 	waits   []string // names of signals that a suspended run waits for
 	summary []byte   // of a run that has ended
+	input   []byte   // likewise, if it may be undone: its task has the result instead
 }
 
 // Signal is a signal to a run.
@@ -77,6 +79,13 @@ func (r *Run) rest() *more {
 	}
 	return r.more
 }
+
+// Begin notes what the run was raised with: its sum tells it from another of the
+// same ID.
+func (r *Run) Begin(sum uint64) { r.sum = sum }
+
+// Sum is what Begin noted.
+func (r *Run) Sum() uint64 { return r.sum }
 
 // Units is the journal: units, each behind its length as a uvarint.
 func (r *Run) Units() []byte { return r.journal }
@@ -175,17 +184,27 @@ func (r *Run) Panicked() (park bool) {
 // Resume forgets what led to the parking.
 func (r *Run) Resume() { r.panics = 0 }
 
-// End keeps the summary of a run that has ended, and with keep the journal, from
-// which it could be undone.
-func (r *Run) End(summary []byte, keep bool) {
-	if !keep {
-		r.journal = nil
-	}
+// End keeps the summary of a run that has ended, and with keep its journal and
+// input, with which it could be undone.
+func (r *Run) End(summary, input []byte, keep bool) {
 	r.flags = r.flags&^unwind | ended
 	r.more = nil
 	if len(summary) > 0 {
 		r.rest().summary = summary
 	}
+	if !keep {
+		r.journal = nil
+	} else {
+		r.rest().input = input
+	}
+}
+
+// Input is what was kept of a run that has ended; nil: its task has it.
+func (r *Run) Input() []byte {
+	if r.more == nil {
+		return nil
+	}
+	return r.more.input
 }
 
 // Summary is what was kept of a run that has ended.
@@ -200,7 +219,7 @@ func (r *Run) Summary() []byte {
 func (r *Run) Size() int {
 	n := len(r.journal)
 	if r.more != nil {
-		n += len(r.more.summary)
+		n += len(r.more.summary) + len(r.more.input)
 		for _, s := range r.more.signals {
 			n += len(s.Name) + len(s.Value)
 		}
@@ -280,6 +299,7 @@ func readSignal(r *pack.Reader) Signal {
 // AppendBinary appends the state.
 func (r *Run) AppendBinary(b []byte) []byte {
 	b = append(b, r.flags, r.panics)
+	b = binary.LittleEndian.AppendUint64(b, r.sum)
 	b = pack.AppendBytes(b, r.journal)
 	b = pack.AppendBool(b, r.more != nil)
 	if m := r.more; m != nil {
@@ -290,6 +310,7 @@ func (r *Run) AppendBinary(b []byte) []byte {
 			b = pack.AppendBytes(b, name)
 		}
 		b = pack.AppendBytes(b, m.summary)
+		b = pack.AppendBytes(b, m.input)
 	}
 	return b
 }
@@ -298,6 +319,9 @@ func (r *Run) AppendBinary(b []byte) []byte {
 func (r *Run) Restore(b []byte) error {
 	x := pack.Read(slices.Clone(b))
 	*r = Run{flags: x.Flags(allFlags), panics: x.Byte()}
+	for i := range 8 {
+		r.sum |= uint64(x.Byte()) << (8 * i)
+	}
 	r.journal = clip(x.Bytes())
 	if x.Bool() {
 		m := r.rest()
@@ -307,6 +331,7 @@ func (r *Run) Restore(b []byte) error {
 			m.waits = append(m.waits, string(x.Bytes()))
 		}
 		m.summary = clip(x.Bytes())
+		m.input = clip(x.Bytes())
 	}
 	if !x.End() {
 		return pack.ErrMalformed

@@ -108,7 +108,8 @@ func TestRun_Snapshot(t *testing.T) {
 		func() { r.Suspend([]string{"x", "y"}) },
 		func() { r.Panicked() },
 		func() { r.Cancel(); r.Adopt() },
-		func() { r.End([]byte("summary"), true) },
+		func() { r.Begin(1<<63 | 5) },
+		func() { r.End([]byte("summary"), []byte("in"), true) },
 		func() { r.Unwind() },
 	}
 	for i, f := range states {

@@ -1,0 +1,72 @@
+package runs
+
+import (
+	"encoding/binary"
+
+	"github.com/distgear/distgear/internal/machine/pack"
+	"github.com/distgear/distgear/internal/machine/tasks"
+)
+
+// View is what the hub tells of a run to who looks at it. Times are ms since 1970,
+// by the hub's clock.
+type View struct {
+	Kind    string // the event
+	State   tasks.State
+	Outcome tasks.Outcome // of one that has ended
+	Started int64
+	Since   int64  // in its state; of a delayed one: until when
+	Node    string // that owns it; empty: nobody does
+	Reason  string // why it is parked, or was ended by a person
+	Waits   []string
+	Input   []byte // of one that has not ended
+	Summary []byte // of one that has ended
+	Journal []byte // see Run.Units
+}
+
+// AppendView appends a view.
+func AppendView(b []byte, v *View) []byte {
+	b = append(b, byte(v.State), byte(v.Outcome))
+	b = binary.AppendUvarint(b, uint64(max(v.Started, 0)))
+	b = binary.AppendUvarint(b, uint64(max(v.Since, 0)))
+	b = pack.AppendBytes(b, v.Kind)
+	b = pack.AppendBytes(b, v.Node)
+	b = pack.AppendBytes(b, v.Reason)
+	b = binary.AppendUvarint(b, uint64(len(v.Waits)))
+	for _, name := range v.Waits {
+		b = pack.AppendBytes(b, name)
+	}
+	b = pack.AppendBytes(b, v.Input)
+	b = pack.AppendBytes(b, v.Summary)
+	return pack.AppendBytes(b, v.Journal)
+}
+
+// ParseView parses a view. What it returns points into b.
+func ParseView(b []byte) (v View, err error) {
+	r := pack.Read(b)
+	v.State, v.Outcome = tasks.State(r.Byte()), tasks.Outcome(r.Byte())
+	v.Started, v.Since = r.Int(), r.Int()
+	v.Kind, v.Node, v.Reason = string(r.Bytes()), string(r.Bytes()), string(r.Bytes())
+	for n := r.Count(1); n > 0; n-- {
+		v.Waits = append(v.Waits, string(r.Bytes()))
+	}
+	v.Input, v.Summary, v.Journal = r.Bytes(), r.Bytes(), r.Bytes()
+	if v.State < tasks.Delayed || v.State > tasks.Ended || v.Outcome > tasks.NeverRan {
+		r.Fail()
+	}
+	if !r.End() {
+		return View{}, pack.ErrMalformed
+	}
+	return v, nil
+}
+
+// Units takes a journal apart.
+func Units(b []byte) (units [][]byte, err error) {
+	for r := pack.Read(b); len(r.Rest()) > 0; {
+		u := r.Bytes()
+		if r.Bad() {
+			return nil, pack.ErrMalformed
+		}
+		units = append(units, u)
+	}
+	return units, nil
+}
