@@ -197,6 +197,7 @@ func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) error {
 		h.mu.Lock()
 		h.desk = d
 		h.mu.Unlock()
+		h.wg.Go(func() { h.sweep(d) })
 	}
 	return err
 }
