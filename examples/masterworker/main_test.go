@@ -38,7 +38,7 @@ func TestPlacements(t *testing.T) {
 
 // TestFile makes a cluster by distgear.yaml alone, twice, and a worker is asked to end while there is work.
 func TestFile(t *testing.T) {
-	hub := geartest.Start(t, geartest.Child{Role: "hub", Env: []string{"DISTGEAR_CLUSTER=masterworker"}})
+	hub := geartest.Start(t, geartest.Child{Role: "hub", Env: []string{"DISTGEAR_CLUSTER=masterworker", "DISTGEAR_TOKEN=change-me"}})
 	file, err := os.ReadFile("cluster/distgear.yaml")
 	if err != nil {
 		t.Fatal(err)
