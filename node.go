@@ -16,6 +16,7 @@ import (
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/handled"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/meter"
@@ -80,12 +81,12 @@ type Node struct {
 	session atomic.Pointer[session.Session] // nil when alone, and while joining
 	asker   session.Asker                   // unused when alone
 	meter   meter.Meter
-	runs    *runs.Registry
+	runs    *handled.Registry
 	host    *runs.Host // this node as runs see it
 	bye     session.Farewell
 
 	offers   atomic.Pointer[offers]
-	builtin  map[string]runs.Answer
+	builtin  map[string]handled.Answer
 	active   atomic.Int64 // commands being served, and runs' late work
 	draining atomic.Bool
 	idle     chan struct{} // 1: active came to zero while draining
@@ -134,7 +135,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	n.host = n.hosting()
-	n.runs = runs.New(n.host)
+	n.runs = handled.New(n.host)
 	n.offers.Store(&offers{map[string]*offer{}})
 	n.builtin = n.runs.Serve()
 	n.builtin[kindHeard] = n.heard

@@ -7,6 +7,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/naming"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/record"
 )
@@ -205,7 +206,7 @@ func (p *Plan) validate(n *Node, run record.RunID) error {
 		return fmt.Errorf("%w: plan %s has run already: make a new one", ErrInvalid, p.Name)
 	}
 	p.ran = true
-	faults := append(p.faults, runs.NameSteps(string(run), p.Name, p.in.Steps)...)
+	faults := append(p.faults, naming.Steps(string(run), p.Name, p.in.Steps)...)
 	for _, s := range p.in.Steps {
 		if err := s.On.Check(); err != nil {
 			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, err))

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/distgear/distgear/internal/wire"
 )
 
 // Unit collects the records of one input. The zero value is empty.
@@ -152,7 +154,7 @@ func (w *writer) step(r *Record) {
 
 func (w *writer) report(r *Report) {
 	e := r.Error
-	w.byte(r.Outcome&0xf | set(isOver, r.Over) | set(hasError, e != nil))
+	w.byte(uint8(r.Outcome)&0xf | set(isOver, r.Over) | set(hasError, e != nil))
 	w.bytes(r.Payload)
 	if e == nil {
 		return
@@ -302,8 +304,8 @@ func (r *reader) step(x *Record) {
 
 func (r *reader) report(p *Report) {
 	f := r.byte()
-	p.Outcome, p.Over = f&0xf, f&isOver != 0
-	if p.Outcome > 4 {
+	p.Outcome, p.Over = wire.Outcome(f&0xf), f&isOver != 0
+	if p.Outcome > wire.NeverRan {
 		r.fail()
 		return
 	}

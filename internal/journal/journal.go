@@ -32,6 +32,8 @@ import (
 	"hash/fnv"
 	"slices"
 	"strings"
+
+	"github.com/distgear/distgear/internal/wire"
 )
 
 // Version is the first byte of each unit.
@@ -93,22 +95,11 @@ type Record struct {
 	Shape   *Plan
 }
 
-// Report is the outcome of an attempt; Outcome's numbers are those of the wire.
-type Report struct {
-	Outcome uint8
-	Over    bool // no attempt of the step can be running any more
-	Payload []byte
-	Error   *Error // nil when nothing is known of one
-}
-
-// Error is an error as the wire carries it.
-type Error struct {
-	Message string
-	Stack   string
-	Chain   []string
-	Flags   uint8
-	AfterMS uint32
-}
+// Report is the outcome of an attempt, and Error what it says: those of the wire.
+type (
+	Report = wire.Report
+	Error  = wire.Error
+)
 
 // Plan is a plan as data.
 type Plan struct {

@@ -130,10 +130,9 @@ func text(b []byte) string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "\tat %d\n", at)
 	for _, r := range recs {
-		fmt.Fprintf(&s, "\t%s", r.Kind)
 		shape, e := r.Shape, r.Report.Error
-		r.Shape, r.Report.Error = nil, nil
-		fmt.Fprintf(&s, " %+v", r)
+		fmt.Fprintf(&s, "\t%s plan=%d step=%d undo=%v number=%d node=%q life=%d input=%q (%v) outcome=%d over=%v payload=%q how=%d timeout=%v name=%q text=%q until=%d",
+			r.Kind, r.Plan, r.Step, r.Undo, r.Number, r.Node, r.Life, r.Input, r.HasIn, r.Report.Outcome, r.Report.Over, r.Report.Payload, r.How, r.Timeout, r.Name, r.Text, r.Until)
 		if e != nil {
 			fmt.Fprintf(&s, " error %+v", *e)
 		}

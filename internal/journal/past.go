@@ -3,6 +3,8 @@ package journal
 import (
 	"fmt"
 	"slices"
+
+	"github.com/distgear/distgear/internal/wire"
 )
 
 // Past is what a journal tells, sorted for who goes on with the run. The zero
@@ -166,7 +168,7 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 		switch {
 		case sent == nil && rep == nil:
 			continue
-		case sent == nil || rep != nil && rep.Report.Outcome != 1, rep == nil && was[i] < 0:
+		case sent == nil || rep != nil && rep.Report.Outcome != wire.OK, rep == nil && was[i] < 0:
 			return nil, fmt.Errorf("plan %s cannot go on in another shape: step %s is %s; run the version that made it", x.Shape.Name, x.Shape.Steps[i].Name, x.Became(i))
 		case was[i] < 0:
 			continue // it stays done, and nobody undoes it

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/naming"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
@@ -38,7 +40,7 @@ func diamond(kind string) func(ctx context.Context, r *runs.Run, h *runs.Host) (
 			return append(append(b, steps[1].Result...), steps[2].Result...), nil
 		}
 		p := &runs.Plan{Name: "p", Rollback: true, Steps: steps}
-		runs.NameSteps(string(r.ID()), p.Name, p.Steps)
+		naming.Steps(string(r.ID()), p.Name, p.Steps)
 		if f := r.Do(ctx, h, p); f != nil {
 			return nil, f.Err
 		}
@@ -96,8 +98,8 @@ func (s scenario) check(w *world, plan map[int]crash) {
 	for _, c := range plan {
 		lost = lost || c&killWorker != 0
 	}
-	switch got := w.gave.State; {
-	case w.gave.Why != runs.Ended:
+	switch got := record.RunState(w.gave.State); {
+	case w.gave.Why != journal.Finished:
 		w.wrong("I6: given back: %d %s", w.gave.Why, w.gave.Text)
 	case got == record.RolledBack:
 		if s.last == wire.OK && (!lost || s.kind == "idem") {

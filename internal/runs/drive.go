@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runner"
@@ -247,7 +248,7 @@ func (d *drive) await() {
 		select {
 		case <-d.r.host.Stop: // nobody will finish it here
 			if l != nil {
-				_ = l.give(&Give{Why: Suspended})
+				_ = l.give(&journal.Give{Why: journal.Suspended})
 				continue
 			}
 			d.left, d.back = true, true

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -11,66 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/wire"
-	"github.com/distgear/distgear/record"
 )
-
-// Journal takes what is recorded of one durable run, for the node that owns it.
-// Its other side is the hub, or a fake.
-type Journal interface {
-	// Append appends e as a whole, after all that was appended before. then is
-	// called once, in the order of the calls and not from within Append: with nil
-	// when e is kept for good, else when it was refused; what follows is refused
-	// too. A journal whose node has died may never call it.
-	Append(e Entry, then func(err error))
-}
-
-// Entry is what is appended at once.
-type Entry struct {
-	Unit []byte   // of internal/journal: one input and what follows from it; empty: nothing is recorded
-	Took []uint64 // the numbers of the signals that it takes
-	Give *Give    // the run is given back; this is the last entry of its owner
-}
-
-// Why says why a run is given back.
-type Why uint8
-
-// The reasons.
-const (
-	Ended     Why = 1 + iota // Report says how
-	Suspended                // it waits for Until or a signal; for neither: another node may go on at once
-	Parked                   // a person has to decide: Text says about what
-	Panicked                 // its handler did: Text
-)
-
-// Give is how a run is given back.
-type Give struct {
-	Why     Why
-	Until   time.Time // zero: for no instant
-	Signals []string
-	Text    string
-	State   record.RunState
-	Report  wire.Report
-	Summary []byte // a record.Run in JSON, of a run that has ended
-}
-
-// Lease is what the owner of a durable run begins with.
-type Lease struct {
-	Journal   Journal
-	Epoch     uint64    // not zero; higher than that of all owners before
-	Units     [][]byte  // all that was appended, in order
-	Signals   []Signal  // not taken yet
-	Started   time.Time // when it was accepted; zero: now
-	Cancelled bool
-	Adopt     bool // a person decided: plans of another shape go on in that
-	Unwind    bool // the run has ended and is to be undone: the handler is called for its plans
-}
-
-// Signal is a signal to a run.
-type Signal struct {
-	Number uint64 // of the run's
-	Name   string
-	Value  []byte
-}
 
 // durable is what a durable run has besides. The run's mutex guards it.
 //
@@ -78,7 +20,7 @@ type Signal struct {
 // about is collected (unit, todo) and appended at once, and what is to be done
 // with the world is done when that was acknowledged.
 type durable struct {
-	Lease
+	journal.Lease
 
 	r     *Run
 	past  *journal.Past
@@ -121,8 +63,8 @@ const (
 
 // lease makes r durable. What the journal tells is read at once, and told to the
 // handler as it comes to it.
-func (r *Run) lease(b *Beginning) error {
-	l := &durable{Lease: *b.Lease, r: r, names: map[string]bool{}}
+func (r *Run) lease(given *journal.Lease) error {
+	l := &durable{Lease: *given, r: r, names: map[string]bool{}}
 	l.wake.L = &r.mu
 	r.log = l
 	if !l.Started.IsZero() {
@@ -131,7 +73,7 @@ func (r *Run) lease(b *Beginning) error {
 	past, err := journal.Read(l.Units)
 	if err != nil {
 		r.mu.Lock()
-		err = l.give(&Give{Why: Parked, Text: err.Error()})
+		err = l.give(&journal.Give{Why: journal.Parked, Text: err.Error()})
 		r.mu.Unlock()
 		return err
 	}
@@ -140,7 +82,9 @@ func (r *Run) lease(b *Beginning) error {
 	for _, s := range l.Signals {
 		l.heard = max(l.heard, s.Number)
 	}
-	r.stopped = past.Stopped || l.Cancelled
+	if r.stopped = past.Stopped || l.Cancelled; r.stopped && r.ctx != nil {
+		r.ctx.Cancel(context.Canceled)
+	}
 	return nil
 }
 
@@ -163,9 +107,9 @@ func (l *durable) flush(now time.Time) {
 	}
 }
 
-func (l *durable) append(now time.Time, g *Give) {
+func (l *durable) append(now time.Time, g *journal.Give) {
 	b := &batch{todo: l.todo}
-	e := Entry{Took: l.took, Give: g}
+	e := journal.Entry{Took: l.took, Give: g}
 	if !l.unit.Empty() {
 		e.Unit = l.unit.Bytes(now.UnixNano())
 	}
@@ -264,7 +208,7 @@ func (l *durable) finish(why error) {
 
 // give appends the last entry, and ends this node's part. The caller cancels the
 // context when the run is not locked any more.
-func (l *durable) give(g *Give) error {
+func (l *durable) give(g *journal.Give) error {
 	if l.over != nil {
 		return l.over
 	}
@@ -285,7 +229,7 @@ func (l *durable) resign() {
 	if l.given { // nobody will know of the answer
 		l.finish(fmt.Errorf("%w: %w", fault.ErrSuspended, fault.ErrLeft))
 	}
-	_ = l.give(&Give{Why: Suspended})
+	_ = l.give(&journal.Give{Why: journal.Suspended})
 	l.r.mu.Unlock()
 	if ctx != nil {
 		ctx.Cancel(context.Canceled)
@@ -301,45 +245,23 @@ func (l *durable) settled() error {
 	return l.over
 }
 
-// Panicked gives a durable run back whose handler panicked; text tells about it.
-// Other runs end. End need not be called.
-func (g *Registry) Panicked(r *Run, text string) {
+// Panicked gives a durable run back whose handler panicked; false when it is not
+// durable.
+func (r *Run) Panicked(text string) bool {
 	if r.log == nil {
-		_, _ = g.End(r, nil, fmt.Errorf("panic: %s", text))
-		return
+		return false
 	}
 	r.mu.Lock()
-	_ = r.log.give(&Give{Why: Panicked, Text: text})
+	_ = r.log.give(&journal.Give{Why: journal.Panicked, Text: text})
 	r.mu.Unlock()
-	g.drop(r)
+	return true
 }
 
-// drop forgets a run that goes on elsewhere.
-func (g *Registry) drop(r *Run) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.runs[r.id] == r {
-		delete(g.runs, r.id)
+// Supersede ends the part of a durable run that this node has leased again.
+func (r *Run) Supersede() {
+	if r.log != nil {
+		r.log.quit(fmt.Errorf("%w: under a new lease", fault.ErrSuspended))
 	}
-}
-
-// beginDurable is Begin for a durable run. Another Run of the same ID here is of
-// a lease before: its part is over.
-func (g *Registry) beginDurable(r *Run, b *Beginning) error {
-	if err := r.lease(b); err != nil {
-		return err
-	}
-	g.mu.Lock()
-	old := g.runs[r.id]
-	g.runs[r.id] = r
-	g.mu.Unlock()
-	if old != nil && old.log != nil {
-		old.log.quit(fmt.Errorf("%w: under a new lease", fault.ErrSuspended))
-	}
-	if r.stopped && r.ctx != nil {
-		r.ctx.Cancel(context.Canceled)
-	}
-	return nil
 }
 
 // doDurable begins a plan, or goes on with it. With a failure the run is not
@@ -391,7 +313,7 @@ func (r *Run) unwindAll() {
 
 // letGo tells the nodes that the attempts of a run were sent to that their
 // outcomes can be forgotten. One that does not hear of it keeps them for an hour.
-func (g *Registry) letGo(r *Run) {
+func (r *Run) letGo() {
 	told := map[place.Place]bool{}
 	for _, x := range r.plans {
 		for _, a := range x.d.log.sent {
@@ -399,17 +321,16 @@ func (g *Registry) letGo(r *Run) {
 				continue
 			}
 			told[a.at] = true
-			c := wire.Command{Kind: kindLetGo, Key: string(r.id), Owner: wire.Owner{Epoch: r.log.Epoch, Run: uint32(len(r.id))}}
+			c := wire.Command{Kind: KindLetGo, Key: string(r.id), Owner: wire.Owner{Epoch: r.log.Epoch, Run: uint32(len(r.id))}}
 			_, _ = x.d.h.Start(a.at, &c, time.Time{}, time.Second, nobody{})
 		}
 	}
 }
 
 // endDurable is End for a durable run: it returns when the journal says so.
-func (g *Registry) endDurable(r *Run, e *ending) error {
+func (r *Run) endDurable(e *ending) error {
 	l := r.log
 	if err := l.whole(); err != nil {
-		g.drop(r)
 		return err
 	}
 	if l.Unwind {
@@ -421,13 +342,10 @@ func (g *Registry) endDurable(r *Run, e *ending) error {
 		l.conclude(e)
 	}
 	if err := l.settled(); err != nil {
-		r.mu.Unlock()
-		g.drop(r)
-		r.mu.Lock()
 		return err
 	}
 	l.finish(fmt.Errorf("%w: run %s has ended", fault.ErrSuspended, r.id))
-	g.letGo(r)
+	r.letGo()
 	return nil
 }
 
@@ -441,7 +359,7 @@ func (l *durable) whole() error {
 	}
 	for _, x := range l.past.Plans {
 		if !x.Taken {
-			return l.give(&Give{Why: Parked, Text: fmt.Sprintf(
+			return l.give(&journal.Give{Why: journal.Parked, Text: fmt.Sprintf(
 				"the journal of run %s has a plan %q, and this handler returned without coming to it: run the handler that made it, or terminate the run", l.r.id, x.Shape.Name)})
 		}
 	}
@@ -452,17 +370,17 @@ func (l *durable) whole() error {
 func (l *durable) conclude(e *ending) {
 	r := l.r
 	rep := wire.Report{Outcome: wire.OK, Over: true, Payload: e.out}
-	switch {
-	case l.past.Closed != nil: // what it was when it ended
-		rep = reported(l.past.Closed)
-	case e.err != nil:
+	if e.err != nil {
 		rep = fault.Report(e.err)
 	}
-	if l.past.Closed == nil {
-		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: recorded(&rep)})
+	if l.past.Closed != nil { // what it was when it ended
+		rep = *l.past.Closed
+	} else {
+		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: rep})
 	}
 	r.end = e // for the summary only: nobody sees it before it is acknowledged
 	rec := r.recordLocked(true)
 	r.end = nil
-	l.append(time.Now(), &Give{Why: Ended, State: rec.State, Report: rep, Summary: inJSON(rec)})
+	summary, _ := json.Marshal(rec) // what it shows of payloads is JSON
+	l.append(time.Now(), &journal.Give{Why: journal.Finished, State: string(rec.State), Report: rep, Summary: summary})
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/memo"
+	"github.com/distgear/distgear/internal/naming"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
@@ -32,7 +34,7 @@ func chain(ctx context.Context, r *runs.Run, h *runs.Host, name string, change f
 	if change != nil {
 		change(p)
 	}
-	runs.NameSteps(string(r.ID()), p.Name, p.Steps)
+	naming.Steps(string(r.ID()), p.Name, p.Steps)
 	if f := r.Do(ctx, h, p); f != nil {
 		return p, f.Err
 	}
@@ -66,7 +68,7 @@ func everywhere(t *testing.T, make func(w *world), check func(w *world)) {
 
 // wants checks how a run ended.
 func (w *world) wants(state record.RunState, result string) {
-	if w.gave == nil || w.gave.Why != runs.Ended || w.gave.State != state || result != "" && string(w.gave.Report.Payload) != result {
+	if w.gave == nil || w.gave.Why != journal.Finished || w.gave.State != string(state) || result != "" && string(w.gave.Report.Payload) != result {
 		w.wrong("ended as %+v, want %s %s", w.gave, state, result)
 	}
 }
@@ -87,8 +89,8 @@ func TestDurable_D4_TheHandlerIsCalledAgain(t *testing.T) {
 	everywhere(t, func(w *world) {
 		seen = nil
 		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
-			now := r.Now()
-			members, err := r.Members(func() ([]cluster.Member, error) {
+			now := memo.Now(r)
+			members, err := memo.Members(r, func() ([]cluster.Member, error) {
 				return []cluster.Member{{Name: h.Here.Node, State: cluster.Alive}}, nil
 			})
 			if err != nil {
@@ -98,7 +100,7 @@ func TestDurable_D4_TheHandlerIsCalledAgain(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			draws := r.Rand()
+			draws := memo.Rand(r)
 			x := fmt.Sprintf("%s %d %s %d %d", p.Steps[1].Result, now.UnixNano(), members[0].Name, draws.Uint64(), draws.Uint64())
 			if _, err := chain(ctx, r, h, "second", func(p *runs.Plan) { p.Steps[0].Input = []byte(x) }, "c"); err != nil {
 				return nil, err
@@ -153,7 +155,7 @@ func TestDurable_D5_AnotherShape(t *testing.T) {
   step reserve (sent to w1): gone; it was op, after pay
   step ship (not sent): came after reserve, now pack; had an undo, now no undo
   step pack: new: op, after pay`
-		if w.gave == nil || w.gave.Why != runs.Parked || w.gave.Text != want {
+		if w.gave == nil || w.gave.Why != journal.Parked || w.gave.Text != want {
 			t.Errorf("gave %+v\nwant %s", w.gave, want)
 		}
 		version = 1 // the version that made it goes on
@@ -167,7 +169,7 @@ func TestDurable_D5_AnotherShape(t *testing.T) {
 		w := w(t)
 		w.adopt = true
 		w.play(nil)
-		if w.gave == nil || w.gave.Why != runs.Parked || !strings.Contains(w.gave.Text, "step reserve is sent to w1; run the version that made it") {
+		if w.gave == nil || w.gave.Why != journal.Parked || !strings.Contains(w.gave.Text, "step reserve is sent to w1; run the version that made it") {
 			t.Errorf("adopted although a step that runs is gone: %+v", w.gave)
 		}
 		w.close("gone")
@@ -217,7 +219,7 @@ func TestDurable_D5_APlanIsMissing(t *testing.T) {
 		}
 		w.plan[12] = killOwner
 		w.play(nil)
-		if w.gave.Why != runs.Parked || !strings.Contains(w.gave.Text, `has a plan "p", and this handler returned without coming to it`) {
+		if w.gave.Why != journal.Parked || !strings.Contains(w.gave.Text, `has a plan "p", and this handler returned without coming to it`) {
 			t.Errorf("%+v", w.gave)
 		}
 		w.close("")
@@ -242,7 +244,7 @@ func TestDurable_NewerJournal(t *testing.T) {
 					return nil, nil
 				}
 				w.play(nil)
-				if w.gave.Why != runs.Parked || !strings.Contains(w.gave.Text, c.want) {
+				if w.gave.Why != journal.Parked || !strings.Contains(w.gave.Text, c.want) {
 					t.Errorf("%+v", w.gave)
 				}
 				w.close("")
@@ -272,7 +274,7 @@ func TestDurable_D7_Waiting(t *testing.T) {
 			if _, err := chain(ctx, r, h, "p", nil, "a"); err != nil {
 				return nil, err
 			}
-			a, err := r.Approve(ctx, "ship")
+			a, err := memo.Approve(ctx, r, "ship")
 			if err != nil {
 				return nil, err
 			}
@@ -281,7 +283,7 @@ func TestDurable_D7_Waiting(t *testing.T) {
 		}
 		signals := 0
 		w.idle = func() bool { // somebody signals when the run waits for it, nobody owning it
-			if w.gave == nil || w.gave.Why != runs.Suspended || len(w.gave.Signals) == 0 || !w.owns(nil) || len(w.signals) > 0 {
+			if w.gave == nil || w.gave.Why != journal.Suspended || len(w.gave.Signals) == 0 || !w.owns(nil) || len(w.signals) > 0 {
 				return false
 			}
 			signals++
@@ -289,7 +291,7 @@ func TestDurable_D7_Waiting(t *testing.T) {
 			case "go":
 				w.signal("go", fmt.Sprint("ahead", signals))
 			default:
-				s, err := runs.Approval(strings.TrimPrefix(n, "approve "), record.Approval{Approved: true, By: "ann"})
+				s, err := memo.Approval(strings.TrimPrefix(n, "approve "), record.Approval{Approved: true, By: "ann"})
 				if err != nil {
 					w.wrong("%v", err)
 				}
@@ -301,7 +303,7 @@ func TestDurable_D7_Waiting(t *testing.T) {
 		w.wants(record.OK, "ahead1 ahead3 true ann")
 		suspended := 0
 		for _, g := range w.gives {
-			if g.Why == runs.Suspended {
+			if g.Why == journal.Suspended {
 				suspended++
 			}
 		}
@@ -352,7 +354,7 @@ func TestDurable_D7_SuspendedDoesNothing(t *testing.T) {
 			return []byte("ignored"), nil
 		}
 		w.play(func() bool { return w.gave != nil })
-		if w.gave.Why != runs.Suspended || len(w.units) != 0 || len(w.ran) != 0 {
+		if w.gave.Why != journal.Suspended || len(w.units) != 0 || len(w.ran) != 0 {
 			t.Errorf("%+v, %d units, ran %v", w.gave, len(w.units), w.ran)
 		}
 		w.close("")

@@ -1,7 +1,6 @@
 package runs
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -66,12 +65,12 @@ func (d *drive) resume(x *journal.PastPlan) error {
 	if has := d.p.shape(); has.Hash() != x.Shape.Hash() {
 		diff := "  " + strings.Join(journal.Diff(x.Shape, has, x.Became), "\n  ")
 		if !l.Adopt {
-			return l.give(&Give{Why: Parked, Text: fmt.Sprintf(
+			return l.give(&journal.Give{Why: journal.Parked, Text: fmt.Sprintf(
 				"plan %q has another shape than the journal of run %s says: run the version that made it, or adopt the new shape, or fork:\n%s", d.p.Name, d.r.id, diff)})
 		}
 		recs, err := x.Adopt(d.log.number, has)
 		if err != nil {
-			return l.give(&Give{Why: Parked, Text: fmt.Sprintf("%v\n%s", err, diff)})
+			return l.give(&journal.Give{Why: journal.Parked, Text: fmt.Sprintf("%v\n%s", err, diff)})
 		}
 		x.Shape, x.Next, x.Records = recs[0].Shape, recs[0].Number, nil
 		for i := range recs {
@@ -100,7 +99,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 	for i := range x.Records {
 		d.now = time.Unix(0, x.Records[i].At)
 		if err := d.fold(&x.Records[i].Record); err != nil {
-			return l.give(&Give{Why: Parked, Text: fmt.Sprintf("the journal of run %s does not fit together: plan %q, record %d: %v", d.r.id, d.p.Name, i, err)})
+			return l.give(&journal.Give{Why: journal.Parked, Text: fmt.Sprintf("the journal of run %s does not fit together: plan %q, record %d: %v", d.r.id, d.p.Name, i, err)})
 		}
 		d.act()
 	}
@@ -130,8 +129,7 @@ func (d *drive) fold(x *journal.Record) error {
 			return fmt.Errorf("attempt %d was never sent", x.Number)
 		}
 		a := d.log.sent[x.Number]
-		r := reported(&x.Report)
-		d.take(a, &r)
+		d.take(a, &x.Report)
 	case journal.Ended:
 		d.tracks[i].waiting = false
 		err := &told{x.Report.Error}
@@ -324,7 +322,7 @@ func (d *drive) take(a *attempt, r *wire.Report) {
 		h.Error = r.Error.Message
 	}
 	if !d.log.folding {
-		d.note(journal.Record{Kind: journal.Reported, Step: uint32(a.step), Undo: a.undo, Number: a.number, Report: recorded(r)})
+		d.note(journal.Record{Kind: journal.Reported, Step: uint32(a.step), Undo: a.undo, Number: a.number, Report: *r})
 	}
 	if a.undo {
 		d.undone(int(a.step), a, r)
@@ -340,11 +338,11 @@ func (d *drive) ended(i int, undo bool, err error) {
 		return
 	}
 	r := fault.NeverRan(err, 0)
-	d.note(journal.Record{Kind: journal.Ended, Step: uint32(i), Undo: undo, Report: recorded(&r)})
+	d.note(journal.Record{Kind: journal.Ended, Step: uint32(i), Undo: undo, Report: r})
 }
 
 // told is an error that the journal tells of.
-type told struct{ e *journal.Error }
+type told struct{ e *wire.Error }
 
 // Error implements error.
 func (t *told) Error() string {
@@ -355,28 +353,7 @@ func (t *told) Error() string {
 }
 
 // Unwrap is what the error wrapped.
-func (t *told) Unwrap() error { return fault.TraceOf(wireError(t.e)) }
-
-func wireError(e *journal.Error) *wire.Error {
-	if e == nil {
-		return nil
-	}
-	return &wire.Error{Message: e.Message, Stack: e.Stack, Chain: e.Chain, Flags: e.Flags, AfterMS: e.AfterMS}
-}
-
-// recorded is a report as the journal keeps it.
-func recorded(r *wire.Report) journal.Report {
-	x := journal.Report{Outcome: uint8(r.Outcome), Over: r.Over, Payload: r.Payload}
-	if e := r.Error; e != nil {
-		x.Error = &journal.Error{Message: e.Message, Stack: e.Stack, Chain: e.Chain, Flags: e.Flags, AfterMS: e.AfterMS}
-	}
-	return x
-}
-
-// reported is the inverse.
-func reported(r *journal.Report) wire.Report {
-	return wire.Report{Outcome: wire.Outcome(r.Outcome), Over: r.Over, Payload: r.Payload, Error: wireError(r.Error)}
-}
+func (t *told) Unwrap() error { return fault.TraceOf(t.e) }
 
 // shape is the plan as data.
 func (p *Plan) shape() *journal.Plan {
@@ -393,19 +370,4 @@ func (p *Plan) shape() *journal.Plan {
 		}
 	}
 	return x
-}
-
-// inJSON is a record as others read it.
-func inJSON(rec record.Run) []byte {
-	b, err := json.Marshal(rec)
-	if err != nil { // a payload that is no JSON
-		rec.Input, rec.Result = nil, nil
-		b, _ = json.Marshal(rec) // nothing else in it can fail
-	}
-	return b
-}
-
-// lost is how a plan ends whose run this node does not own any more.
-func (d *drive) lost() *Failure {
-	return &Failure{Plan: d.p.Name, Rollback: d.p.Rollback, Err: d.r.log.over}
 }

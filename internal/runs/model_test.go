@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/naming"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
@@ -75,7 +77,7 @@ func (s *sketch) plan(r *runs.Run) *runs.Plan {
 		x := s.steps[i]
 		p.Steps = append(p.Steps, &x)
 	}
-	runs.NameSteps(string(r.ID()), p.Name, p.Steps)
+	naming.Steps(string(r.ID()), p.Name, p.Steps)
 	return p
 }
 
@@ -128,8 +130,8 @@ func (s *sketch) run(t *testing.T, name string, plan map[int]crash) (e ending, p
 			return []byte("done"), nil
 		}
 		w.play(nil)
-		if w.gave != nil && w.gave.Why == runs.Ended {
-			e = ending{state: w.gave.State, effects: map[string]int{}}
+		if w.gave != nil && w.gave.Why == journal.Finished {
+			e = ending{state: record.RunState(w.gave.State), effects: map[string]int{}}
 			for _, p := range w.summary().Plans {
 				for i, x := range p.Steps {
 					if !s.rollback {

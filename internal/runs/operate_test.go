@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runs"
@@ -183,7 +184,7 @@ func TestDurable_S12_LateResult(t *testing.T) {
 			return true
 		}
 	}, func(w *world) {
-		if len(w.plan) > 0 && w.gave.State == record.OK { // its owner died before it gave it up
+		if len(w.plan) > 0 && w.gave.State == string(record.OK) { // its owner died before it gave it up
 			w.net("p", map[string]int{"a": 1, "b": 1})
 			return
 		}
@@ -272,7 +273,7 @@ func TestDurable_Leave(t *testing.T) {
 		}
 		w.play(nil)
 		w.wants(record.OK, "did")
-		if g := w.gives[0]; g.Why != runs.Suspended || !g.Until.IsZero() || len(g.Signals) > 0 {
+		if g := w.gives[0]; g.Why != journal.Suspended || !g.Until.IsZero() || len(g.Signals) > 0 {
 			t.Errorf("%+v", g)
 		}
 		w.net("p", map[string]int{"a": 1, "b": 1})
@@ -289,7 +290,7 @@ func TestDurable_D9_Panicked(t *testing.T) {
 			return nil, nil
 		}
 		w.play(nil)
-		if w.gave.Why != runs.Panicked || w.gave.Text != "boom at main.go:1" {
+		if w.gave.Why != journal.Panicked || w.gave.Text != "boom at main.go:1" {
 			t.Errorf("%+v", w.gave)
 		}
 		w.close("")

@@ -14,24 +14,24 @@ import (
 func TestPlainPlan(t *testing.T) {
 	var mu sync.Mutex
 	var receivers []link.Receiver
-	g := fake(t, func(_ wire.Command, r link.Receiver) {
+	h := fake(t, func(_ wire.Command, r link.Receiver) {
 		mu.Lock()
 		defer mu.Unlock()
 		receivers = append(receivers, r)
 	})
-	first := six(t, g, Beginning{Event: "plan"})
+	first := six(t, h, "run-1", Beginning{Event: "plan"})
 	if first.plans[0].d != nil {
 		t.Fatal("the drive was kept")
 	}
 	old := receivers
 	for range 8 {
-		six(t, g, Beginning{Event: "plan"})
+		six(t, h, "run-1", Beginning{Event: "plan"})
 		for _, r := range old {
 			r.Report(wire.Report{Outcome: wire.Unknown})
 			r.Report(wire.Report{Outcome: wire.Dirty, Over: true})
 		}
 	}
-	rec := first.record(true)
+	rec := first.Record(true)
 	if rec.State != record.OK || len(rec.Plans) != 1 || len(rec.Plans[0].Steps) != 6 {
 		t.Fatalf("%+v", rec)
 	}
@@ -46,15 +46,15 @@ func TestPlainPlan(t *testing.T) {
 func TestNestedPlanIsKept(t *testing.T) {
 	var mu sync.Mutex
 	var undone []string
-	g := fake(t, func(c wire.Command, _ link.Receiver) {
+	h := fake(t, func(c wire.Command, _ link.Receiver) {
 		mu.Lock()
 		defer mu.Unlock()
 		if c.Flags&wire.Undo != 0 {
 			undone = append(undone, c.Key)
 		}
 	})
-	r := six(t, g, Beginning{Event: "plan", Key: "parent/1/plan/do", Nested: true, Attempt: 1})
-	if err := g.Unwind(t.Context(), "parent/1/plan/undo"); err != nil {
+	r := six(t, h, "parent/1/plan/do", Beginning{Event: "plan", Key: "parent/1/plan/do", Nested: true, Attempt: 1})
+	if err := r.Unwind(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(undone) != 6 || undone[0] != string(r.ID())+"/1/step-6/undo" {

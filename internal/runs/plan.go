@@ -1,8 +1,6 @@
 package runs
 
 import (
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +24,7 @@ type Plan struct {
 
 // Step is a command's place in a plan.
 type Step struct {
-	Name    string // empty until NameSteps, unless the user named it
+	Name    string // empty until it is named, unless the user named it
 	Kind    string
 	On      place.Target
 	After   []int
@@ -48,83 +46,16 @@ type Step struct {
 	Node   cluster.NodeName
 	Ended  bool
 
-	key   string // of its attempts
+	Key   string // of its attempts: run/plan/step/do
 	began int64  // the first attempt, in ns since 1970
 	over  int64  // the last, or its undo
 }
 
 // The ends of keys.
 const (
-	doEnd   = "/do"
-	undoEnd = "/undo"
+	DoEnd   = "/do"
+	UndoEnd = "/undo"
 )
-
-// fewSteps is up to how many steps a name is looked for without a map.
-const fewSteps = 16
-
-// NameSteps names the steps of a run's plan that have no name yet, after their
-// kinds, and gives all of them their keys: run/plan/step/do. of is the plan.
-// Names that are there twice are faults.
-func NameSteps(run, of string, steps []*Step) (faults []error) {
-	var numbers map[string]int // of many steps: the last number after a name, at least 1 if it is taken
-	if len(steps) > fewSteps {
-		numbers = make(map[string]int, len(steps))
-	}
-	taken := func(name []byte, by []*Step) bool {
-		if numbers != nil {
-			return numbers[string(name)] > 0
-		}
-		for _, s := range by {
-			if s.Name == string(name) {
-				return true
-			}
-		}
-		return false
-	}
-	var space [160]byte
-	size := 0
-	for i, s := range steps {
-		size += len(run) + len(of) + max(len(s.Name), len(s.Kind)+4) + 2 + len(doEnd)
-		if s.Name == "" {
-			continue
-		}
-		if taken(append(space[:0], s.Name...), steps[:i]) {
-			faults = append(faults, fmt.Errorf("two steps are named %q", s.Name))
-		} else if numbers != nil {
-			numbers[s.Name] = 1
-		}
-	}
-	var keys strings.Builder // names and keys are parts of one string
-	keys.Grow(size)
-	for _, s := range steps {
-		name := append(space[:0], s.Name...)
-		if s.Name == "" {
-			name = append(name, s.Kind...)
-			n := max(1, numbers[s.Kind])
-			for taken(name, steps) {
-				n++
-				name = strconv.AppendInt(append(append(name[:0], s.Kind...), '-'), int64(n), 10)
-			}
-			if numbers != nil {
-				numbers[s.Kind] = n
-			}
-		}
-		begin := keys.Len()
-		keys.WriteString(run)
-		keys.WriteByte('/')
-		keys.WriteString(of)
-		keys.WriteByte('/')
-		at := keys.Len()
-		keys.Write(name)
-		end := keys.Len()
-		keys.WriteString(doEnd)
-		s.Name, s.key = keys.String()[at:end], keys.String()[begin:]
-		if numbers != nil {
-			numbers[s.Name] = max(1, numbers[s.Name])
-		}
-	}
-	return faults
-}
 
 // spec is the plan as the pure machine sees it, in a space if that is enough.
 func (p *Plan) spec(space []plan.Step) plan.Spec {
@@ -136,7 +67,7 @@ func (p *Plan) spec(space []plan.Step) plan.Spec {
 
 // command makes what a step sends.
 func (s *Step) command(c *wire.Command, attempt int) {
-	*c = wire.Command{Kind: s.Kind, Key: s.key, Attempt: uint32(attempt), Run: uint32(min(s.Timeout.Milliseconds(), 1<<31)), Input: s.Input}
+	*c = wire.Command{Kind: s.Kind, Key: s.Key, Attempt: uint32(attempt), Run: uint32(min(s.Timeout.Milliseconds(), 1<<31)), Input: s.Input}
 	if s.Event {
 		c.Flags |= wire.Nested | wire.Event
 	}
@@ -145,7 +76,7 @@ func (s *Step) command(c *wire.Command, attempt int) {
 // undoCommand makes what undoing a step sends.
 func (s *Step) undoCommand(c *wire.Command, attempt int, u *wire.UndoInput) {
 	s.command(c, attempt)
-	c.Key = strings.TrimSuffix(s.key, doEnd) + undoEnd
+	c.Key = strings.TrimSuffix(s.Key, DoEnd) + UndoEnd
 	c.Flags |= wire.Undo
 	c.Input = wire.AppendUndo(nil, u)
 }

@@ -14,8 +14,8 @@ import (
 // maxShown bounds, in bytes, an input or result as records show it.
 const maxShown = 16 << 10
 
-// record is the run as others may read it; plans only if whole.
-func (r *Run) record(whole bool) record.Run {
+// Record is the run as others may read it; plans only if whole.
+func (r *Run) Record(whole bool) record.Run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.recordLocked(whole)

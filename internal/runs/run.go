@@ -156,8 +156,8 @@ func (r *Run) Wait(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// cancel cancels the run unless it has ended.
-func (r *Run) cancel() {
+// Cancel cancels the run unless it has ended.
+func (r *Run) Cancel() {
 	r.mu.Lock()
 	ctx := r.ctx
 	if ctx != nil {
@@ -188,8 +188,8 @@ func (r *Run) leave() {
 	}
 }
 
-// unwind rolls a run back, once it has ended.
-func (r *Run) unwind(ctx context.Context) error {
+// Unwind rolls a run back, once it has ended.
+func (r *Run) Unwind(ctx context.Context) error {
 	if _, err := r.Wait(ctx); err != nil && ctx.Err() != nil {
 		return err
 	}
@@ -223,8 +223,8 @@ func (r *Run) unwind(ctx context.Context) error {
 	return nil
 }
 
-// resolve carries out an operator's decision about a stuck undo, or step.
-func (r *Run) resolve(step string, how plan.Resolution, reason string) error {
+// Resolve carries out an operator's decision about a stuck undo, or step.
+func (r *Run) Resolve(step string, how plan.Resolution, reason string) error {
 	r.mu.Lock()
 	var d *drive
 	at := -1
@@ -258,8 +258,8 @@ func (d *drive) decided(i int, how plan.Resolution) (err error) {
 	return err
 }
 
-// key is the key of the command that began the run.
-func (r *Run) key() string {
+// Key is the key of the command that began the run.
+func (r *Run) Key() string {
 	key, _, _ := strings.Cut(string(r.id), "#") // a further attempt's id
 	return key
 }
@@ -304,7 +304,7 @@ func (r *Run) settle() {
 // failure is what Do returns.
 func (d *drive) failure(ctx context.Context) *Failure {
 	if d.log != nil && d.r.log.over != nil {
-		return d.lost()
+		return &Failure{Plan: d.p.Name, Rollback: d.p.Rollback, Err: d.r.log.over}
 	}
 	if !d.left && !d.m.Failed() && !d.m.Cancelled() {
 		return nil
@@ -340,4 +340,27 @@ func (d *drive) failure(ctx context.Context) *Failure {
 		}
 	}
 	return f
+}
+
+// Await waits until the version of the record is higher than since, or for limit.
+func (r *Run) Await(ctx context.Context, since uint64, limit time.Duration) {
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	for {
+		r.mu.Lock()
+		newer, w := uint64(r.version) > since, r.watch()
+		r.mu.Unlock()
+		if newer {
+			return
+		}
+		select {
+		case <-w:
+		case <-t.C:
+			return
+		case <-ctx.Done():
+			return
+		case <-r.host.Stop:
+			return
+		}
+	}
 }

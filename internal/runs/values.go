@@ -2,31 +2,20 @@ package runs
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
-	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
-	"github.com/distgear/distgear/record"
 )
 
 // waitTime is how long a durable run waits at its node for an instant or a
 // signal, with nothing else to do, before it is suspended.
 const waitTime = time.Second
 
-// The names of values in the journal; a signal's has a prefix.
-const (
-	valueNow     = "now"
-	valueRand    = "rand"
-	valueMembers = "members"
-	valueSignal  = "signal "
-	approval     = "approve "
-)
+// valueSignal begins the name of a signal's value in the journal.
+const valueSignal = "signal "
 
 // wait is a call that waits for an instant, or for a signal.
 type wait struct {
@@ -36,11 +25,14 @@ type wait struct {
 	value []byte
 }
 
-// value is what the journal has under that name for the next call; else what
-// found answers, which is recorded. Nothing is waited for: whatever the handler
+// Value is what the journal has under that name for the next call; else what
+// found answers, which is recorded unless the run is not durable. Nothing is waited for: whatever the handler
 // does with it through its run is appended later.
-func (r *Run) value(name string, found func() []byte) []byte {
+func (r *Run) Value(name string, found func() []byte) []byte {
 	l := r.log
+	if l == nil {
+		return found()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if l.past != nil {
@@ -54,56 +46,11 @@ func (r *Run) value(name string, found func() []byte) []byte {
 	return v
 }
 
-// Now is the cluster's time. In a durable run it is what it was when the run
-// came here first.
-func (r *Run) Now() time.Time {
-	if r.log == nil {
-		return r.host.now()
-	}
-	v := r.value(valueNow, func() []byte { return binary.AppendVarint(nil, r.host.now().UnixNano()) })
-	ns, _ := binary.Varint(v)
-	return time.Unix(0, ns)
-}
-
-// Rand is a source of random numbers. In a durable run it yields what it did when
-// the run came here first. It is not safe for concurrent use.
-func (r *Run) Rand() *rand.Rand {
-	seed := func() []byte {
-		return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, rand.Uint64()), rand.Uint64())
-	}
-	var v []byte
-	if r.log == nil {
-		v = seed()
-	} else if v = r.value(valueRand, seed); len(v) < 16 {
-		v = make([]byte, 16) // of nobody's journal
-	}
-	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(v), binary.LittleEndian.Uint64(v[8:])))
-}
-
-// Members are those that list answers. In a durable run they are those of when
-// the run came here first.
-func (r *Run) Members(list func() ([]cluster.Member, error)) (ms []cluster.Member, err error) {
-	if r.log == nil {
-		return list()
-	}
-	v := r.value(valueMembers, func() (b []byte) {
-		if ms, err = list(); err == nil {
-			b, err = json.Marshal(ms)
-		}
-		return b
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = json.Unmarshal(v, &ms)
-	return ms, err
-}
-
 // Sleep waits for a while, counted from when the run came here first. It returns
 // fault.ErrSuspended when the run goes on later, maybe elsewhere, and ctx's cause
 // when that ends.
 func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
-	w := &wait{ready: make(chan struct{}), until: r.host.now().Add(d)}
+	w := &wait{ready: make(chan struct{}), until: r.host.Now().Add(d)}
 	l := r.log
 	if l != nil {
 		r.mu.Lock()
@@ -120,7 +67,7 @@ func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
 		l.wait(w)
 		r.mu.Unlock()
 	}
-	t := time.NewTimer(w.until.Sub(r.host.now()))
+	t := time.NewTimer(w.until.Sub(r.host.Now()))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -146,7 +93,7 @@ func (r *Run) Signal(ctx context.Context, name string) ([]byte, error) {
 		r.mu.Unlock()
 		return v, nil
 	}
-	if i := slices.IndexFunc(l.Signals, func(s Signal) bool { return s.Name == name }); i >= 0 {
+	if i := slices.IndexFunc(l.Signals, func(s journal.Signal) bool { return s.Name == name }); i >= 0 {
 		s := l.Signals[i]
 		l.Signals = slices.Delete(l.Signals, i, i+1)
 		l.takeSignal(&s)
@@ -164,31 +111,10 @@ func (r *Run) Signal(ctx context.Context, name string) ([]byte, error) {
 	return w.value, err
 }
 
-// Approve waits for somebody's decision about what is named, and takes it.
-func (r *Run) Approve(ctx context.Context, name string) (a record.Approval, err error) {
-	v, err := r.Signal(ctx, approval+name)
-	if err != nil {
-		return a, err
-	}
-	if err = json.Unmarshal(v, &a); err != nil {
-		err = fmt.Errorf("%w: the decision about %s: %w", fault.ErrInvalid, name, err)
-	}
-	return a, err
-}
-
-// Approval is the signal that tells a decision.
-func Approval(name string, a record.Approval) (Signal, error) {
-	v, err := json.Marshal(a)
-	return Signal{Name: approval + name, Value: v}, err
-}
-
 // Signalled takes a signal in that came while this node owns the run; one that
 // is known already changes nothing.
-func (g *Registry) Signalled(id record.RunID, s Signal) {
-	g.mu.Lock()
-	r := g.runs[id]
-	g.mu.Unlock()
-	if r == nil || r.log == nil {
+func (r *Run) Signalled(s journal.Signal) {
+	if r.log == nil {
 		return
 	}
 	l := r.log
@@ -211,7 +137,7 @@ func (g *Registry) Signalled(id record.RunID, s Signal) {
 }
 
 // takeSignal records that a signal was taken: the hub drops it with that.
-func (l *durable) takeSignal(s *Signal) {
+func (l *durable) takeSignal(s *journal.Signal) {
 	l.unit.Add(&journal.Record{Kind: journal.Value, Name: valueSignal + s.Name, Input: s.Value})
 	l.took = append(l.took, s.Number)
 	l.flush(time.Now())
@@ -263,7 +189,7 @@ func (l *durable) suspend() {
 		l.r.mu.Unlock()
 		return
 	}
-	g := &Give{Why: Suspended}
+	g := &journal.Give{Why: journal.Suspended}
 	for _, w := range l.waits {
 		switch {
 		case w.until.IsZero():

@@ -17,6 +17,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/handled"
 	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/outcome"
@@ -53,11 +54,11 @@ type world struct {
 	epoch   uint64
 	owner   *owner
 	units   [][]byte
-	gave    *runs.Give
+	gave    *journal.Give
 	ok      map[string]bool // keys whose OK is in the journal
-	signals []runs.Signal
+	signals []journal.Signal
 	number  uint64
-	gives   []*runs.Give
+	gives   []*journal.Give
 	cancel  bool
 	adopt   bool
 	unwind  bool
@@ -91,7 +92,7 @@ type owner struct {
 	dead    atomic.Bool
 	refused atomic.Bool
 	stop    chan struct{}
-	reg     *runs.Registry
+	reg     *handled.Registry
 	host    *runs.Host
 	run     *runs.Run
 }
@@ -250,14 +251,14 @@ func (w *world) lease() {
 		Here: o.at, Log: slog.New(slog.DiscardHandler), Stop: o.stop, Place: o.place, Start: o.start, Cancel: o.cancel, Error: asError,
 		Places: o.places, Hold: func() bool { return true }, Free: func() {},
 	}
-	o.reg = runs.New(o.host)
+	o.reg = handled.New(o.host)
 	w.mu.Lock()
 	w.owner = o
 	w.mu.Unlock()
 	w.owners = append(w.owners, o)
 	w.say("%s owns the run, epoch %d, %d units", o.at.Node, o.epoch, len(w.units))
-	l := &runs.Lease{
-		Journal: o, Epoch: o.epoch, Units: append([][]byte(nil), w.units...), Signals: append([]runs.Signal(nil), w.signals...),
+	l := &journal.Lease{
+		Journal: o, Epoch: o.epoch, Units: append([][]byte(nil), w.units...), Signals: append([]journal.Signal(nil), w.signals...),
 		Cancelled: w.cancel, Adopt: w.adopt, Unwind: w.unwind,
 	}
 	go o.handle(l)
@@ -270,9 +271,9 @@ func (w *world) owns(o *owner) bool {
 	return w.owner == o
 }
 
-func (w *world) ended() bool { return w.gave != nil && w.gave.Why == runs.Ended }
+func (w *world) ended() bool { return w.gave != nil && w.gave.Why == journal.Finished }
 
-func (o *owner) handle(l *runs.Lease) {
+func (o *owner) handle(l *journal.Lease) {
 	ctx := new(runner.Context)
 	o.run = new(runs.Run)
 	if _, err := o.reg.Begin(o.run, runs.Beginning{Event: "event", Key: runID, Input: nil, Ctx: ctx, Lease: l}); err != nil {
@@ -301,8 +302,8 @@ func (w *world) told(out []byte, err error) {
 	}
 }
 
-// Append implements runs.Journal: the hub's side.
-func (o *owner) Append(e runs.Entry, then func(error)) {
+// Append implements journal.Journal: the hub's side.
+func (o *owner) Append(e journal.Entry, then func(error)) {
 	w := o.w
 	if o.dead.Load() {
 		return
@@ -314,7 +315,7 @@ func (o *owner) Append(e runs.Entry, then func(error)) {
 	w.push(func() { w.appended(o, e, then) })
 }
 
-func (w *world) appended(o *owner, e runs.Entry, then func(error)) {
+func (w *world) appended(o *owner, e journal.Entry, then func(error)) {
 	if !w.owns(o) {
 		w.say("%s: refused: %s", o.at.Node, w.shown(e))
 		if !o.dead.Load() {
@@ -339,7 +340,7 @@ func (w *world) appended(o *owner, e runs.Entry, then func(error)) {
 }
 
 // keep is what the hub does with an entry.
-func (w *world) keep(o *owner, e runs.Entry) {
+func (w *world) keep(o *owner, e journal.Entry) {
 	if e.Unit != nil {
 		w.units = append(w.units, e.Unit)
 		_, recs, err := journal.Parse(e.Unit)
@@ -352,7 +353,7 @@ func (w *world) keep(o *owner, e runs.Entry) {
 				w.shapes = append(w.shapes, r.Shape)
 			case r.Kind == journal.Adopted:
 				w.shapes[r.Plan] = r.Shape
-			case r.Kind == journal.Reported && !r.Undo && r.Report.Outcome == uint8(wire.OK):
+			case r.Kind == journal.Reported && !r.Undo && r.Report.Outcome == wire.OK:
 				w.mu.Lock()
 				w.ok[w.key(&r)] = true
 				w.mu.Unlock()
@@ -374,7 +375,7 @@ func (w *world) keep(o *owner, e runs.Entry) {
 	w.gave, w.owner = e.Give, nil
 	w.mu.Unlock()
 	w.gives = append(w.gives, e.Give)
-	if e.Give.Why == runs.Suspended {
+	if e.Give.Why == journal.Suspended {
 		w.wake()
 	}
 }
@@ -382,7 +383,7 @@ func (w *world) keep(o *owner, e runs.Entry) {
 // wake leases the run again when what it waits for is there.
 func (w *world) wake() {
 	g := w.gave
-	if g == nil || g.Why != runs.Suspended || !w.owns(nil) {
+	if g == nil || g.Why != journal.Suspended || !w.owns(nil) {
 		return
 	}
 	ready := g.Until.IsZero() && len(g.Signals) == 0
@@ -406,7 +407,7 @@ func (w *world) wake() {
 // signal sends a signal to the run.
 func (w *world) signal(name, value string) {
 	w.number++
-	s := runs.Signal{Number: w.number, Name: name, Value: []byte(value)}
+	s := journal.Signal{Number: w.number, Name: name, Value: []byte(value)}
 	w.signals = append(w.signals, s)
 	if w.owner != nil {
 		w.owner.reg.Signalled(runID, s)
@@ -447,7 +448,7 @@ func (w *world) key(r *journal.Record) string {
 	return fmt.Sprintf("%s/%s/%s", runID, w.shapes[r.Plan].Name, w.shapes[r.Plan].Steps[r.Step].Name)
 }
 
-func (w *world) shown(e runs.Entry) string {
+func (w *world) shown(e journal.Entry) string {
 	var b strings.Builder
 	if e.Unit != nil {
 		_, recs, _ := journal.Parse(e.Unit)
@@ -531,128 +532,7 @@ func (o *owner) cancel(_ place.Place, f runs.Flight) {
 	}
 }
 
-// deliver serves a command at a worker.
-func (w *world) deliver(at place.Place, f *flight, c *wire.Command) {
-	x := w.alive(at.Life)
-	if x == nil || x.dead.Load() {
-		w.push(func() {
-			if !f.by.dead.Load() {
-				f.to.Report(wire.Report{Over: true})
-			}
-		})
-		return
-	}
-	w.mu.Lock()
-	f.number = len(w.trace)
-	x.flights[f] = true
-	w.mu.Unlock()
-	go func() {
-		what := c.Key
-		if c.Owner.Attach {
-			what += " (attach)"
-		}
-		r := x.table.Serve(f.ctx, c, time.Now(), func() wire.Report { return w.serve(x, f, c) })
-		w.say("%s: %s: %d", x.at.Node, what, r.Outcome)
-		w.pass("stored "+what, nil, x)
-		if !x.dead.Load() {
-			w.report(x, f, r)
-			w.pass("reported "+what, nil, x)
-		}
-	}()
-}
-
-// serve does what an action does, to the world outside.
-func (w *world) serve(x *worker, f *flight, c *wire.Command) wire.Report {
-	base, end := c.Key[:strings.LastIndexByte(c.Key, '/')], c.Key[strings.LastIndexByte(c.Key, '/')+1:]
-	step := base[strings.LastIndexByte(base, '/')+1:]
-	undo := end == "undo"
-	w.pass("before "+c.Key, nil, x)
-	if x.dead.Load() {
-		return wire.Report{}
-	}
-	if f.ctx.Cancelled() != nil {
-		return fault.NeverRan(fault.ErrCancelled, fault.Cancelled)
-	}
-	w.begins(base, step, undo)
-	r := wire.Report{Outcome: wire.OK, Over: true, Payload: []byte("did " + step)}
-	if undo {
-		r.Payload = nil
-		if w.undo != nil {
-			r = w.undo(w, step)
-		}
-		if r.Outcome == wire.OK {
-			w.mu.Lock()
-			w.effects[base] = max(0, w.effects[base]-1)
-			if strings.HasPrefix(c.Kind, "idem") {
-				w.effects[base] = 0
-			}
-			w.mu.Unlock()
-		}
-	} else {
-		if w.do != nil {
-			r = w.do(w, c.Kind, step, base, c.Input, c.Attempt)
-		}
-		if r.Outcome == wire.OK || r.Outcome == wire.Dirty {
-			w.mu.Lock()
-			w.effects[base]++
-			w.ran[base]++
-			if strings.HasPrefix(c.Kind, "idem") {
-				w.effects[base] = 1
-			}
-			w.mu.Unlock()
-		}
-	}
-	w.say("%s: effect of %s: %d", x.at.Node, c.Key, r.Outcome)
-	w.pass("after "+c.Key, nil, x)
-	w.mu.Lock()
-	delete(w.doing, base)
-	delete(w.undoing, base)
-	w.mu.Unlock()
-	if x.dead.Load() {
-		return wire.Report{}
-	}
-	return r
-}
-
-// begins checks what must hold when an action, or an undo, begins.
-func (w *world) begins(base, step string, undo bool) {
-	w.mu.Lock()
-	ok, doing, undoing := w.ok[base], w.doing[base], w.undoing[base]
-	var open []string
-	for _, d := range w.below[step] {
-		k := strings.TrimSuffix(base, step) + d
-		if w.effects[k] != 0 || w.doing[k] || w.undoing[k] {
-			open = append(open, d)
-		}
-	}
-	if undo {
-		w.undoing[base] = true
-	} else {
-		w.doing[base] = true
-	}
-	w.mu.Unlock()
-	switch {
-	case !undo && ok:
-		w.wrong("I2: %s runs again although its OK is in the journal", base)
-	case undo && len(open) > 0:
-		w.wrong("I3: undo of %s begins before %v are undone", base, open)
-	case doing || undoing:
-		w.wrong("I4: %s begins (undo: %v) beside another", base, undo)
-	}
-}
-
-// asError is Host.Error.
-func asError(r wire.Report, node cluster.NodeName, kind string) error {
-	if r.Outcome == wire.OK {
-		return nil
-	}
-	if r.Error == nil {
-		return fmt.Errorf("%w: %s at %s", fault.ErrUnknown, kind, node)
-	}
-	return fmt.Errorf("%s at %s: %s (%w)", kind, node, r.Error.Message, fault.TraceOf(r.Error))
-}
-
-// life is how long a run may take after the last fault, in the bubble's time.
+// maxTime is how long a run may take after the last fault, in the bubble's time.
 const maxTime = time.Hour
 
 // play lets the run begin and returns when it has ended, is parked, or when until
@@ -679,7 +559,7 @@ func (w *world) goOn(until func() bool) {
 			continue
 		case w.idle != nil && w.idle():
 			continue
-		case until != nil && until(), until == nil && w.gave != nil && w.gave.Why != runs.Suspended:
+		case until != nil && until(), until == nil && w.gave != nil && w.gave.Why != journal.Suspended:
 			return
 		}
 		select {

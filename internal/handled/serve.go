@@ -1,4 +1,4 @@
-package runs
+package handled
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
 )
@@ -21,8 +22,6 @@ const (
 	kindFind    = "_run"     // the record of one run, in JSON
 	kindCancel  = "_cancel"  // to cancel a run
 	kindResolve = "_resolve" // to decide about a stuck undo
-	kindRelease = "_release" // to let a nested run go
-	kindLetGo   = "_letgo"   // to forget the outcomes of a durable run's attempts
 )
 
 // pollTime is how long kindFind waits for a change, and a node for others.
@@ -46,26 +45,26 @@ type Answer = func(ctx context.Context, from cluster.NodeName, c *wire.Command) 
 // Serve are the functions that answer the questions of nodes, by kind.
 func (g *Registry) Serve() map[string]Answer {
 	return map[string]Answer{
-		kindList:    g.serveList,
-		kindFind:    g.serveFind,
-		kindCancel:  g.serveCancel,
-		kindResolve: g.serveResolve,
-		kindRelease: g.serveRelease,
-		kindLetGo:   g.serveLetGo,
+		kindList:         g.serveList,
+		kindFind:         g.serveFind,
+		kindCancel:       g.serveCancel,
+		kindResolve:      g.serveResolve,
+		runs.KindRelease: g.serveRelease,
+		runs.KindLetGo:   g.serveLetGo,
 	}
 }
 
 func (g *Registry) serveList(context.Context, cluster.NodeName, *wire.Command) ([]byte, error) {
 	recs := []record.Run{}
 	for _, r := range g.all() {
-		recs = append(recs, r.record(false))
+		recs = append(recs, r.Record(false))
 	}
 	slices.SortFunc(recs, func(a, b record.Run) int { return b.Started.Compare(a.Started) })
 	return json.Marshal(recs[:min(len(recs), maxListed)])
 }
 
 // asked finds the run that a command is about.
-func (g *Registry) asked(c *wire.Command) (q query, r *Run, err error) {
+func (g *Registry) asked(c *wire.Command) (q query, r *runs.Run, err error) {
 	if err := json.Unmarshal(c.Input, &q); err != nil {
 		return q, nil, fmt.Errorf("%w: %w", fault.ErrInvalid, err)
 	}
@@ -83,37 +82,14 @@ func (g *Registry) serveFind(ctx context.Context, _ cluster.NodeName, c *wire.Co
 	if err != nil {
 		return nil, err
 	}
-	r.await(ctx, q.Since)
-	return json.Marshal(r.record(true))
-}
-
-// await waits until the version is higher than since, or for pollTime.
-func (r *Run) await(ctx context.Context, since uint64) {
-	t := time.NewTimer(pollTime)
-	defer t.Stop()
-	for {
-		r.mu.Lock()
-		newer, w := uint64(r.version) > since, r.watch()
-		r.mu.Unlock()
-		if newer {
-			return
-		}
-		select {
-		case <-w:
-		case <-t.C:
-			return
-		case <-ctx.Done():
-			return
-		case <-r.host.Stop:
-			return
-		}
-	}
+	r.Await(ctx, q.Since, pollTime)
+	return json.Marshal(r.Record(true))
 }
 
 func (g *Registry) serveCancel(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
 	_, r, err := g.asked(c)
 	if err == nil {
-		r.cancel()
+		r.Cancel()
 	}
 	return nil, err
 }
@@ -131,7 +107,7 @@ func (g *Registry) serveResolve(_ context.Context, _ cluster.NodeName, c *wire.C
 	if !ok || q.How != record.Retry && q.Reason == "" {
 		return nil, fault.Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", fault.ErrInvalid))
 	}
-	if err := r.resolve(q.Step, how, q.Reason); err != nil {
+	if err := r.Resolve(q.Step, how, q.Reason); err != nil {
 		return nil, err
 	}
 	g.host.Log.Warn("an operator has resolved a stuck undo", "run", q.ID, "step", q.Step, "how", q.How, "reason", q.Reason)

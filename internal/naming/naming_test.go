@@ -1,4 +1,4 @@
-package runs
+package naming
 
 import (
 	"slices"
@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/distgear/distgear/internal/runs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The same names come out of few steps, which are looked through, and of many,
 // which are looked up.
-func TestNameSteps(t *testing.T) {
+func TestSteps(t *testing.T) {
 	for _, c := range []struct{ name, given, want, fault string }{
 		{"kinds", "op op other op", "op op-2 other op-3", ""},
 		{"a given name is not taken again", "op=op-2 op op", "op-2 op op-3", ""},
@@ -22,21 +24,21 @@ func TestNameSteps(t *testing.T) {
 		{"twins", "op=twin other=twin", "twin twin", `two steps are named "twin"`},
 	} {
 		for _, more := range []int{0, fewSteps} {
-			var steps []*Step
+			var steps []*runs.Step
 			for _, f := range strings.Fields(c.given) {
 				kind, name, _ := strings.Cut(f, "=")
-				steps = append(steps, &Step{Kind: kind, Name: name})
+				steps = append(steps, &runs.Step{Kind: kind, Name: name})
 			}
 			n := len(steps)
 			for range more {
-				steps = append(steps, &Step{Kind: "filler"})
+				steps = append(steps, &runs.Step{Kind: "filler"})
 			}
-			faults := NameSteps("run", "plan", steps)
+			faults := Steps("run", "plan", steps)
 			var names []string
 			for _, s := range steps[:n] {
 				names = append(names, s.Name)
-				if want := "run/plan/" + s.Name + "/do"; s.key != want {
-					t.Errorf("%s: key %s, want %s", c.name, s.key, want)
+				if want := "run/plan/" + s.Name + "/do"; s.Key != want {
+					t.Errorf("%s: key %s, want %s", c.name, s.Key, want)
 				}
 			}
 			if want := strings.Fields(c.want); !slices.Equal(names, want) {
