@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -9,11 +10,13 @@ import (
 )
 
 // alone is the ledger of a process that is alone: the same machines, called
-// directly. Nothing is encoded, and values are handed on as they are. No object
-// here has a time: maps and queues of a process that is alone keep their own state
-// (internal/collections).
+// directly. Nothing is encoded, and values are handed on as they are. Of its
+// objects only the runs of durable events go by the time: maps and queues of a
+// process that is alone keep their own state (internal/collections).
 type alone struct {
 	mu      sync.Mutex
+	timer   *time.Timer // has done what is due; nil before the first
+	due     int64       // what it was set to
 	shard   *shard.Shard
 	number  uint64
 	wait    map[uint64]Receiver
@@ -26,8 +29,13 @@ type alone struct {
 // Alone returns a client of a ledger of its own, in this process only.
 func Alone() *Client {
 	a := &alone{wait: map[uint64]Receiver{}}
-	a.shard = shard.New(shard.Config{Deliver: func(o *shard.Output) { a.outs = append(a.outs, *o) }})
-	a.shard.Apply(time.Now().UnixMilli(), nil) // the only time it is told: tokens grow from here, also over restarts of the process, and if it moves to a hub
+	a.shard = shard.New(shard.Config{Deliver: func(o *shard.Output) {
+		a.outs = append(a.outs, *o)
+		if len(o.Val) > 0 { // only lent, and delivered later
+			a.outs[len(a.outs)-1].Val = bytes.Clone(o.Val)
+		}
+	}})
+	a.shard.Apply(time.Now().UnixMilli(), nil) // told again only for executors: tokens grow from here, also over restarts of the process, and if it moves to a hub
 	return &Client{alone: a, quit: make(chan struct{})}
 }
 
@@ -44,6 +52,9 @@ func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []
 		a.mu.Unlock()
 		return 0, ErrGone
 	}
+	if ops[0].Verb.Kind() == shard.KExecutor {
+		a.shard.Apply(time.Now().UnixMilli(), nil)
+	}
 	for i := range ops {
 		op := &ops[i]
 		a.number++
@@ -55,8 +66,34 @@ func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []
 		a.shard.Do(op)
 	}
 	n := a.number
+	if due := a.shard.Due(); due != a.due {
+		a.wake(c, due)
+	}
 	a.serve(c)
 	return n, nil
+}
+
+// wake has what is due done at that time.
+func (a *alone) wake(c *Client, due int64) {
+	a.due = due
+	if due == 0 {
+		return
+	}
+	wait := time.Duration(max(due-time.Now().UnixMilli(), 1)) * time.Millisecond
+	if a.timer != nil {
+		a.timer.Reset(wait)
+		return
+	}
+	a.timer = time.AfterFunc(wait, func() {
+		a.mu.Lock()
+		if a.closed {
+			a.mu.Unlock()
+			return
+		}
+		a.shard.Apply(time.Now().UnixMilli(), nil)
+		a.wake(c, a.shard.Due())
+		a.serve(c)
+	})
 }
 
 // serve delivers what was said, in order, unless somebody does, and unlocks. A
@@ -95,6 +132,9 @@ func (a *alone) serve(c *Client) {
 func (a *alone) close(c *Client) {
 	a.mu.Lock()
 	a.closed = true
+	if a.timer != nil {
+		a.timer.Stop()
+	}
 	wait := a.wait
 	a.wait = map[uint64]Receiver{}
 	a.mu.Unlock()
