@@ -457,6 +457,7 @@ func (n *Node) hosting() *runs.Host {
 	return &runs.Host{
 		Here: n.here(), Log: n.cfg.Logger, Stop: n.stop,
 		Place: n.place, Cancel: n.cancel, Error: reportError, Places: n.places, Request: n.request, Hold: n.hold, Free: n.finished,
+		Clock: func() time.Time { return n.hubTime(time.Now()) },
 		Start: func(at place.Place, c *wire.Command, begin time.Time, lost time.Duration, r link.Receiver) (runs.Flight, error) {
 			if !begin.IsZero() {
 				c.Start = n.hubTime(begin).UnixMilli()

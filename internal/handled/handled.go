@@ -207,7 +207,7 @@ func (g *Registry) Unwind(ctx context.Context, key string) error {
 
 // serveLetGo forgets the outcomes of a durable run's attempts.
 func (g *Registry) serveLetGo(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
-	g.Outcomes.LetGo(c.Key, c.Owner.Epoch, g.host.Now())
+	g.Outcomes.LetGo(c.Key, c.Owner.Epoch, g.host.Clock())
 	return nil, nil
 }
 

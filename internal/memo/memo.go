@@ -35,7 +35,7 @@ const approval = "approve "
 
 // Now is the cluster's time.
 func Now(r *runs.Run) time.Time {
-	v := r.Value("now", func() []byte { return binary.AppendVarint(nil, r.Host().Now().UnixNano()) })
+	v := r.Value("now", func() []byte { return binary.AppendVarint(nil, r.Host().Clock().UnixNano()) })
 	ns, _ := binary.Varint(v)
 	return time.Unix(0, ns)
 }

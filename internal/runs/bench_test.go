@@ -40,22 +40,30 @@ func fake(tb testing.TB, told func(wire.Command, link.Receiver)) *Host {
 			sent <- r
 			return Flight{}, nil
 		},
-		Hold: func() bool { return true }, Free: func() {},
+		Hold: func() bool { return true }, Free: func() {}, Clock: time.Now,
 	}
 }
 
+// keysOf are the keys of its steps.
+func keysOf(id record.RunID) (keys [6]string) {
+	for i := range keys {
+		keys[i] = string(id) + "/1/step-" + strconv.Itoa(i+1) + DoEnd
+	}
+	return keys
+}
+
 // six runs the plan of bench's row (a, b → c → d; d, e → f).
-func six(tb testing.TB, h *Host, id record.RunID, b Beginning) *Run {
+func six(tb testing.TB, h *Host, id record.RunID, keys *[6]string, b Beginning) *Run {
 	var r Run
 	if err := r.Begin(h, id, &b); err != nil {
 		tb.Fatal(err)
 	}
 	compute := func(b []byte) ([]byte, error) { return append(b, '2'), nil }
+	names := [...]string{"step-1", "step-2", "step-3", "step-4", "step-5", "step-6"}
 	var steps [6]Step
 	p := Plan{Name: "1", Rollback: true, Steps: make([]*Step, 0, len(steps))}
 	for i, after := range [len(steps)][]int{nil, nil, {0, 1}, {2}, nil, {3, 4}} {
-		name := "step-" + strconv.Itoa(i+1)
-		steps[i] = Step{Name: name, Key: string(r.ID()) + "/1/" + name + DoEnd, Kind: "step", On: place.Target{Name: "worker"}, After: after, Undo: true, Timeout: time.Second, Input: []byte("1")}
+		steps[i] = Step{Name: names[i], Key: keys[i], Kind: "step", On: place.Target{Name: "worker"}, After: after, Undo: true, Timeout: time.Second, Input: []byte("1")}
 		if len(after) > 0 {
 			steps[i].Encode = compute
 		}
@@ -72,9 +80,10 @@ func six(tb testing.TB, h *Host, id record.RunID, b Beginning) *Run {
 
 func BenchmarkPlan(b *testing.B) {
 	h := fake(b, func(wire.Command, link.Receiver) {})
+	keys := keysOf("run-1")
 	b.ReportAllocs()
 	for b.Loop() {
-		six(b, h, "run-1", Beginning{Event: "plan"})
+		six(b, h, "run-1", &keys, Beginning{Event: "plan"})
 	}
 }
 
@@ -94,9 +103,10 @@ func BenchmarkDurablePlan(b *testing.B) {
 			then(nil)
 		}
 	}()
+	keys := keysOf("run-1")
 	b.ReportAllocs()
 	for b.Loop() {
-		six(b, h, "run-1", Beginning{Event: "plan", Lease: &journal.Lease{Journal: a, Epoch: 1}})
+		six(b, h, "run-1", &keys, Beginning{Event: "plan", Lease: &journal.Lease{Journal: a, Epoch: 1}})
 	}
 	close(a)
 	<-done

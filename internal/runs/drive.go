@@ -61,13 +61,24 @@ type attempt struct {
 	plan int32
 	step int32
 	undo bool
-	// Of a durable run's.
-	over, told, attached, fresh bool   // it ended; something was reported; asked for by this node; made by this node
-	number                      uint32 // among all of the plan
+	// Of a durable run's: what was heard of it, whether this node asked for it, or
+	// made it, and its number among all of the plan.
+	heard           heard
+	attached, fresh bool
+	number          uint32
 
 	at place.Place
 	f  Flight
 }
+
+// heard is what was reported of an attempt.
+type heard uint8
+
+const (
+	heardNothing heard = iota
+	heardUnknown       // it may come still
+	heardAll
+)
 
 // Report implements link.Receiver.
 func (a *attempt) Report(r wire.Report) {

@@ -181,7 +181,7 @@ func (d *drive) goOn() {
 		try(i)
 	}
 	for _, a := range d.log.sent {
-		if a == nil || a.over || a.fresh {
+		if a == nil || a.heard == heardAll || a.fresh {
 			continue
 		}
 		a.attached = true
@@ -240,7 +240,7 @@ func (d *drive) owned(a *attempt) {
 
 // send sends an attempt that is in the journal.
 func (d *drive) send(a *attempt) {
-	if a.over {
+	if a.heard == heardAll {
 		return
 	}
 	s, t := d.p.Steps[a.step], &d.tracks[a.step]
@@ -297,7 +297,7 @@ func (d *drive) attachLater(a *attempt) {
 		if !d.enter() {
 			return
 		}
-		if !a.over {
+		if a.heard != heardAll {
 			d.todo(attach, a)
 		}
 		d.exit()
@@ -308,14 +308,16 @@ func (d *drive) attachLater(a *attempt) {
 // nothing can follow from it.
 func (d *drive) take(a *attempt, r *wire.Report) {
 	known := r.Outcome != wire.Unknown || r.Over
-	if a.over || a.told && !known {
+	if a.heard == heardAll || a.heard == heardUnknown && !known {
 		return
 	}
 	if a.attached && r.Outcome == wire.NeverRan && !flagged(r, fault.Refused) { // the question, not the attempt
 		d.attachLater(a)
 		return
 	}
-	a.over, a.told = known, true
+	if a.heard = heardUnknown; known {
+		a.heard = heardAll
+	}
 	h := &d.log.history[a.number]
 	h.Ended, h.Outcome = d.now, plan.Outcome(r.Outcome).String()
 	if r.Error != nil {

@@ -69,16 +69,8 @@ type Host struct {
 	// means that the node leaves already.
 	Hold func() bool
 	Free func()
-	// Clock is the cluster's time; nil means time.Now.
+	// Clock is the cluster's time.
 	Clock func() time.Time
-}
-
-// Now is the cluster's time.
-func (h *Host) Now() time.Time {
-	if h.Clock == nil {
-		return time.Now()
-	}
-	return h.Clock()
 }
 
 // Flight is a command that was sent.

@@ -19,13 +19,14 @@ func TestPlainPlan(t *testing.T) {
 		defer mu.Unlock()
 		receivers = append(receivers, r)
 	})
-	first := six(t, h, "run-1", Beginning{Event: "plan"})
+	keys := keysOf("run-1")
+	first := six(t, h, "run-1", &keys, Beginning{Event: "plan"})
 	if first.plans[0].d != nil {
 		t.Fatal("the drive was kept")
 	}
 	old := receivers
 	for range 8 {
-		six(t, h, "run-1", Beginning{Event: "plan"})
+		six(t, h, "run-1", &keys, Beginning{Event: "plan"})
 		for _, r := range old {
 			r.Report(wire.Report{Outcome: wire.Unknown})
 			r.Report(wire.Report{Outcome: wire.Dirty, Over: true})
@@ -53,7 +54,8 @@ func TestNestedPlanIsKept(t *testing.T) {
 			undone = append(undone, c.Key)
 		}
 	})
-	r := six(t, h, "parent/1/plan/do", Beginning{Event: "plan", Key: "parent/1/plan/do", Nested: true, Attempt: 1})
+	keys := keysOf("parent/1/plan/do")
+	r := six(t, h, "parent/1/plan/do", &keys, Beginning{Event: "plan", Key: "parent/1/plan/do", Nested: true, Attempt: 1})
 	if err := r.Unwind(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,6 @@ type Step struct {
 	Undo    bool
 	Pivot   bool
 	Idem    bool
-	Durable bool // the event is: its run outlives the node that it was raised at
 
 	// What became of it; the user's to read once Do has returned, or a step
 	// after it is OK.
@@ -45,6 +44,8 @@ type Step struct {
 	Result []byte
 	Node   cluster.NodeName
 	Ended  bool
+
+	Durable bool // the event is: its run outlives the node that it was raised at
 
 	Key   string // of its attempts: run/plan/step/do
 	began int64  // the first attempt, in ns since 1970

@@ -50,7 +50,7 @@ func (r *Run) Value(name string, found func() []byte) []byte {
 // fault.ErrSuspended when the run goes on later, maybe elsewhere, and ctx's cause
 // when that ends.
 func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
-	w := &wait{ready: make(chan struct{}), until: r.host.Now().Add(d)}
+	w := &wait{ready: make(chan struct{}), until: r.host.Clock().Add(d)}
 	l := r.log
 	if l != nil {
 		r.mu.Lock()
@@ -67,7 +67,7 @@ func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
 		l.wait(w)
 		r.mu.Unlock()
 	}
-	t := time.NewTimer(w.until.Sub(r.host.Now()))
+	t := time.NewTimer(w.until.Sub(r.host.Clock()))
 	defer t.Stop()
 	select {
 	case <-t.C:

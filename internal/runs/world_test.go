@@ -249,7 +249,7 @@ func (w *world) lease() {
 	o := &owner{w: w, epoch: w.epoch, at: place.Place{Node: cluster.NodeName(fmt.Sprintf("o%d", w.epoch)), Life: w.life}, stop: make(chan struct{})}
 	o.host = &runs.Host{
 		Here: o.at, Log: slog.New(slog.DiscardHandler), Stop: o.stop, Place: o.place, Start: o.start, Cancel: o.cancel, Error: asError,
-		Places: o.places, Hold: func() bool { return true }, Free: func() {},
+		Places: o.places, Hold: func() bool { return true }, Free: func() {}, Clock: time.Now,
 	}
 	o.reg = handled.New(o.host)
 	w.mu.Lock()
