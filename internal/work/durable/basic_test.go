@@ -13,7 +13,9 @@ import (
 	"github.com/distgear/distgear/geartest"
 )
 
-func TestMain(m *testing.M) { geartest.Main(m, nil) }
+func TestMain(m *testing.M) {
+	geartest.Main(m, geartest.Roles{"hubs": geartest.HubsRole, "worker": chaosWorker, "submitter": chaosSubmitter, "sleeper": sleeper})
+}
 
 const slots = 2 // of each worker
 
