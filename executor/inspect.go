@@ -21,8 +21,13 @@ import (
 	"github.com/distgear/distgear/internal/work"
 )
 
-// ErrNoExecutor: nobody has an executor of that name.
-var ErrNoExecutor = errors.New("executor: nobody has an executor of this name")
+// The errors of Ops, besides those of executors. Nothing was done.
+var (
+	// ErrNoExecutor: nobody has an executor of that name.
+	ErrNoExecutor = errors.New("executor: nobody has an executor of this name")
+	// ErrState: the task is in a state in which that cannot be done.
+	ErrState = errors.New("executor: the state of the task forbids it")
+)
 
 // Class says where the queue of an executor is.
 type Class string

@@ -51,20 +51,20 @@ func (o Ops) task(ctx context.Context, infos []Info, id TaskID) (TaskInfo, error
 }
 
 // Cancel asks that a task ends: one that waits ends at once, what runs when its action
-// has returned. distgear.ErrConflict: it has ended.
+// has returned. ErrState: it has ended.
 func (o Ops) Cancel(ctx context.Context, executor string, id TaskID) error {
 	return o.do(ctx, executor, id, durable.CancelTask, "")
 }
 
 // Retry has a task that is parked or failed run again, as if it were new.
-// distgear.ErrConflict: it is in another state, or in the memory of a process, whose
+// ErrState: it is in another state, or in the memory of a process, whose
 // program has the failure already.
 func (o Ops) Retry(ctx context.Context, executor string, id TaskID) error {
 	return o.do(ctx, executor, id, durable.RetryTask, "")
 }
 
 // Park keeps a task from being run until somebody retries or cancels it; what runs
-// is cancelled. The reason, not empty, is for people. distgear.ErrConflict: it has
+// is cancelled. The reason, not empty, is for people. ErrState: it has
 // ended, or is in the memory of a process.
 func (o Ops) Park(ctx context.Context, executor string, id TaskID, reason string) error {
 	if reason == "" {
@@ -96,7 +96,7 @@ func (o Ops) do(ctx context.Context, executor string, id TaskID, what uint64, re
 				return err
 			}
 		}
-		return fmt.Errorf("%w: %w", distgear.ErrConflict, err)
+		return fmt.Errorf("%w: %w", ErrState, err)
 	}
 	return err
 }
@@ -113,7 +113,7 @@ func (t *TaskInfo) refuses(what uint64) error {
 	}
 	if t.Class == Fast && what != durable.CancelTask {
 		return fmt.Errorf("%w: task %q of executor %q is in the memory of node %s, and cannot be %s: only durable ones can",
-			distgear.ErrConflict, t.ID, t.Executor, t.Queue, verb)
+			ErrState, t.ID, t.Executor, t.Queue, verb)
 	}
 	if may {
 		return nil
@@ -122,7 +122,7 @@ func (t *TaskInfo) refuses(what uint64) error {
 	if what == durable.RetryTask {
 		want = "one that is parked, failed, cancelled or late can"
 	}
-	return fmt.Errorf("%w: task %q of executor %q is %s, and cannot be %s: %s", distgear.ErrConflict, t.ID, t.Executor, t.State, verb, want)
+	return fmt.Errorf("%w: task %q of executor %q is %s, and cannot be %s: %s", ErrState, t.ID, t.Executor, t.State, verb, want)
 }
 
 // ledger is the queue of an executor in the ledger. Its limits stay as they are.

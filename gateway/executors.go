@@ -307,7 +307,7 @@ func problemOfTask(err error) *problem {
 		p.Status, p.slug = http.StatusNotFound, "unknown-task"
 	case is(distgear.ErrUnknown), is(distgear.ErrTimeout), is(context.DeadlineExceeded):
 		p.Status, p.slug, p.Outcome = http.StatusGatewayTimeout, "outcome-unknown", "unknown"
-	case is(distgear.ErrConflict):
+	case is(executor.ErrState), is(distgear.ErrConflict):
 		p.Status, p.slug = http.StatusConflict, "conflict"
 	case is(distgear.ErrInvalid):
 		p.Status, p.slug = http.StatusBadRequest, "bad-request"
@@ -325,6 +325,9 @@ func problemOfTask(err error) *problem {
 func problemOfResult(err error, id executor.TaskID) *problem {
 	p := problemOf(err, "")
 	p.Task = id
+	if _, ran := errors.AsType[*distgear.RemoteError](err); !ran && errors.Is(err, distgear.ErrCancelled) {
+		p.Status, p.slug, p.Outcome = http.StatusConflict, "cancelled", "never ran"
+	}
 	switch p.slug {
 	case "event-failed":
 		p.slug = "task-failed"

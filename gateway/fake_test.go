@@ -127,7 +127,7 @@ func (f *fake) task(ctx context.Context, name string, id executor.TaskID) (execu
 	if err := f.operate(ctx, "", name, id, ""); err != nil {
 		return executor.TaskInfo{}, err
 	}
-	return executor.TaskInfo{ID: id, Executor: name, State: "ready"}, nil
+	return executor.TaskInfo{ID: id, Executor: name, Class: executor.Durable, State: "ready"}, nil
 }
 
 func (f *fake) operate(_ context.Context, verb, name string, id executor.TaskID, reason string) error {

@@ -61,6 +61,10 @@ func (p *problem) err() error {
 		text += "\nno live node handles it: `distgear nodes` shows what they handle"
 	case "unknown-run":
 		text += "\n`distgear runs list` shows what the nodes remember"
+	case "unknown-executor":
+		text += "\n`distgear executors` lists those there are"
+	case "unknown-task":
+		text += "\n`distgear tasks EXECUTOR` lists those that are known"
 	case "overloaded", "unavailable", "stopping":
 		text += ": try again later"
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -21,8 +22,11 @@ type found struct {
 	Locks   []shared.LockInfo   `json:"locks"`
 	Objects []shared.ObjectInfo `json:"objects"`
 	Queues  []shared.QueueInfo  `json:"queues"`
-	Cycles  []shared.Cycle      `json:"cycles"`
-	More    bool                `json:"more"`
+
+	Executors []executor.Info `json:"executors"`
+
+	Cycles []shared.Cycle `json:"cycles"`
+	More   bool           `json:"more"`
 }
 
 func (a *app) locksCmd() *cobra.Command {
