@@ -79,14 +79,14 @@ func ExampleMap() {
 		sum += v // as they come
 	}
 	fmt.Println(sum)
-	for v := range executor.Map(ctx, ex, square, slices.Values([]int{1, 2, 3}), executor.Ordered(true)) {
-		fmt.Println(v)
+	for v, err := range executor.Map(ctx, ex, square, slices.Values([]int{1, 2, 3}), executor.Ordered(true)) {
+		fmt.Println(v, err)
 	}
 	// Output:
 	// 30
-	// 1
-	// 4
-	// 9
+	// 1 <nil>
+	// 4 <nil>
+	// 9 <nil>
 }
 
 func ExampleExecutor_Work() {

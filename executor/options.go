@@ -23,11 +23,11 @@ type (
 	ID string
 	// Delay is how long a task waits before it may start.
 	Delay time.Duration
-	// Priority: tasks with a higher one start first. -128 to 127; the default is 0.
+	// Priority says who is first: tasks with a higher one start first. -128 to 127; the default is 0.
 	Priority int
 	// Key is whose task it is: keys take turns, and have limits (Config). At most 200 bytes.
 	Key string
-	// Deadline: a task that has not started by then never does, and ends with
+	// Deadline says when it is too late: a task that has not started by then never does, and ends with
 	// distgear.ErrQueueTimeout.
 	Deadline time.Time
 	// Labels are what the worker's node must have, each "key=value".
@@ -40,7 +40,7 @@ type (
 	// Ahead is how many tasks of a Map may be submitted and not yielded; zero
 	// means 1000.
 	Ahead int
-	// Ordered: a Map yields its results in the order of the inputs.
+	// Ordered says that a Map yields its results in the order of the inputs.
 	Ordered bool
 )
 

@@ -335,7 +335,10 @@ func many(t *testing.T, p *pool) {
 	if failed != 2 {
 		t.Error(failed)
 	}
-	for range executor.Map(ctx, p.Executor, slow, slices.Values([]int{1, 60_000, 60_000})) {
+	for _, err := range executor.Map(ctx, p.Executor, slow, slices.Values([]int{1, 60_000, 60_000})) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // the others are cancelled
 	}
 	if err := p.Await(ctx); err != nil {

@@ -382,8 +382,8 @@ func TestLeave(t *testing.T) {
 		}
 	}
 	select {
-	case <-left:
-		t.Error("Leave did not wait for what runs")
+	case err := <-left:
+		t.Error(err, "Leave did not wait for what runs")
 	default:
 	}
 	close(g.open)

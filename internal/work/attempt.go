@@ -118,7 +118,7 @@ func (a *Attempt) run(w *Worker, now time.Time) wire.Report {
 	}
 	if h == a.job.handler && !w.room.Wrapped {
 		a.values = true
-		err, panicked, stack := a.do()
+		panicked, stack, err := a.do()
 		if err == nil && panicked == nil {
 			return wire.Report{Outcome: wire.OK, Over: true}
 		}
@@ -137,11 +137,11 @@ func (a *Attempt) serve(w *Worker, h any, in []byte) wire.Report {
 }
 
 // do runs the action with values as they are.
-func (a *Attempt) do() (err error, panicked any, stack string) { //nolint:revive // the error is not what matters most
+func (a *Attempt) do() (panicked any, stack string, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			panicked, stack = v, string(debug.Stack())
 		}
 	}()
-	return a.job.body.Do(a), nil, ""
+	return nil, "", a.job.body.Do(a)
 }

@@ -42,11 +42,11 @@ func parseTwo(b []byte) (one, two int64, err error) {
 	return one, two, nil
 }
 
-// appendOffers appends what the workers of a node offer:
+// appendOffers tells what the workers of a node offer:
 //
 //	version count (number slots prefetch bytes count kind* count (label value)*)*
-func appendOffers(b []byte, version uint64, offers map[uint64]tasks.Offer) []byte {
-	b = binary.AppendUvarint(b, version)
+func appendOffers(version uint64, offers map[uint64]tasks.Offer) []byte {
+	b := binary.AppendUvarint(nil, version)
 	b = binary.AppendUvarint(b, uint64(len(offers)))
 	for _, number := range slices.Sorted(maps.Keys(offers)) {
 		o := offers[number]

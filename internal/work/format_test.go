@@ -9,11 +9,11 @@ import (
 )
 
 func FuzzOffers(f *testing.F) {
-	f.Add(appendOffers(nil, 3, map[uint64]tasks.Offer{
+	f.Add(appendOffers(3, map[uint64]tasks.Offer{
 		1: {Kinds: []string{"a", "b"}, Slots: 2, Prefetch: 40, Bytes: 1 << 20, Labels: map[string]string{"zone": "a", "gpu": ""}},
 		7: {Kinds: []string{"c"}},
 	}))
-	f.Add(appendOffers(nil, 0, nil))
+	f.Add(appendOffers(0, nil))
 	f.Add([]byte{1, 1, 1, 0, 0, 0, 0, 0}) // a worker without actions would be one for all
 	f.Fuzz(func(t *testing.T, b []byte) {
 		version, offers, err := parseOffers(b)
@@ -25,7 +25,7 @@ func FuzzOffers(f *testing.F) {
 				t.Fatalf("%+v", o)
 			}
 		}
-		again := appendOffers(nil, version, offers)
+		again := appendOffers(version, offers)
 		v, same, err := parseOffers(again)
 		if err != nil || v != version || !reflect.DeepEqual(same, offers) {
 			t.Fatalf("%v: %+v is %+v", err, offers, same)

@@ -186,7 +186,7 @@ func (s *stand) offersLocked() []byte {
 	for number, w := range s.workers {
 		offers[number] = w.Offer()
 	}
-	return appendOffers(nil, s.version, offers)
+	return appendOffers(s.version, offers)
 }
 
 // Changed implements room.Guest.
