@@ -221,6 +221,9 @@ func InvokeAll[In, Out any](ctx context.Context, ex *Executor, a *distgear.Actio
 	return fs, nil
 }
 
+// slabSize is how many tasks of one InvokeAll are allocated at once.
+const slabSize = 32
+
 // all makes tasks. What listens to them, if anything, is told of each end.
 func all[In, Out any](ctx context.Context, ex *Executor, a *distgear.Action[In, Out], ins []In, l work.Listener) ([]*task[In, Out], []*work.Job, error) {
 	if err := ready(ctx, ex); err != nil {
@@ -231,8 +234,12 @@ func all[In, Out any](ctx context.Context, ex *Executor, a *distgear.Action[In, 
 		return nil, nil, p.fault
 	}
 	ts, js := make([]*task[In, Out], len(ins)), make([]*work.Job, len(ins))
+	var slab []task[In, Out] // tasks that are allocated at once; who keeps one keeps them
 	for i, in := range ins {
-		ts[i] = &task[In, Out]{}
+		if len(slab) == 0 {
+			slab = make([]task[In, Out], min(slabSize, len(ins)-i))
+		}
+		ts[i], slab = &slab[0], slab[1:]
 		if err := ts[i].fill(ex.core, p, in, &p.spec, ""); err != nil {
 			return nil, nil, err
 		}

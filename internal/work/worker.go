@@ -137,9 +137,15 @@ func (w *Worker) Run() {
 			break
 		}
 		w.mu.Unlock()
-		now = w.runOne(s.a, &s.rep, now)
+		ended := w.runOne(s.a, &s.rep, now)
 		w.mu.Lock()
 		s.a = nil
+		if w.measureLocked(ended.Sub(now)) {
+			w.mu.Unlock()
+			w.tell()
+			w.mu.Lock()
+		}
+		now = ended
 	}
 	w.free = append(w.free, s)
 	if w.running--; w.running == 0 && w.idle != nil {
@@ -158,16 +164,14 @@ func (w *Worker) runOne(a *Attempt, rep *wire.Report, began time.Time) time.Time
 	}
 	*rep = a.run(w, began)
 	ended := time.Now()
-	w.measure(ended.Sub(began))
 	a.To.Reported(a, rep)
 	*rep = wire.Report{}
 	w.room.Free()
 	return ended
 }
 
-// measure takes up how long a task lasted.
-func (w *Worker) measure(d time.Duration) {
-	w.mu.Lock()
+// measureLocked takes up how long a task lasted, and tells whether Offer has changed.
+func (w *Worker) measureLocked(d time.Duration) (changed bool) {
 	if w.cost == 0 {
 		w.cost = d
 	} else {
@@ -177,14 +181,11 @@ func (w *Worker) measure(d time.Duration) {
 	if n < w.slots {
 		n = 0 // less than one for each: it would wait behind a long one
 	}
-	changed := n > 2*w.prefetch || 2*n < w.prefetch
+	changed = n > 2*w.prefetch || 2*n < w.prefetch
 	if changed {
 		w.prefetch = n
 	}
-	w.mu.Unlock()
-	if changed {
-		w.tell()
-	}
+	return changed
 }
 
 // TakeBack takes an attempt back that has not started; false: it has, or was
