@@ -3,12 +3,14 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/shared"
 )
@@ -26,6 +28,7 @@ func share(ctx context.Context, t *testing.T, n *distgear.Node) {
 		cancel()
 		t.Fatal(err)
 	}
+	work(ctx, t, n)
 	var both, ended sync.WaitGroup
 	both.Add(2)
 	cross := func(first, second string) {
@@ -45,6 +48,49 @@ func share(ctx context.Context, t *testing.T, n *distgear.Node) {
 	geartest.Eventually(t, 30*time.Second, "the cycle is found", func() bool {
 		cs, err := shared.Cycles(ctx, n)
 		return err == nil && len(cs) == 1
+	})
+}
+
+// work makes an executor with tasks of all kinds: of a durable one, and of one in
+// this process.
+func work(ctx context.Context, t *testing.T, n *distgear.Node) {
+	t.Helper()
+	flip := &distgear.Action[string, string]{Name: "flip", Do: func(ctx context.Context, s string) (string, error) {
+		switch s {
+		case "bad":
+			return "", distgear.Permanent(errors.New("cannot be flipped"))
+		case "slow":
+			executor.Progress(ctx, 1, 4)
+			<-ctx.Done() // until it is cancelled
+			return "", context.Cause(ctx)
+		}
+		return s + "!", nil
+	}}
+	slow := executor.Config{Durable: true, Retain: time.Hour, Grace: 10 * time.Millisecond}.New(n, "render")
+	quick := executor.New(n, "thumbs")
+	ctx, cancel := context.WithCancel(ctx)
+	var ended sync.WaitGroup
+	ended.Go(func() { _ = slow.Work(ctx, 2, flip) })
+	ended.Go(func() { _ = quick.Work(ctx, 1, flip) })
+	t.Cleanup(func() {
+		cancel()
+		ended.Wait()
+	})
+	submit := func(ex *executor.Executor, in, id string, opts ...executor.TaskOption) *executor.Future[string] {
+		f, err := executor.Submit(ctx, ex, flip, in, append(opts, executor.ID(id))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	submit(slow, "slow", "frame-1")
+	_, _ = submit(slow, "up", "frame-2", executor.Key("anna")).Wait(ctx)
+	_, _ = submit(slow, "bad", "frame-3").Wait(ctx)
+	submit(slow, "later", "frame-4", executor.Delay(time.Hour))
+	_, _ = submit(quick, "up", "thumb-1", executor.Retain(time.Hour)).Wait(ctx)
+	geartest.Eventually(t, 30*time.Second, "progress is told", func() bool {
+		task, err := executor.Operate(n).Task(ctx, "render", "frame-1")
+		return err == nil && task.Done == 1
 	})
 }
 
@@ -76,6 +122,34 @@ func TestWatchLocks(t *testing.T) {
 			t.Errorf("exit code %d\n%s%s", code, &out.b, &errs)
 		}
 		cancel()
+	}
+}
+
+func TestWatchTasks(t *testing.T) {
+	url := serve(t)
+	for _, args := range [][]string{{"executors", "-w"}, {"tasks", "render", "-w"}, {"tasks", "show", "render", "frame-1", "-w"}, {"tasks", "list", "render", "-w", "--json"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		out := &until{text: "render", stop: cancel}
+		if args[0] == "tasks" {
+			out.text = "frame-1"
+		}
+		var errs bytes.Buffer
+		if code := Run(ctx, append(args, "--gateway", url), strings.NewReader(""), out, &errs); code != OK {
+			t.Errorf("%q: exit code %d\n%s%s", args, code, &out.b, &errs)
+		}
+		cancel()
+	}
+	// Of a task that ends it ends as that does.
+	out := &until{text: "leased", stop: func() {
+		var errs bytes.Buffer
+		if code := Run(t.Context(), []string{"tasks", "cancel", "render", "frame-1", "--gateway", url}, strings.NewReader(""), &errs, &errs); code != OK {
+			t.Errorf("exit code %d\n%s", code, &errs)
+		}
+	}}
+	out.stop = sync.OnceFunc(out.stop)
+	var errs bytes.Buffer
+	if code := Run(t.Context(), []string{"tasks", "show", "render", "frame-1", "-w", "--gateway", url}, strings.NewReader(""), out, &errs); code != Failed || !strings.Contains(errs.String(), "cancelled") {
+		t.Errorf("exit code %d\n%s%s", code, &out.b, &errs)
 	}
 }
 
