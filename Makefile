@@ -21,6 +21,7 @@ soak:
 	round=0; while [ $$(date +%s) -lt $$end ]; do round=$$((round + 1)); echo "── round $$round"; \
 		go test -race -count=1 -shuffle=on ./... && go test -race -count=1 -run TestHubGone . -hubgone 12s \
 		&& go test -count=1 -timeout 30m -run 'TestChaos|TestTakeover' ./hub -chaos 10 \
+		&& go test -count=1 -run TestCrash ./internal/runs -whole \
 		&& go test -race -count=1 -timeout 20m -run TestConformance ./shared -soak 20s || exit 1; done
 
 bench:

@@ -95,11 +95,11 @@ type Record struct {
 	Shape   *Plan
 }
 
-// Report is the outcome of an attempt, and Error what it says: those of the wire.
-type (
-	Report = wire.Report
-	Error  = wire.Error
-)
+// Report is the outcome of an attempt.
+type Report = wire.Report
+
+// Error is what it says when it failed.
+type Error = wire.Error
 
 // Plan is a plan as data.
 type Plan struct {

@@ -19,8 +19,6 @@ import (
 	"github.com/distgear/distgear/record"
 )
 
-type handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error)
-
 // chain runs steps one after the other; change may change them.
 func chain(ctx context.Context, r *runs.Run, h *runs.Host, name string, change func(p *runs.Plan), steps ...string) (*runs.Plan, error) {
 	p := &runs.Plan{Name: name, Rollback: true}
@@ -43,14 +41,14 @@ func chain(ctx context.Context, r *runs.Run, h *runs.Host, name string, change f
 
 // everywhere runs a world without a crash, and then with one at each point: the
 // owner's death, and another owner beside it.
-func everywhere(t *testing.T, make func(w *world), check func(w *world)) {
+func everywhere(t *testing.T, setUp func(w *world), check func(w *world)) {
 	t.Helper()
 	once := func(plan map[int]crash) (points int) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
 			w.plan = plan
-			make(w)
+			setUp(w)
 			w.play(nil)
 			check(w)
 			points = w.point
