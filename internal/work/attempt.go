@@ -97,11 +97,11 @@ func GivenBack(rep *wire.Report) bool {
 
 // run runs a at its worker.
 func (a *Attempt) run(w *Worker, now time.Time) wire.Report {
+	if a.From != w.room.Node && !w.room.Valid() { // what waited was cancelled for that, too
+		return fault.NeverRan(fmt.Errorf("%w: its session with the hub has lapsed", fault.ErrNoNode), fault.Refused)
+	}
 	if a.Cancelled() != nil {
 		return fault.NeverRan(fault.ErrCancelled, fault.Cancelled)
-	}
-	if a.From != w.room.Node && !w.room.Valid() {
-		return fault.NeverRan(fmt.Errorf("%w: its session with the hub has lapsed", fault.ErrNoNode), fault.Refused)
 	}
 	h := w.actions[a.Kind]
 	if h == nil && w.any && a.job != nil {

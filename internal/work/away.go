@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
@@ -131,6 +132,7 @@ type lease struct {
 	j     *Job
 	lease tasks.Lease
 	ref   link.Ref
+	asked bool // it was recalled
 }
 
 // send leases a task to a worker elsewhere.
@@ -157,8 +159,7 @@ func (b *bench) send(j *Job, l tasks.Lease) {
 	}
 	switch {
 	case errors.Is(err, link.ErrOverloaded):
-		b.stalled = true
-		f.m.Work(&f.out, b.session, nothing())
+		b.stall()
 		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
 	case errors.Is(err, link.ErrOver), errors.Is(err, link.ErrClosed): // its loss is told by itself
 		f.m.Work(&f.out, b.session, nothing())
@@ -184,16 +185,44 @@ func (x *lease) Report(rep wire.Report) {
 	case rep.Late:
 		return
 	}
-	if x.b.stalled {
-		x.b.stalled = false
-		f.m.Advance(f.now())
-		f.m.Work(&f.out, x.b.session, x.b.offer)
+	f.m.Advance(f.now())
+	switch {
+	case GivenBack(&rep) && !x.asked: // it takes nothing now, and will say so, or its session has lapsed
+		x.b.stall()
+	case x.b.stalled:
+		x.b.resume()
 	}
 	f.reported(x.b, j, x.lease, &rep, x.b.life.node, false)
 }
 
+// stallTime is how long a worker is left alone that refused what it was leased.
+const stallTime = 50 * time.Millisecond
+
+// stall leases nothing to a worker for a while.
+func (b *bench) stall() {
+	if b.stalled {
+		return
+	}
+	b.stalled = true
+	b.f.m.Work(&b.f.out, b.session, nothing())
+	time.AfterFunc(stallTime, func() {
+		b.f.mu.Lock()
+		defer b.f.unlock()
+		if b.stalled && b.f.benches[b.session] == b {
+			b.f.m.Advance(b.f.now())
+			b.resume()
+		}
+	})
+}
+
+func (b *bench) resume() {
+	b.stalled = false
+	b.f.m.Work(&b.f.out, b.session, b.offer)
+}
+
 // recall asks for the attempt if it has not started.
 func (x *lease) recall() {
+	x.asked = true
 	send(x.b.f.room, x.b.life.id, kindRecall+x.b.f.name, appendLease(nil, x.lease))
 }
 

@@ -150,8 +150,8 @@ func (f *Fast) reported(b *bench, j *Job, l tasks.Lease, rep *wire.Report, node 
 		return // stale
 	}
 	f.m.Advance(f.now())
-	if GivenBack(rep) {
-		f.givenBack(b, j, l)
+	if GivenBack(rep) || b.here == nil && j.why == nil && j.spec.Idempotent && rep.Error != nil && rep.Error.Flags&fault.Cancelled != 0 {
+		f.givenBack(b, j, l) // cancelled by its node, whose session lapsed or which ends: nobody here wanted that
 		return
 	}
 	r := tasks.Report[*Job]{Lease: l, Outcome: tasks.Outcome(rep.Outcome), Val: j}
