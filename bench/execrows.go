@@ -7,7 +7,7 @@ import (
 
 // execRows are the rows of issue 4.
 //
-// Not measured: how long the tasks of a worker wait that was killed. asynq needs about 90 s, River an hour, by their defaults.
+// How long the tasks of a worker wait that was killed is not measured of the rivals: asynq needs about 90 s, River an hour, by their defaults.
 func execRows() []row {
 	alone := func(inFlight, count int) func(bool) spec {
 		return func(quick bool) spec {
@@ -46,6 +46,26 @@ func execRows() []row {
 				}
 				return spec{Count: 500, Window: 30 * time.Second, Settle: 20 * time.Millisecond}
 			}, lines: latency(bar{limit: 1, atMost: true}, bar{limit: 5, atMost: true})},
+		{Name: "exec-durable-recovery", What: "durable: a worker with 64 leased tasks is killed: until the last has ended elsewhere (fsync)", sides: []string{"distgear"}, trial: recovered,
+			size: func(bool) spec { return spec{Count: 128} }, lines: []line{{value: "gap", Unit: "ms", scale: 1e-6, bar: bar{limit: 3000, atMost: true}}}},
+		{Name: "exec-durable-queued", What: "durable: 1 000 000 tasks of 16 B queued (fsync)", sides: []string{"distgear"}, trial: queued,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 1000}
+				}
+				return spec{Count: 1_000_000, Settle: 5 * time.Second}
+			}, lines: []line{
+				{value: "rss", What: "resident memory of the hub", Unit: "MiB", scale: 1.0 / (1 << 20), bar: bar{limit: 600, atMost: true}},
+				{value: "ready", What: "the hub is killed and started: until all are there", Unit: "s", scale: 1e-9, bar: bar{limit: 10, atMost: true}}}},
+		{Name: "exec-durable-cpu", What: "durable: tasks that compute for 1 ms, two workers (fsync)", sides: []string{"distgear"}, trial: computed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 50}
+				}
+				return spec{Count: 10_000}
+			}, lines: []line{
+				{value: "share", What: "share of two processors, of what other programs left, that went into tasks", Unit: "%", bar: bar{limit: 95}},
+				{value: "own", What: "processor time of all processes beyond the tasks' own", Unit: "%"}}},
 	}
 }
 

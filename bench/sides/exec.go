@@ -2,11 +2,13 @@ package sides
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/bench/proc"
@@ -23,7 +25,10 @@ type tasks struct {
 	n    *distgear.Node
 	ex   *executor.Executor
 	none *distgear.Action[int64, int64] // a task that does nothing: it answers its number
+	hold *distgear.Action[int64, int64] // one that never ends at the first worker
+	busy *distgear.Action[int64, int64] // one that computes for 1 ms
 	runs *distgear.Action[struct{}, int64]
+	held []*executor.Future[int64]
 	stop context.CancelFunc // of the work
 	work sync.WaitGroup
 
@@ -44,6 +49,16 @@ func execRole(sp spec) (*role, error) {
 		x.count(i)
 		return i, nil
 	}}
+	x.hold = &distgear.Action[int64, int64]{Name: "hold", Idempotent: true, Timeout: time.Hour, Do: func(ctx context.Context, i int64) (int64, error) {
+		if sp.Role == "worker" && sp.Node == 1 {
+			<-ctx.Done()
+		}
+		return i, nil
+	}}
+	x.busy = &distgear.Action[int64, int64]{Name: "busy", Idempotent: true, Do: func(_ context.Context, i int64) (int64, error) {
+		x.count(i)
+		return i, compute(time.Millisecond)
+	}}
 	x.runs = &distgear.Action[struct{}, int64]{Name: "runs", Do: x.twice}
 	var err error
 	if x.n, err = distgear.Join(context.Background(), cfg); err != nil {
@@ -56,13 +71,29 @@ func execRole(sp spec) (*role, error) {
 		ctx, stop := context.WithCancel(context.Background())
 		x.stop = stop
 		x.work.Go(func() {
-			_ = x.ex.Work(ctx, execSlots, x.none) // what it cannot do shows in the figures
+			slots := execSlots
+			switch sp.Row {
+			case "exec-durable-cpu":
+				slots = 1
+			case "exec-durable-recovery":
+				slots = 64
+			}
+			_ = x.ex.Work(ctx, slots, x.none, x.hold, x.busy) // what it cannot do shows in the figures
 		})
 		return rl, x.n.Handle(x.runs)
 	case sp.URL == "":
 		rl.Answers["run"] = func(string) (reply, error) { return proc.Tasks(sp, x.some) }
 	case sp.Row == "exec-durable-latency":
 		rl.Answers["run"] = func(string) (reply, error) { return x.checked(proc.Sequence(sp, 1, x.begin, x.one)) }
+	case sp.Row == "exec-durable-recovery":
+		rl.Answers["stick"] = func(string) (reply, error) { return reply{}, x.stick() }
+		rl.Answers["ended"] = func(string) (reply, error) { return reply{}, x.ended() }
+	case sp.Row == "exec-durable-queued":
+		rl.Answers["fill"] = func(string) (reply, error) { return reply{}, x.fill() }
+		rl.Answers["all"] = func(string) (reply, error) { return reply{}, x.waiting(sp.Count) }
+	case sp.Row == "exec-durable-cpu":
+		rl.Answers["warm"] = func(string) (reply, error) { return reply{}, x.compute(0, 100) }
+		rl.Answers["run"] = func(string) (reply, error) { return x.checked(reply{}, x.compute(100, sp.Count)) }
 	default:
 		rl.Answers["run"] = func(string) (reply, error) { return x.checked(x.burn()) }
 	}
@@ -148,15 +179,108 @@ func same(f *executor.Future[int64], want int64) error {
 	return err
 }
 
-// ready waits until somebody works.
-func (x *tasks) ready() error {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if s, err := x.ex.Stats(context.Background()); err == nil && s.Slots >= execSlots {
+// until waits for what the hub says of the executor.
+func (x *tasks) until(what string, is func(s executor.Stats) bool) (err error) {
+	var s executor.Stats
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // a hub that was killed answers nothing
+		s, err = x.ex.Stats(ctx)
+		cancel()
+		if err == nil && is(s) {
 			return nil
 		}
 	}
-	return errors.New("nobody works")
+	return fmt.Errorf("%s: %+v, %w", what, s, err)
 }
+
+// ready waits until somebody works.
+func (x *tasks) ready() error {
+	return x.until("nobody works", func(s executor.Stats) bool { return s.Slots >= execSlots })
+}
+
+func (x *tasks) waiting(n int) error {
+	return x.until("tasks are lost", func(s executor.Stats) bool { return s.Waiting == n })
+}
+
+// fill submits tasks that nobody does.
+func (x *tasks) fill() error {
+	const part = 20_000
+	for first := 0; first < x.sp.Count; first += part {
+		ins := make([]int64, min(part, x.sp.Count-first))
+		for i := range ins {
+			ins[i] = 1e14 + int64(first+i) // 16 bytes, encoded
+		}
+		if _, err := executor.InvokeAll(context.Background(), x.ex, x.none, ins...); err != nil {
+			return err
+		}
+	}
+	return x.waiting(x.sp.Count)
+}
+
+// stick submits tasks, and waits until those that can have ended.
+func (x *tasks) stick() (err error) {
+	if err := x.until("two work", func(s executor.Stats) bool { return s.Slots == 128 }); err != nil {
+		return err
+	}
+	ins := make([]int64, x.sp.Count)
+	for i := range ins {
+		ins[i] = int64(i)
+	}
+	if x.held, err = executor.InvokeAll(context.Background(), x.ex, x.hold, ins...); err != nil {
+		return err
+	}
+	return x.until("half of them are held", func(s executor.Stats) bool { return s.Leased == 64 && s.Waiting == 0 })
+}
+
+func (x *tasks) ended() error {
+	for i, f := range x.held {
+		if err := same(f, int64(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compute runs tasks that compute.
+func (x *tasks) compute(first, n int) error {
+	if err := x.until("two work", func(s executor.Stats) bool { return s.Slots == 2 }); err != nil {
+		return err
+	}
+	ins := make([]int64, n)
+	for i := range ins {
+		ins[i] = int64(first + i)
+	}
+	fs, err := executor.InvokeAll(context.Background(), x.ex, x.busy, ins...)
+	if err != nil {
+		return err
+	}
+	for i, f := range fs {
+		if err := same(f, ins[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compute uses a processor for so long, by the clock of the thread.
+func compute(d time.Duration) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	used := func() (time.Duration, error) {
+		var now syscall.Timespec
+		if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, threadClock, uintptr(unsafe.Pointer(&now)), 0); err != 0 {
+			return 0, err
+		}
+		return time.Duration(now.Nano()), nil
+	}
+	began, err := used()
+	for now := began; err == nil && now-began < d; now, err = used() {
+	}
+	return err
+}
+
+// threadClock is CLOCK_THREAD_CPUTIME_ID of Linux.
+const threadClock = 3
 
 func (x *tasks) begin(t proc.Tally) { x.tally = t }
 

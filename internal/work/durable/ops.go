@@ -10,6 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/work"
 )
@@ -34,7 +35,7 @@ func (d *Queue) Task(ctx context.Context, id string, what uint64, why string) er
 // Configure tells the ledger other limits. They hold until somebody tells others, also
 // over restarts.
 func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
-	_, err := d.q.do(ctx, "configure", shard.Op{Verb: shard.VConfigure, Val: tasks.AppendLimits(nil, &l)}, true)
+	_, err := d.q.do(ctx, "configure", shard.Op{Verb: shard.VConfigure, Val: words.AppendLimits(nil, &l)}, true)
 	if err == nil {
 		d.q.mu.Lock()
 		d.q.limits = l
@@ -74,7 +75,7 @@ func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
 	}
 	spec := s.Spec
 	spec.ID = "" // each has its own
-	val := tasks.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
+	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
 	_, err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), shard.Op{Verb: shard.VSchedule, Key: []byte(s.Name), Val: val}, true)
 	return err
 }

@@ -36,6 +36,7 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/work"
@@ -91,17 +92,19 @@ type queue struct {
 	idle    chan struct{}     // closed when pending is 0; nil: nobody waits
 	batches map[*batchWatch]struct{}
 
-	seats    []*seat
-	leases   map[uint64]*attempt // by the task's number: those of this session that count
-	offered  bool                // the offer was told, or there is nothing to tell
-	offering bool                // it is not answered yet
-	reports  []reportList        // to be sent; the last may be open to more
-	telling  int                 // lists of reports that are not answered
-	settled  chan struct{}       // closed when there is nothing of either; nil: nobody waits
-	back     []byte              // leases to be given back
-	advances map[uint64]advance  // progress to be told, by number
-	pacer    *time.Timer         // tells it; nil before the first
-	pacing   bool
+	seats     []*seat
+	leases    map[uint64]*attempt // by the task's number: those of this session that count
+	offered   bool                // the offer was told, or there is nothing to tell
+	offering  bool                // it is not answered yet
+	reports   []reportList        // to be sent; the last may be open to more
+	lingering bool                // reports wait for others
+	lingers   *time.Timer         // ends that; nil before the first
+	telling   int                 // lists of reports that are not answered
+	settled   chan struct{}       // closed when there is nothing of either; nil: nobody waits
+	back      []byte              // leases to be given back
+	advances  map[uint64]advance  // progress to be told, by number
+	pacer     *time.Timer         // tells it; nil before the first
+	pacing    bool
 
 	buf   []byte   // scratch
 	ended []ending // to be told once mu is free
@@ -168,7 +171,7 @@ func (q *queue) pump() {
 	}
 	if !q.configured {
 		q.configured = true
-		q.say(nil, shard.Op{Verb: shard.VConfigure, Val: tasks.AppendLimits(nil, &q.limits)})
+		q.say(nil, shard.Op{Verb: shard.VConfigure, Val: words.AppendLimits(nil, &q.limits)})
 	}
 	q.pumpReports()
 	q.pumpOffer()
@@ -296,8 +299,8 @@ func (q *queue) Event(o *shard.Output) {
 	case tasks.Finished:
 		err = q.finished(o.Val)
 	case tasks.Advanced:
-		var a tasks.Advance
-		if a, err = tasks.ParseAdvance(o.Val); err == nil {
+		var a words.Advance
+		if a, err = words.ParseAdvance(o.Val); err == nil {
 			if e := q.known[a.ID]; e != nil {
 				e.each(func(j *work.Job) { j.Advance(a.Done, a.Total) })
 			}
@@ -335,7 +338,7 @@ func (q *queue) gone() {
 
 // next answers when a schedule is due after a time.
 func (q *queue) next(b []byte) error {
-	a, err := tasks.ParseAsk(b)
+	a, err := words.ParseAsk(b)
 	if err != nil {
 		return err
 	}
@@ -386,7 +389,7 @@ func (q *queue) do(ctx context.Context, what string, op shard.Op, retry bool) (c
 	case err != nil:
 		return a, q.fault(what, err)
 	case a.Code == machine.Refused:
-		if err = taskError(tasks.Error(a.Aux)); err == nil {
+		if err = taskError(words.Error(a.Aux)); err == nil {
 			err = fault.ErrInvalid
 		}
 		return a, fmt.Errorf("%w: %s of executor %q", err, what, q.name)
@@ -437,8 +440,10 @@ func (g *guest) Left() {
 	q := (*queue)(g)
 	q.cancel(fault.ErrLeft)
 	q.mu.Lock()
-	if q.pacer != nil {
-		q.pacer.Stop()
+	for _, t := range []*time.Timer{q.pacer, q.lingers} {
+		if t != nil {
+			t.Stop()
+		}
 	}
 	for _, e := range q.known {
 		err := fmt.Errorf("%w: task %s goes on without this node: find it by its ID from another", fault.ErrLeft, e.id)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/work"
 )
@@ -350,7 +350,7 @@ func (q *queue) pumpLine() {
 			if n == 0 {
 				before = nil
 			}
-			buf = tasks.AppendSpec(buf, s, before, e.val)
+			buf = words.AppendSpec(buf, s, before, e.val)
 			b.entries = append(b.entries, e)
 		}
 		q.buf = buf[:0]
@@ -428,7 +428,7 @@ func (b *batch) Lost() {}
 
 // refusal takes up that a task was refused for its own reasons.
 func (q *queue) refusal(b []byte) error {
-	id, why, err := tasks.ParseRefusal(b)
+	id, why, err := words.ParseRefusal(b)
 	e := q.known[id]
 	if err != nil || e == nil || e.state == entryOver {
 		return err

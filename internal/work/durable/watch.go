@@ -7,6 +7,7 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/internal/work"
@@ -14,7 +15,7 @@ import (
 
 // finished takes up that a task has ended, or was parked: its jobs end.
 func (q *queue) finished(b []byte) error {
-	end, err := tasks.ParseEnd(b)
+	end, err := words.ParseEnd(b)
 	e := q.known[end.ID]
 	if err != nil || e == nil {
 		return err
@@ -29,7 +30,7 @@ func (q *queue) finished(b []byte) error {
 }
 
 // tell ends a job as its task did. Its bytes are only lent.
-func (q *queue) tell(j *work.Job, e tasks.End) {
+func (q *queue) tell(j *work.Job, e words.End) {
 	switch {
 	case e.State == tasks.Parked:
 		j.End(parkedError(j, e.Cause, e.Reason))

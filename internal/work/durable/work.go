@@ -10,6 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/wire"
@@ -19,6 +20,10 @@ import (
 const (
 	// reporting is how many operations with reports may be unanswered.
 	reporting = 2
+	// linger is how long a report waits for others while there is more to do here: a
+	// round of the ledger for each would take the time of what it is about. It is well
+	// below what a worker has waiting (about 20 ms of work).
+	linger = 8 * time.Millisecond
 	// pace is how often the ledger is told of progress, at most.
 	pace = 200 * time.Millisecond
 )
@@ -125,7 +130,7 @@ func (q *queue) pumpOffer() {
 	}
 	q.offered, q.offering = true, true
 	o := q.offer()
-	op := shard.Op{Verb: shard.VWork, Val: tasks.AppendOffer(nil, &o)}
+	op := shard.Op{Verb: shard.VWork, Val: words.AppendOffer(nil, &o)}
 	if _, err := q.obj.Start(q.session, &offerAnswer{q, q.session}, op); err != nil {
 		q.offered, q.offering = false, false
 		q.retry(err)
@@ -181,12 +186,12 @@ func (q *queue) unwork() {
 	if q.telling+len(q.reports) > 0 {
 		q.room.Free()
 	}
-	q.reports, q.telling, q.back, q.offering = nil, 0, nil, false
+	q.reports, q.telling, q.back, q.offering, q.lingering = nil, 0, nil, false, false
 }
 
 // lease takes a lease up.
 func (q *queue) lease(number uint64, b []byte) error {
-	g, err := tasks.ParseGrant(number, b)
+	g, err := words.ParseGrant(number, b)
 	if err != nil {
 		return err
 	}
@@ -252,7 +257,7 @@ func (a *attempt) fetched(in []byte, err error) {
 
 // recall takes up Recall and Stop.
 func (q *queue) recall(code tasks.Code, b []byte) error {
-	ls, err := tasks.ParseLeases(b)
+	ls, err := words.ParseLeases(b)
 	var kept []byte
 	for _, l := range ls {
 		a := q.leases[l.Number]
@@ -265,7 +270,7 @@ func (q *queue) recall(code tasks.Code, b []byte) error {
 			a.seat.leased--
 			q.giveBack(l)
 		default:
-			kept = tasks.AppendLease(kept, l)
+			kept = words.AppendLease(kept, l)
 		}
 	}
 	if len(kept) > 0 {
@@ -276,7 +281,7 @@ func (q *queue) recall(code tasks.Code, b []byte) error {
 }
 
 // giveBack notes a lease that did not start.
-func (q *queue) giveBack(l tasks.Lease) { q.back = tasks.AppendLease(q.back, l) }
+func (q *queue) giveBack(l tasks.Lease) { q.back = words.AppendLease(q.back, l) }
 
 // Reported implements work.Reporter.
 func (a *attempt) Reported(_ *work.Attempt, rep *wire.Report) {
@@ -336,9 +341,37 @@ func (a *attempt) report(r *tasks.Report[[]byte]) {
 		n++
 	}
 	last := &q.reports[n-1]
-	last.val = tasks.AppendReport(last.val, r)
+	last.val = words.AppendReport(last.val, r)
 	last.n++
+	if len(q.leases) > q.slots() && last.n < maxTasks && len(q.reports) == 1 {
+		if !q.lingering {
+			q.lingering = true
+			if q.lingers == nil {
+				q.lingers = time.AfterFunc(linger, q.lingered)
+			} else {
+				q.lingers.Reset(linger)
+			}
+		}
+		return
+	}
+	q.lingering = false
 	q.pump()
+}
+
+// slots is how many tasks run here at once.
+func (q *queue) slots() (n int) {
+	for _, s := range q.seats {
+		n += s.slots
+	}
+	return n
+}
+
+// lingered sends the reports that have waited.
+func (q *queue) lingered() {
+	q.mu.Lock()
+	q.lingering = false
+	q.pump()
+	q.unlock()
 }
 
 // pumpReports sends reports and what is given back.
@@ -347,7 +380,7 @@ func (q *queue) pumpReports() {
 		q.say(nil, shard.Op{Verb: shard.VGiveBack, Val: q.back})
 		q.back = nil
 	}
-	for q.telling < reporting && len(q.reports) > 0 {
+	for q.telling < reporting && len(q.reports) > 0 && !q.lingering {
 		if _, err := q.obj.Start(q.session, &reportAnswer{q, q.session}, shard.Op{Verb: shard.VDone, Val: q.reports[0].val}); err != nil {
 			q.retry(err)
 			return
@@ -411,7 +444,7 @@ func (q *queue) advance() {
 	var b []byte
 	for _, n := range slices.Sorted(maps.Keys(q.advances)) {
 		x := q.advances[n]
-		b = tasks.AppendProgress(b, x.lease, x.done, x.total)
+		b = words.AppendProgress(b, x.lease, x.done, x.total)
 	}
 	clear(q.advances)
 	q.say(nil, shard.Op{Verb: shard.VProgress, Val: b})
