@@ -9,6 +9,7 @@ import (
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -17,7 +18,7 @@ type leases struct{ c chan uint64 } // the epochs; 4: there is one task, leased 
 
 func (l leases) Event(o *shard.Output) {
 	if tasks.Code(o.Aux) == tasks.Run {
-		if g, err := tasks.ParseGrant(o.Num, o.Val); err == nil {
+		if g, err := words.ParseGrant(o.Num, o.Val); err == nil {
 			l.c <- uint64(g.Epoch)
 		}
 	}
@@ -55,12 +56,12 @@ func TestDesk_AQuietWorkersTaskGoesToAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(stop)
-	offer := tasks.AppendOffer(nil, &tasks.Offer{Slots: 1})
+	offer := words.AppendOffer(nil, &tasks.Offer{Slots: 1})
 	say(shard.Entry{Type: shard.EntryOpen, TTL: 60_000, Name: []byte("dumb")})
 	say(shard.Entry{Type: shard.EntryAsk, First: 1},
 		shard.Op{Verb: shard.VOpen, Handle: 1, A: uint64(shard.KExecutor), Key: []byte("x")}, shard.Op{Verb: shard.VWork, Handle: 1, Req: 2, Val: offer})
 	await(t, heard)
-	spec := tasks.AppendSpec(nil, &tasks.Spec{ID: "a", Kind: "k", Idempotent: true}, nil, nil)
+	spec := words.AppendSpec(nil, &tasks.Spec{ID: "a", Kind: "k", Idempotent: true}, nil, nil)
 	say(shard.Entry{Type: shard.EntryOps, First: 3}, shard.Op{Verb: shard.VSubmit, Handle: 1, Req: 3, Val: spec})
 	await(t, heard)
 	began := time.Now()

@@ -9,6 +9,7 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -40,7 +41,7 @@ func TestSweep(t *testing.T) {
 	put("task", "in-2") // of a submission that was known already
 	put("nobody", "in-1")
 	spec := tasks.Spec{ID: "task", Kind: "k"}
-	a, err := o.Do(ctx, shard.Op{Verb: shard.VSubmit, Val: tasks.AppendSpec(nil, &spec, nil, wire.AppendRef(nil, ref))}, false)
+	a, err := o.Do(ctx, shard.Op{Verb: shard.VSubmit, Val: words.AppendSpec(nil, &spec, nil, wire.AppendRef(nil, ref))}, false)
 	if err != nil || a.Code != machine.OK {
 		t.Fatal(a, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/pack"
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // A task whose worker keeps a journal is the run of a durable event: docs/adr/0007.
@@ -231,7 +232,7 @@ func (x *executor) cancelRun(c *call, t *tasks.Task[string], r *runs.Run) {
 		return
 	case t.State == tasks.Leased:
 		x.run(t).Cancel()
-		x.buf = tasks.AppendLease(x.buf[:0], tasks.Lease{Number: t.Number, Epoch: t.Epoch})
+		x.buf = words.AppendLease(x.buf[:0], tasks.Lease{Number: t.Number, Epoch: t.Epoch})
 		c.said = Output{Code: machine.Message, Aux: uint64(tasks.Stop), Num: t.Number, Val: x.buf}
 		c.put(machine.Who{Session: t.Worker()}, &c.said, "")
 	case r == nil || len(r.Units()) == 0:

@@ -7,13 +7,14 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // leased is the lease that a session was told of, and what it brings of the run.
-func leased(t *testing.T, all []Output) (tasks.Grant, runs.Lease) {
+func leased(t *testing.T, all []Output) (words.Grant, runs.Lease) {
 	t.Helper()
 	e := one(t, all, tasks.Run)
-	g, err := tasks.ParseGrant(e.Num, e.Val)
+	g, err := words.ParseGrant(e.Num, e.Val)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestRuns_I5_TheNextOwnerHasTheJournalAndTheOneBeforeCannotAppend(t *testing
 		t.Fatal(code)
 	}
 	e := one(t, c.hear(7), tasks.Finished)
-	if got, err := tasks.ParseEnd(e.Val); err != nil || got.Outcome != tasks.OK || string(got.Val) != "out" {
+	if got, err := words.ParseEnd(e.Val); err != nil || got.Outcome != tasks.OK || string(got.Val) != "out" {
 		t.Errorf("%+v %v", got, err)
 	}
 	if code := answered(t, c.do(7, Op{Verb: VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go"})})); code != machine.Refused {
@@ -136,7 +137,7 @@ func TestRuns_D9_ThreePanicsPark(t *testing.T) {
 	}
 	c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Panicked, Text: "boom"})
 	e := one(t, c.hear(7), tasks.Finished)
-	if end, err := tasks.ParseEnd(e.Val); err != nil || end.State != tasks.Parked || end.Reason != "boom" {
+	if end, err := words.ParseEnd(e.Val); err != nil || end.State != tasks.Parked || end.Reason != "boom" {
 		t.Fatalf("%+v %v", end, err)
 	}
 	if _, l := leased(t, c.do(8, Op{Verb: VTask, Key: []byte("r"), A: RunAdopt})); !l.Adopt {
@@ -153,7 +154,7 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 	c := newCrew(t, 7, 8)
 	raise := func(kind, in string) Output {
 		t.Helper()
-		all := c.do(7, Op{Verb: VSubmit, A: SubmitWatches | SubmitRuns, Val: tasks.AppendSpec(nil, &tasks.Spec{ID: "r", Kind: kind, Idempotent: true}, nil, []byte(in))})
+		all := c.do(7, Op{Verb: VSubmit, A: SubmitWatches | SubmitRuns, Val: words.AppendSpec(nil, &tasks.Spec{ID: "r", Kind: kind, Idempotent: true}, nil, []byte(in))})
 		if len(all) != 1 && all[1].Aux != uint64(tasks.Finished) {
 			t.Fatalf("%+v", all)
 		}
@@ -165,14 +166,14 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 			t.Errorf("the same again: %+v", o)
 		}
 		for _, o := range []Output{raise("deploy", "other"), raise("ship", "in")} {
-			if o.Code != machine.Refused || tasks.Error(o.Aux) != tasks.ErrConflict {
+			if o.Code != machine.Refused || words.Error(o.Aux) != tasks.ErrConflict {
 				t.Errorf("%+v", o)
 			}
 		}
 		c.survives()
 	}
 	check()
-	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: tasks.AppendOffer(nil, &tasks.Offer{Slots: 1, Kinds: []string{"deploy"}})}))
+	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: words.AppendOffer(nil, &tasks.Offer{Slots: 1, Kinds: []string{"deploy"}})}))
 	check()
 	all := c.do(7, Op{Verb: VWatch, A: WatchRun, Key: []byte("r")})
 	v, err := runs.ParseView(all[0].Val)

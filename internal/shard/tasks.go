@@ -8,11 +8,12 @@ import (
 	"github.com/distgear/distgear/internal/machine/pack"
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // The verbs of an executor. Bytes are those of package tasks. A list is applied
 // as a whole or, when it is malformed, not at all: Invalid. Refused has in Aux the number of
-// an error of package tasks (tasks.Error).
+// an error of package tasks (words.Error).
 //
 // Times of submitted tasks (NotBefore, Deadline) are ms from now. Those of
 // schedules are ms since 1970, by the clock of the hub that writes; the Deadline of a
@@ -61,12 +62,12 @@ const (
 // What an executor tells a session that has it open (Req 0) has the code
 // machine.Message. Num is the task's number, Aux a tasks.Code, and Val:
 //
-//	Run               tasks.AppendGrant; Key: of a run, runs.AppendLease
-//	Recall, Stop      tasks.AppendLease
-//	Finished          tasks.AppendEnd
-//	Advanced          tasks.AppendAdvance
-//	Refused           tasks.AppendRefusal: of a task that was submitted
-//	Next              tasks.AppendAsk: one session that has the executor open is asked
+//	Run               words.AppendGrant; Key: of a run, runs.AppendLease
+//	Recall, Stop      words.AppendLease
+//	Finished          words.AppendEnd
+//	Advanced          words.AppendAdvance
+//	Refused           words.AppendRefusal: of a task that was submitted
+//	Next              words.AppendAsk: one session that has the executor open is asked
 //
 // A Recall is answered by VGiveBack, unless the report is on its way.
 
@@ -93,7 +94,7 @@ func (x *executor) apply(c *call) {
 	x.m.Advance(c.wall())
 	switch o.Verb {
 	case VConfigure:
-		l, err := tasks.ParseLimits(o.Val)
+		l, err := words.ParseLimits(o.Val)
 		if err == nil {
 			x.m.Configure(&x.out, l)
 		}
@@ -101,7 +102,7 @@ func (x *executor) apply(c *call) {
 	case VSubmit:
 		x.submit(c)
 	case VWork:
-		offer, err := tasks.ParseOffer(o.Val)
+		offer, err := words.ParseOffer(o.Val)
 		if err == nil {
 			x.m.Work(&x.out, who.Session, offer)
 			c.works(who.Session)
@@ -114,7 +115,7 @@ func (x *executor) apply(c *call) {
 	case VDone:
 		x.done(c)
 	case VGiveBack:
-		ls, err := tasks.ParseLeases(o.Val)
+		ls, err := words.ParseLeases(o.Val)
 		if err == nil && o.A == 1 {
 			x.m.Kept(&x.out, who.Session, ls)
 		} else if err == nil {
@@ -122,9 +123,9 @@ func (x *executor) apply(c *call) {
 		}
 		x.answer(c, err)
 	case VProgress:
-		err := tasks.ParseProgress(o.Val, func(tasks.Lease, int64, int64) {})
+		err := words.ParseProgress(o.Val, func(tasks.Lease, int64, int64) {})
 		if err == nil {
-			_ = tasks.ParseProgress(o.Val, func(l tasks.Lease, done, total int64) { x.m.Progress(&x.out, who.Session, l, done, total) })
+			_ = words.ParseProgress(o.Val, func(l tasks.Lease, done, total int64) { x.m.Progress(&x.out, who.Session, l, done, total) })
 		}
 		x.answer(c, err)
 	case VTask, VWatch:
@@ -139,7 +140,7 @@ func (x *executor) apply(c *call) {
 		}
 		x.answer(c, nil)
 	case VSchedule:
-		s, err := tasks.ParseSchedule(string(o.Key), o.Val)
+		s, err := words.ParseSchedule(string(o.Key), o.Val)
 		if err != nil {
 			c.invalid()
 			return
@@ -162,7 +163,7 @@ func (x *executor) apply(c *call) {
 
 // answer is OK, Refused with the number of an error, or Invalid.
 func (x *executor) answer(c *call, err error) {
-	switch n := tasks.Number(err); {
+	switch n := words.Number(err); {
 	case err == nil:
 		c.answer(machine.OK, 0, 0)
 	case n > 0:
@@ -174,7 +175,7 @@ func (x *executor) answer(c *call, err error) {
 
 func (x *executor) submit(c *call) {
 	now, bad := c.wall(), false
-	err := tasks.ParseSpecs(c.op.Val, func(s *tasks.Spec, val []byte) {
+	err := words.ParseSpecs(c.op.Val, func(s *tasks.Spec, val []byte) {
 		x.items = append(x.items, tasks.Item[string]{Task: &tasks.Task[string]{}, Spec: *s, Val: string(val)})
 		spec := &x.items[len(x.items)-1].Spec
 		for _, at := range []*int64{&spec.NotBefore, &spec.Deadline} {
@@ -203,7 +204,7 @@ func (x *executor) submit(c *call) {
 		x.begin(c)
 		c.answer(machine.OK, uint64(n), 0)
 	default:
-		c.answer(machine.Refused, uint64(n), tasks.Number(tasks.ErrFull))
+		c.answer(machine.Refused, uint64(n), words.Number(tasks.ErrFull))
 	}
 }
 
@@ -211,7 +212,7 @@ func (x *executor) submit(c *call) {
 const maxDelay = 100 * 366 * 86_400_000
 
 func (x *executor) done(c *call) {
-	err := tasks.ParseReports(c.op.Val, func(r *tasks.Report[[]byte]) {
+	err := words.ParseReports(c.op.Val, func(r *tasks.Report[[]byte]) {
 		x.dones = append(x.dones, tasks.Report[string]{Lease: r.Lease, Outcome: r.Outcome, Permanent: r.Permanent, After: r.After, Message: r.Message, Val: string(r.Val)})
 	})
 	if err != nil {
@@ -275,13 +276,13 @@ func (x *executor) watch(c *call, t *tasks.Task[string]) {
 }
 
 func appendEnd(b []byte, t *tasks.Task[string]) []byte {
-	e := tasks.End{ID: t.ID, State: t.State, Outcome: t.Outcome, Cause: t.Cause, Attempts: uint32(t.Attempts), Reason: t.Reason()}
+	e := words.End{ID: t.ID, State: t.State, Outcome: t.Outcome, Cause: t.Cause, Attempts: uint32(t.Attempts), Reason: t.Reason()}
 	if v, failed := t.Failure(); t.Outcome == tasks.OK {
 		e.Val = []byte(t.Val)
 	} else if failed {
 		e.Val = []byte(v)
 	}
-	return tasks.AppendEnd(b, &e)
+	return words.AppendEnd(b, &e)
 }
 
 // tell moves what the machine said into the outboxes.
@@ -296,30 +297,30 @@ func (x *executor) tell(c *call) {
 		switch e.Code {
 		case tasks.Run:
 			t := e.Task
-			g := tasks.Grant{Lease: e.Lease, ID: t.ID, Kind: t.Kind(), Key: t.Key(), Attempt: uint32(t.Attempts) + 1, Timeout: t.Timeout, Input: []byte(t.Val)}
+			g := words.Grant{Lease: e.Lease, ID: t.ID, Kind: t.Kind(), Key: t.Key(), Attempt: uint32(t.Attempts) + 1, Timeout: t.Timeout, Input: []byte(t.Val)}
 			if r := x.runs[t.Number]; r != nil {
 				c.said.Key = r.AppendLease(nil)
 				if in := r.Input(); in != nil {
 					g.Input = in
 				}
 			}
-			b = tasks.AppendGrant(b, &g)
+			b = words.AppendGrant(b, &g)
 		case tasks.Recall, tasks.Stop:
-			b = tasks.AppendLease(b, e.Lease)
+			b = words.AppendLease(b, e.Lease)
 		case tasks.Finished:
 			b = appendEnd(b, e.Task)
 		case tasks.Advanced:
 			done, total := e.Task.Progress()
-			b = tasks.AppendAdvance(b, &tasks.Advance{ID: e.Task.ID, Done: done, Total: total})
+			b = words.AppendAdvance(b, &words.Advance{ID: e.Task.ID, Done: done, Total: total})
 		case tasks.Accepted:
 			to, c.said = e.To, Output{Code: machine.OK}
 		case tasks.BatchEnd:
 			to, c.said = e.To, Output{Code: machine.OK, Num: uint64(e.OK), Aux: uint64(e.Failed)}
 		case tasks.Refused:
-			b = tasks.AppendRefusal(b, e.Text, e.Why)
+			b = words.AppendRefusal(b, e.Text, e.Why)
 		case tasks.Next:
 			to.Session = c.opener()
-			b = tasks.AppendAsk(b, &tasks.Ask{Name: e.Schedule.Name, Text: e.Schedule.Text, Last: e.Schedule.Last, After: e.Time})
+			b = words.AppendAsk(b, &words.Ask{Name: e.Schedule.Name, Text: e.Schedule.Text, Last: e.Schedule.Last, After: e.Time})
 		}
 		x.buf, c.said.Val = b, b
 		c.put(to, &c.said, "")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // crew is a shard with an executor that sessions have open as handle 1.
@@ -65,10 +66,10 @@ func one(t *testing.T, all []Output, code tasks.Code) Output {
 }
 
 func spec(id string) []byte {
-	return tasks.AppendSpec(nil, &tasks.Spec{ID: id, Kind: "noop", Idempotent: true, Retries: 1, Timeout: 1000}, nil, []byte("in"))
+	return words.AppendSpec(nil, &tasks.Spec{ID: id, Kind: "noop", Idempotent: true, Retries: 1, Timeout: 1000}, nil, []byte("in"))
 }
 
-func offer(slots int) []byte { return tasks.AppendOffer(nil, &tasks.Offer{Slots: slots}) }
+func offer(slots int) []byte { return words.AppendOffer(nil, &tasks.Offer{Slots: slots}) }
 
 func TestExecutor_ATaskIsLeasedDoneAndTold(t *testing.T) {
 	c := newCrew(t, 7, 8)
@@ -76,7 +77,7 @@ func TestExecutor_ATaskIsLeasedDoneAndTold(t *testing.T) {
 		t.Fatalf("%+v", a)
 	}
 	e := one(t, c.do(8, Op{Verb: VWork, Val: offer(2)}), tasks.Run)
-	g, err := tasks.ParseGrant(e.Num, e.Val)
+	g, err := words.ParseGrant(e.Num, e.Val)
 	if err != nil || e.Handle != 1 || g.ID != "a" || g.Kind != "noop" || g.Attempt != 1 || g.Timeout != 1000 || string(g.Input) != "in" {
 		t.Fatalf("%+v %v", g, err)
 	}
@@ -84,17 +85,17 @@ func TestExecutor_ATaskIsLeasedDoneAndTold(t *testing.T) {
 	if err := o.Restore(c.Snapshot()); err != nil || !bytes.Equal(o.Snapshot(), c.Snapshot()) {
 		t.Fatal("the state does not survive:", err)
 	}
-	c.do(8, Op{Verb: VDone, Val: tasks.AppendReport(nil, &tasks.Report[[]byte]{Lease: g.Lease, Outcome: tasks.OK, Val: []byte("out")})})
+	c.do(8, Op{Verb: VDone, Val: words.AppendReport(nil, &tasks.Report[[]byte]{Lease: g.Lease, Outcome: tasks.OK, Val: []byte("out")})})
 	e = one(t, c.hear(7), tasks.Finished)
-	end, err := tasks.ParseEnd(e.Val)
+	end, err := words.ParseEnd(e.Val)
 	if err != nil || end.ID != "a" || end.State != tasks.Ended || end.Outcome != tasks.OK || string(end.Val) != "out" {
 		t.Fatalf("%+v %v", end, err)
 	}
 	a := c.do(8, Op{Verb: VWatch, Key: []byte("a")})
-	if end, err = tasks.ParseEnd(a[0].Val); err != nil || string(end.Val) != "out" || a[0].Aux != uint64(tasks.Ended) {
+	if end, err = words.ParseEnd(a[0].Val); err != nil || string(end.Val) != "out" || a[0].Aux != uint64(tasks.Ended) {
 		t.Fatalf("%+v %v", a, err)
 	}
-	if a = c.do(8, Op{Verb: VWatch, Key: []byte("b")}); a[0].Code != machine.Refused || tasks.Error(a[0].Aux) != tasks.ErrNoTask {
+	if a = c.do(8, Op{Verb: VWatch, Key: []byte("b")}); a[0].Code != machine.Refused || words.Error(a[0].Aux) != tasks.ErrNoTask {
 		t.Fatalf("%+v", a)
 	}
 }
@@ -110,8 +111,8 @@ func TestExecutor_WhoIsQuietIsNotWaitedFor(t *testing.T) {
 	c.now = 1600
 	c.Apply(c.now, AppendEntry(nil, &Entry{Type: EntryQuiet, Session: 8}))
 	second := one(t, c.hear(9), tasks.Run)
-	g, _ := tasks.ParseGrant(first.Num, first.Val)
-	h, _ := tasks.ParseGrant(second.Num, second.Val)
+	g, _ := words.ParseGrant(first.Num, first.Val)
+	h, _ := words.ParseGrant(second.Num, second.Val)
 	if h.Number != g.Number || h.Epoch != g.Epoch+1 {
 		t.Fatalf("%+v after %+v", h, g)
 	}
@@ -119,7 +120,7 @@ func TestExecutor_WhoIsQuietIsNotWaitedFor(t *testing.T) {
 	if err := o.Restore(c.Snapshot()); err != nil || !o.sessions[8].quiet {
 		t.Fatal("a standby does not know who is quiet:", err)
 	}
-	told := c.do(8, Op{Verb: VDone, Val: tasks.AppendReport(nil, &tasks.Report[[]byte]{Lease: g.Lease, Outcome: tasks.OK})})
+	told := c.do(8, Op{Verb: VDone, Val: words.AppendReport(nil, &tasks.Report[[]byte]{Lease: g.Lease, Outcome: tasks.OK})})
 	one(t, told, tasks.Stop)
 	if last := told[len(told)-1]; last.Code != machine.OK || last.Num != 1 {
 		t.Fatalf("a report of a lease that is over is not stale: %+v", told)
@@ -135,7 +136,7 @@ func TestExecutor_WhoIsQuietIsNotWaitedFor(t *testing.T) {
 func TestExecutor_SchedulesFireWithoutAnybodyAndAskWhoComes(t *testing.T) {
 	c := newCrew(t, 7)
 	c.Apply(c.now, AppendEntry(nil, &Entry{Type: EntryClock, Session: Nobody, Stamp: 1_000_000}))
-	val := tasks.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@every 1m", Spec: tasks.Spec{Kind: "noop"}, Val: []byte("in"), Next: 1_060_000})
+	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@every 1m", Spec: tasks.Spec{Kind: "noop"}, Val: []byte("in"), Next: 1_060_000})
 	if a := c.do(7, Op{Verb: VSchedule, Key: []byte("tick"), Val: val}); a[0].Code != machine.OK {
 		t.Fatalf("%+v", a)
 	}
@@ -150,7 +151,7 @@ func TestExecutor_SchedulesFireWithoutAnybodyAndAskWhoComes(t *testing.T) {
 		t.Fatalf("%+v", x.m.Stats())
 	}
 	c.Apply(c.now, opening(9))
-	a, err := tasks.ParseAsk(one(t, c.do(9, Op{Verb: VOpen, A: uint64(KExecutor), Key: []byte("render")}), tasks.Next).Val)
+	a, err := words.ParseAsk(one(t, c.do(9, Op{Verb: VOpen, A: uint64(KExecutor), Key: []byte("render")}), tasks.Next).Val)
 	if err != nil || a.Name != "tick" || a.Text != "@every 1m" || a.Last != 1_060_000 || a.After != 1_060_099 {
 		t.Fatalf("%+v %v", a, err)
 	}
@@ -164,9 +165,9 @@ func TestExecutor_SchedulesFireWithoutAnybodyAndAskWhoComes(t *testing.T) {
 func FuzzExecutor(f *testing.F) {
 	f.Add(byte(VSubmit), spec("a"), uint64(3), uint64(0), []byte{})
 	f.Add(byte(VWork), offer(3), uint64(0), uint64(0), []byte{})
-	f.Add(byte(VDone), tasks.AppendReport(nil, &tasks.Report[[]byte]{Lease: tasks.Lease{Number: 1, Epoch: 1}, Outcome: tasks.Dirty}), uint64(0), uint64(0), []byte{})
-	f.Add(byte(VConfigure), tasks.AppendLimits(nil, &tasks.Limits{Capacity: 1, Rate: 5, KeyRate: 1, Sticky: true}), uint64(0), uint64(0), []byte{})
-	f.Add(byte(VSchedule), tasks.AppendSchedule(nil, &tasks.Schedule[[]byte]{Spec: tasks.Spec{Kind: "k"}, Next: 5}), uint64(0), uint64(0), []byte("s"))
+	f.Add(byte(VDone), words.AppendReport(nil, &tasks.Report[[]byte]{Lease: tasks.Lease{Number: 1, Epoch: 1}, Outcome: tasks.Dirty}), uint64(0), uint64(0), []byte{})
+	f.Add(byte(VConfigure), words.AppendLimits(nil, &tasks.Limits{Capacity: 1, Rate: 5, KeyRate: 1, Sticky: true}), uint64(0), uint64(0), []byte{})
+	f.Add(byte(VSchedule), words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Spec: tasks.Spec{Kind: "k"}, Next: 5}), uint64(0), uint64(0), []byte("s"))
 	f.Fuzz(func(t *testing.T, verb byte, val []byte, a, b uint64, key []byte) {
 		c := newCrew(t, 7, 8)
 		c.do(7, Op{Verb: VSubmit, A: SubmitWatches, Val: spec("x")})

@@ -5,6 +5,7 @@ import (
 
 	"github.com/distgear/distgear/internal/machine/pack"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // Why says why an owner gives a run back.
@@ -37,7 +38,7 @@ type Entry struct {
 
 // AppendEntry appends an entry.
 func AppendEntry(b []byte, e *Entry) []byte {
-	b = tasks.AppendLease(b, e.Lease)
+	b = words.AppendLease(b, e.Lease)
 	b = pack.AppendBytes(b, e.Unit)
 	b = binary.AppendUvarint(b, uint64(len(e.Took)))
 	for _, n := range e.Took {

@@ -21,8 +21,8 @@ func BenchmarkPlain(b *testing.B) {
 			items := make([]Item[*job], 1)
 			reports := make([]Report[*job], 1)
 			me := machine.Who{Session: 1}
-			var leases []Effect[*job]
-			n := 0
+			var leases []Effect[*job] // first is the first that is not done
+			first, n := 0, 0
 			submit := func() {
 				j := &job{}
 				items[0] = Item[*job]{Task: &j.Task, Spec: Spec{Kind: "noop", Idempotent: true}, Val: j}
@@ -46,8 +46,10 @@ func BenchmarkPlain(b *testing.B) {
 			for b.Loop() {
 				submit()
 				sort()
-				l := leases[0]
-				leases = append(leases[:0], leases[1:]...)
+				l := leases[first]
+				if first++; first == 10_000 {
+					leases, first = append(leases[:0], leases[first:]...), 0
+				}
 				reports[0] = Report[*job]{Lease: l.Lease, Outcome: OK, Val: l.Task.Val}
 				m.Done(&out, 1, reports)
 				sort()

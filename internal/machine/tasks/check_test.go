@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // check compares the machine with what is obviously true, after an operation.
@@ -207,10 +208,13 @@ func (w *world) rated() error {
 	if w.lim.Rate == 0 {
 		return nil
 	}
-	most := burst(w.lim.Rate, w.lim.Burst)
+	most := int64(w.lim.Burst)
+	if most == 0 {
+		most = max(w.lim.Rate/10_000, 1)
+	}
 	for i := len(w.leases) - 1; i >= 0; i-- {
 		n, took := int64(len(w.leases)-i), w.now-w.leases[i]
-		if n*perToken > most*perToken+took*w.lim.Rate {
+		if n*words.PerToken > most*words.PerToken+took*w.lim.Rate {
 			return fmt.Errorf("%d leases in %d ms", n, took)
 		}
 	}

@@ -4,15 +4,15 @@ import (
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/assign"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 type flags uint8
 
 // What is to be remembered of a lease.
 const (
-	recalled  flags = 1 << iota // once is enough
-	awaited                     // and not answered
-	cancelled                   // the report ends the task
+	cancelled flags = 1 << iota // the report ends the task
 	parking                     // the report parks it
 )
 
@@ -46,7 +46,7 @@ func (m *Machine[V]) note(t *Task[V], o Outcome, lost bool, message string) {
 	if len(r.history) == maxHistory {
 		r.history = slices.Delete(r.history, 0, 1)
 	}
-	r.history = append(r.history, Attempt{t.worker.s, t.Since, m.now, o, lost, short(message)})
+	r.history = append(r.history, Attempt{Worker: t.Worker(), Began: t.Since, Ended: m.now, Outcome: o, Lost: lost, Message: words.Short(message)})
 }
 
 // before is what became of the last attempt.
@@ -68,9 +68,7 @@ func (m *Machine[V]) Done(out *Out[V], s machine.Session, rs []Report[V]) (stale
 			stale++
 		}
 	}
-	if w := m.workers[s]; w != nil && w.quiet {
-		m.heard(w)
-	}
+	m.heard(s)
 	m.settle(out)
 	return stale
 }
@@ -92,7 +90,7 @@ func (m *Machine[V]) report(out *Out[V], t *Task[V], r *Report[V]) {
 	}
 	more := t.more()
 	more.failure, more.failed = r.Val, true
-	idempotent := t.lane.class.idempotent
+	idempotent := t.Idempotent()
 	switch {
 	case flags&cancelled != 0:
 		m.end(out, t, r.Outcome, Cancelled)
@@ -170,9 +168,7 @@ func (m *Machine[V]) GiveBack(out *Out[V], s machine.Session, ls []Lease) {
 			m.requeue(out, t)
 		}
 	}
-	if w := m.workers[s]; w != nil && w.quiet {
-		m.heard(w)
-	}
+	m.heard(s)
 	m.settle(out)
 }
 
@@ -194,6 +190,7 @@ func (m *Machine[V]) Cancel(out *Out[V], t *Task[V]) error {
 		if t.flags&cancelled == 0 {
 			m.stop(out, t)
 			t.flags |= cancelled
+			t.Keep()
 		}
 		return nil
 	case Parked:
@@ -210,17 +207,16 @@ func (m *Machine[V]) Cancel(out *Out[V], t *Task[V]) error {
 // stop tells the worker of a task to cancel it, unless it was told.
 func (m *Machine[V]) stop(out *Out[V], t *Task[V]) {
 	if t.flags&(cancelled|parking) == 0 {
-		out.add(Effect[V]{Code: Stop, To: machine.Who{Session: t.worker.s}, Task: t, Lease: Lease{t.Number, t.Epoch}})
+		out.tell(Stop, t.Worker(), t)
 	}
 }
 
 // unqueue takes a task out that is ready or delayed.
 func (m *Machine[V]) unqueue(t *Task[V]) {
 	if t.State == Ready {
-		m.unready(t)
-	} else {
-		m.counts[Delayed]--
+		m.turns.Unready(&t.Node)
 	}
+	m.counts[t.State]--
 }
 
 // Retry makes a task ready that is parked or failed, as if it were new; its
@@ -230,7 +226,7 @@ func (m *Machine[V]) Retry(out *Out[V], t *Task[V]) error {
 	case t.State == Parked:
 		m.counts[Parked]--
 	case t.State == Ended && t.Outcome != OK:
-		m.list(t).remove(t)
+		m.list(t).Remove(&t.Node)
 		m.counts[Ended]--
 		if r := t.rare; r != nil && r.batchName != "" {
 			if b := m.batches[r.batchName]; b != nil && b.pending > 0 { // one that is over stays so
@@ -264,12 +260,13 @@ func (m *Machine[V]) Park(out *Out[V], t *Task[V], reason string) error {
 	case Leased:
 		m.stop(out, t)
 		t.flags |= parking
+		t.Keep()
 	case Parked:
 	default:
 		m.unqueue(t)
 		m.park(out, t, ByHand)
 	}
-	t.more().reason = short(reason)
+	t.more().reason = words.Short(reason)
 	m.pump(out)
 	return nil
 }
@@ -299,7 +296,7 @@ func (m *Machine[V]) end(out *Out[V], t *Task[V], o Outcome, why Cause) {
 		return
 	}
 	m.counts[Ended]++
-	m.list(t).push(t)
+	m.list(t).Push(&t.Node)
 	m.arm(t)
 	m.evict()
 }
@@ -318,11 +315,11 @@ func (m *Machine[V]) forget(t *Task[V]) {
 	if t.ID != "" {
 		delete(m.ids, t.ID)
 	}
-	m.release(t.lane)
+	m.turns.Leave(&t.Node)
 }
 
 // list is where an ended task is kept.
-func (m *Machine[V]) list(t *Task[V]) *taskList[V] {
+func (m *Machine[V]) list(t *Task[V]) *assign.List[Task[V]] {
 	if t.rare != nil && t.rare.retain != 0 {
 		return &m.kept
 	}
@@ -330,7 +327,7 @@ func (m *Machine[V]) list(t *Task[V]) *taskList[V] {
 }
 
 func (m *Machine[V]) dropEnded(t *Task[V]) {
-	m.list(t).remove(t)
+	m.list(t).Remove(&t.Node)
 	m.counts[Ended]--
 	m.forget(t)
 }
@@ -352,36 +349,10 @@ func (m *Machine[V]) maxRetained() int {
 // evict drops what ended first, if more is kept than may be.
 func (m *Machine[V]) evict() {
 	for m.counts[Ended] > m.maxRetained() {
-		t := m.retained.head
-		if k := m.kept.head; t == nil || k != nil && k.Since < t.Since {
-			t = k
+		n := m.retained.First()
+		if k := m.kept.First(); n == nil || k != nil && k.Of.Since < n.Of.Since {
+			n = k
 		}
-		m.dropEnded(t)
+		m.dropEnded(n.Of)
 	}
-}
-
-// taskList is tasks in the order in which they came.
-type taskList[V any] struct{ head, tail *Task[V] }
-
-func (x *taskList[V]) push(t *Task[V]) {
-	if t.prev = x.tail; x.tail != nil {
-		x.tail.next = t
-	} else {
-		x.head = t
-	}
-	x.tail = t
-}
-
-func (x *taskList[V]) remove(t *Task[V]) {
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		x.head = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		x.tail = t.prev
-	}
-	t.prev, t.next = nil, nil
 }

@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	depth = flag.Int("depth", 5, "how many operations TestExhaustive goes")
-	seeds = flag.Int("seeds", 300, "how many histories TestRandom plays")
+	depth = flag.Int("depth", 6, "how many operations TestExhaustive goes")
+	seeds = flag.Int("seeds", 150, "how many histories TestRandom plays")
 	from  = flag.Uint64("seed", 1, "the first of them")
 )
 
@@ -45,13 +45,13 @@ func moves(w *world) (all []func(w *world) error) {
 		n := t.number
 		switch t.state {
 		case Leased:
-			l, s := Lease{n, t.epoch}, t.worker
+			l, s := Lease{Number: n, Epoch: t.epoch}, t.worker
 			for _, o := range []Outcome{OK, Clean, Dirty, Unknown} {
 				add(func(w *world) error { return w.done(s, l, o, false) })
 			}
 			add(func(w *world) error { return w.giveBack(s, l) })
 			if t.epoch > 1 {
-				add(func(w *world) error { return w.done(s, Lease{n, l.Epoch - 1}, OK, false) })
+				add(func(w *world) error { return w.done(s, Lease{Number: n, Epoch: l.Epoch - 1}, OK, false) })
 			}
 		case Parked, Ended:
 			add(func(w *world) error { return w.retry(w.find(n)) })
@@ -193,7 +193,7 @@ func step(w *world, r *rand.Rand, i int, retain bool) error {
 		return w.work(s, Offer{Slots: r.IntN(4), Prefetch: r.IntN(4), Kinds: kinds})
 	case n < 70 && len(leased) > 0:
 		t := leased[r.IntN(len(leased))]
-		l := Lease{t.number, t.epoch}
+		l := Lease{Number: t.number, Epoch: t.epoch}
 		switch r.IntN(12) {
 		case 0:
 			return w.giveBack(t.worker, l)
@@ -239,7 +239,7 @@ func finish(w *world, r *rand.Rand) error {
 			switch t.state {
 			case Leased:
 				left++
-				if err := w.done(t.worker, Lease{t.number, t.epoch}, OK, false); err != nil {
+				if err := w.done(t.worker, Lease{Number: t.number, Epoch: t.epoch}, OK, false); err != nil {
 					return fmt.Errorf("%w\n%s", err, strings.Join(w.log, "\n"))
 				}
 			case Parked:

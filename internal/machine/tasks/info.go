@@ -1,8 +1,6 @@
 package tasks
 
 import (
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -21,39 +19,17 @@ const maxUnserved = 16
 
 // Stats counts. It looks at every key that has something ready.
 func (m *Machine[V]) Stats() Stats {
+	w := m.turns.Stats()
 	s := Stats{
 		Line: m.line.tasks, Delayed: m.counts[Delayed], Ready: m.counts[Ready], Leased: m.counts[Leased], Parked: m.counts[Parked], Ended: m.counts[Ended],
-		Workers: len(m.workers), Slots: m.slots, Total: m.total, Paused: m.paused, Schedules: len(m.schedules),
+		Workers: w.Workers, Slots: w.Slots, Quiet: w.Quiet, Total: m.total, Paused: m.paused, Schedules: len(m.schedules),
+		Unserved: w.Unserved[:min(len(w.Unserved), maxUnserved)],
 	}
-	oldest := func(l *lane[V]) {
-		if l.head != nil && (s.Oldest == 0 || l.head.Submitted < s.Oldest) {
-			s.Oldest = l.head.Submitted
+	for n := range m.turns.Heads() {
+		if at := n.Of.Submitted; s.Oldest == 0 || at < s.Oldest {
+			s.Oldest = at
 		}
 	}
-	unserved := map[string]bool{}
-	for _, c := range m.classes {
-		oldest(c.plain)
-		if c.ready > 0 && len(c.profiles) == 0 {
-			unserved[c.kind] = true
-		}
-	}
-	for _, l := range m.others {
-		oldest(l)
-	}
-	for _, k := range m.keys {
-		for _, f := range k.flows {
-			for _, l := range f.lanes {
-				oldest(l)
-			}
-		}
-	}
-	for _, w := range m.workers {
-		if w.quiet {
-			s.Quiet++
-		}
-	}
-	s.Unserved = slices.Sorted(maps.Keys(unserved))
-	s.Unserved = s.Unserved[:min(len(s.Unserved), maxUnserved)]
 	return s
 }
 
@@ -61,30 +37,18 @@ func (m *Machine[V]) Stats() Stats {
 func (m *Machine[V]) Total() uint64 { return m.total }
 
 // Works tells whether a session is a worker.
-func (m *Machine[V]) Works(s machine.Session) bool { return m.workers[s] != nil }
-
-// WorkerStats is how a worker stands.
-type WorkerStats struct {
-	Session machine.Session
-	Slots   int
-	Leased  int
-	Quiet   bool
+func (m *Machine[V]) Works(s machine.Session) bool {
+	works, _ := m.turns.Works(s)
+	return works
 }
 
 // Workers are the workers, by session.
-func (m *Machine[V]) Workers() []WorkerStats {
-	all := make([]WorkerStats, 0, len(m.workers))
-	for _, s := range slices.Sorted(maps.Keys(m.workers)) {
-		w := m.workers[s]
-		all = append(all, WorkerStats{s, w.offer.Slots, w.leased, w.quiet})
-	}
-	return all
-}
+func (m *Machine[V]) Workers() []WorkerStats { return m.turns.Workers() }
 
 // Idle tells that there is nothing that anybody could miss: no task, no schedule,
 // nobody who works or waits, no pause, and the limits of New.
 func (m *Machine[V]) Idle() bool {
-	return m.Len()+m.counts[Ended]+m.line.tasks+len(m.workers)+len(m.schedules)+len(m.batches) == 0 && m.line.head == nil && !m.limits && m.paused == ""
+	return m.Len()+m.counts[Ended]+m.line.tasks+m.turns.Stats().Workers+len(m.schedules)+len(m.batches) == 0 && m.line.head == nil && !m.limits && m.paused == ""
 }
 
 // Filter says which tasks a Page has. Zero fields are not asked for.
@@ -122,13 +86,10 @@ func (m *Machine[V]) Page(f Filter, cursor uint64, n int) (ts []*Task[V], next u
 }
 
 // Kind is the action.
-func (t *Task[V]) Kind() string { return t.lane.class.kind }
-
-// Key is the key; empty: none.
-func (t *Task[V]) Key() string { return t.lane.flow.key.name }
+func (t *Task[V]) Kind() string { return t.Class().Kind }
 
 // Labels are what the worker must have; see Spec.
-func (t *Task[V]) Labels() string { return t.lane.class.classID.labels }
+func (t *Task[V]) Labels() string { return t.Class().Labels }
 
 // Batch is the name of its batch; empty: none.
 func (t *Task[V]) Batch() string {
@@ -138,26 +99,12 @@ func (t *Task[V]) Batch() string {
 	return t.rare.batchName
 }
 
-// Priority is its priority.
-func (t *Task[V]) Priority() int8 { return t.lane.flow.priority }
-
-// Idempotent tells whether it may be run again after a lost attempt.
-func (t *Task[V]) Idempotent() bool { return t.lane.class.idempotent }
-
 // Deadline is its deadline, ms; 0: none.
 func (t *Task[V]) Deadline() int64 {
 	if t.rare == nil {
 		return 0
 	}
 	return t.rare.deadline
-}
-
-// Worker is who has it leased; 0: nobody.
-func (t *Task[V]) Worker() machine.Session {
-	if t.worker == nil {
-		return 0
-	}
-	return t.worker.s
 }
 
 // Failure is what the last failed report had as Val; false: there was none.

@@ -1,15 +1,8 @@
 package tasks
 
 import (
-	"errors"
-
 	"github.com/distgear/distgear/internal/machine"
-)
-
-// The errors of journals.
-var (
-	ErrJournal = errors.New("tasks: the journal of the run is full: 8 MiB")
-	ErrSignals = errors.New("tasks: 10 000 signals to the run wait to be taken")
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // What follows is for tasks whose workers keep a journal with the host: the runs
@@ -26,9 +19,9 @@ func (t *Task[V]) Proven() { t.losses = 0 }
 func (m *Machine[V]) Suspend(out *Out[V], t *Task[V], until int64) {
 	m.unlease(t)
 	if until == 0 {
-		until = maxTime
+		until = words.MaxTime
 	}
-	m.delay(t, min(until, maxTime))
+	m.delay(t, min(until, words.MaxTime))
 	m.settle(out)
 }
 
@@ -48,7 +41,7 @@ func (m *Machine[V]) SetAside(out *Out[V], t *Task[V], o Outcome, reason string)
 	m.note(t, o, false, reason)
 	m.unlease(t)
 	m.park(out, t, ByHand)
-	t.more().reason = short(reason)
+	t.more().reason = words.Short(reason)
 	m.settle(out)
 }
 
@@ -58,7 +51,8 @@ func (m *Machine[V]) Again(out *Out[V], t *Task[V]) error {
 	if t.State != Ended {
 		return ErrNotRetried
 	}
-	m.dropFromEnded(t)
+	m.list(t).Remove(&t.Node)
+	m.counts[Ended]--
 	m.ready(t, false)
 	m.arm(t)
 	m.pump(out)
@@ -80,14 +74,8 @@ func (m *Machine[V]) Terminate(out *Out[V], t *Task[V], reason string) error {
 	default:
 		m.unqueue(t)
 	}
-	t.more().reason = short(reason)
+	t.more().reason = words.Short(reason)
 	m.end(out, t, Dirty, ByHand)
 	m.settle(out)
 	return nil
-}
-
-// dropFromEnded takes a task out of those that have ended.
-func (m *Machine[V]) dropFromEnded(t *Task[V]) {
-	m.list(t).remove(t)
-	m.counts[Ended]--
 }

@@ -3,9 +3,11 @@ package tasks
 import (
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/assign"
+	"github.com/distgear/distgear/internal/machine/heap"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // Machine is the queue of one executor. Use New. It is not safe for concurrent use.
@@ -13,42 +15,20 @@ type Machine[V any] struct {
 	lim    Limits
 	now    int64
 	last   uint64 // number of the last task
-	stamp  uint64 // of the last turn
-	leases uint64
 	total  uint64 // tasks that ended
 	paused string // why; empty: it is not
 	limits bool   // somebody has set lim
 
+	turns   *assign.Machine[Task[V]]
+	quiet   map[machine.Session][]uint64 // workers that are: what they had
 	ids     map[string]*Task[V]
 	numbers numbers[V]
 	counts  [Ended + 1]int
 	line    line[V]
 
-	classes map[classID]*class[V]
-	latest  *class[V] // found last; nil: none
-	serial  uint32
-	sweep   int // so many classes there may be before some are dropped
-	nokey   key[V]
-	others  map[other[V]]*lane[V] // of nokey, with a priority
-	keys    map[string]*key[V]
-	idle    keyList[V] // keys that have no task
-	active  []*class[V]
-	strict  int // of active, those that are not idempotent
-
-	workers  map[machine.Session]*worker[V]
-	profiles map[string]*profile[V]
-	eager    []*worker[V]
-	slots    int
-	free     int // slots
-	recalls  int // that were not answered
-	overs    int // workers in profile.over
-	bucket   bucket
-	rateDue  int64 // when bucket has enough for what is ready; 0: nothing waits for it
-
-	timers   heap[timer]
-	keyDues  heap[keyTimer]
-	retained taskList[V] // ended, for as long as the executor keeps them
-	kept     taskList[V] // ended, for as long as their Retain says
+	timers   heap.Heap[timer]
+	retained assign.List[Task[V]] // ended, for as long as the executor keeps them
+	kept     assign.List[Task[V]] // ended, for as long as their Retain says
 
 	batches   map[string]*batch[V]
 	over      []batchOver // in that order
@@ -60,56 +40,17 @@ type Machine[V any] struct {
 // that was here before; 0: none.
 func New[V any](l Limits, floor uint64) *Machine[V] {
 	m := &Machine[V]{
-		lim: l.sane(), last: floor, sweep: minClasses,
-		ids: map[string]*Task[V]{}, classes: map[classID]*class[V]{}, others: map[other[V]]*lane[V]{}, keys: map[string]*key[V]{},
-		workers: map[machine.Session]*worker[V]{}, profiles: map[string]*profile[V]{},
-		batches: map[string]*batch[V]{}, schedules: map[string]*Schedule[V]{},
+		lim: l.Sane(), last: floor, turns: assign.New[Task[V]](), quiet: map[machine.Session][]uint64{},
+		ids: map[string]*Task[V]{}, batches: map[string]*batch[V]{}, schedules: map[string]*Schedule[V]{},
 	}
-	m.nokey.free = true
+	m.turns.Configure(m.lim)
 	return m
 }
 
-func (l Limits) sane() Limits {
-	for _, p := range []*int{&l.Capacity, &l.Burst, &l.Running, &l.KeyRunning, &l.MaxRetained, &l.MaxLosses} {
-		*p = max(*p, 0)
-	}
-	for _, p := range []*int64{&l.Rate, &l.KeyRate} {
-		*p = min(max(*p, 0), maxRate)
-	}
-	l.Retain = min(max(l.Retain, 0), maxTime)
-	l.Burst = min(l.Burst, maxBurst)
-	return l
-}
-
-// maxTime bounds all times, in ms: beyond the year 30000.
-const maxTime = 1 << 50
-
 // Configure sets other limits. Leases and what is queued stay.
 func (m *Machine[V]) Configure(out *Out[V], l Limits) {
-	sticky, rate, keyRate := m.lim.Sticky, m.lim.Rate, m.lim.KeyRate
-	m.lim, m.limits = l.sane(), true
-	if rate != m.lim.Rate {
-		m.bucket = bucket{}
-	}
-	for _, k := range m.sortedKeys() {
-		if keyRate != m.lim.KeyRate {
-			k.bucket = bucket{}
-		}
-		m.recheck(k)
-		if sticky && !m.lim.Sticky {
-			k.worker = 0
-			for _, f := range k.flows {
-				stamp := m.turn()
-				for _, l := range f.lanes {
-					m.again(l, stamp)
-				}
-			}
-			if k.idle {
-				m.idle.remove(k)
-			}
-		}
-		m.rest(k)
-	}
+	m.lim, m.limits = l.Sane(), true
+	m.turns.Configure(m.lim)
 	m.evict()
 	m.settle(out)
 }
@@ -118,7 +59,12 @@ func (m *Machine[V]) Configure(out *Out[V], l Limits) {
 func (m *Machine[V]) Limits() Limits { return m.lim }
 
 // Advance sets the time of the operations that follow, in ms. It never goes back.
-func (m *Machine[V]) Advance(now int64) { m.now = max(m.now, min(now, maxTime)) }
+func (m *Machine[V]) Advance(now int64) {
+	if now = min(now, words.MaxTime); now > m.now {
+		m.now = now
+		m.turns.Advance(now)
+	}
+}
 
 // Submit takes tasks up, in their order, and tells how many; items is not kept. Of those one
 // that is known by its ID already is dropped: its Task stays zero (Number 0), and
@@ -129,9 +75,9 @@ func (m *Machine[V]) Advance(now int64) { m.now = max(m.now, min(now, maxTime)) 
 func (m *Machine[V]) Submit(out *Out[V], who machine.Who, how How, items []Item[V]) (n int, waits bool) {
 	for n < len(items) && m.line.head == nil {
 		it := &items[n]
-		switch why := it.Spec.fault(); {
+		switch why := it.Spec.Fault(); {
 		case why != nil:
-			out.add(Effect[V]{Code: Refused, To: who, Text: it.Spec.ID, Why: why})
+			out.more(Refused, who, More[V]{Text: it.Spec.ID, Why: why})
 		case it.Spec.ID != "" && m.known(out, who, how, it.Spec.ID, it.Spec.Kind):
 		case !m.room():
 			if !how.Wait {
@@ -164,33 +110,18 @@ func (m *Machine[V]) known(out *Out[V], who machine.Who, how How, id, kind strin
 		return false
 	}
 	if t.Kind() != kind {
-		out.add(Effect[V]{Code: Refused, To: who, Text: id, Why: ErrConflict})
+		out.more(Refused, who, More[V]{Text: id, Why: ErrConflict})
 	} else if how.Watch {
 		m.Watch(out, who.Session, t)
 	}
 	return true
 }
 
-// How long the texts of a Spec may be.
-const (
-	maxText   = 512
-	maxLabels = 4096
-)
-
-func (s *Spec) fault() error {
-	if s.Kind == "" || len(s.Kind) > maxText || len(s.ID) > maxText || len(s.Key) > maxText || len(s.Batch) > maxText || len(s.Labels) > maxLabels ||
-		s.NotBefore < 0 || s.NotBefore > maxTime || s.Deadline < 0 || s.Deadline > maxTime || s.Retain < 0 || s.Retain > maxTime {
-		return ErrInvalid
-	}
-	return nil
-}
-
 // fill makes an item's task what its spec says.
 func (m *Machine[V]) fill(it *Item[V]) {
 	t, s := it.Task, &it.Spec
 	t.ID, t.Val, t.Timeout, t.Size, t.Retries = s.ID, it.Val, s.Timeout, s.Size, s.Retries
-	t.lane = m.lane(m.class(s), m.key(s.Key), s.Priority)
-	m.use(t.lane)
+	m.turns.Enter(&t.Node, t, assign.Class{Kind: s.Kind, Labels: s.Labels, Idempotent: s.Idempotent}, s.Key, s.Priority)
 	if s.Batch != "" || s.Deadline != 0 || s.Retain != 0 {
 		t.rare = &rare[V]{deadline: s.Deadline, retain: s.Retain}
 		if s.Batch != "" {
@@ -242,23 +173,27 @@ type waiting[V any] struct {
 }
 
 func (m *Machine[V]) wait(out *Out[V], who machine.Who, how How, items []Item[V], in int) {
-	w := &waiting[V]{who: who, how: how, in: in, prev: m.line.tail}
+	w := &waiting[V]{who: who, how: how, in: in}
 	for i := range items {
-		if why := items[i].Spec.fault(); why != nil {
-			out.add(Effect[V]{Code: Refused, To: who, Text: items[i].Spec.ID, Why: why})
+		if why := items[i].Spec.Fault(); why != nil {
+			out.more(Refused, who, More[V]{Text: items[i].Spec.ID, Why: why})
 			w.in++
 			continue
 		}
 		m.fill(&items[i])
 		w.tasks = append(w.tasks, items[i].Task)
 	}
-	m.line.tasks += len(w.tasks)
-	if m.line.tail != nil {
-		m.line.tail.next = w
+	m.line.push(w)
+}
+
+func (l *line[V]) push(w *waiting[V]) {
+	if w.prev = l.tail; l.tail != nil {
+		l.tail.next = w
 	} else {
-		m.line.head = w
+		l.head = w
 	}
-	m.line.tail = w
+	l.tail = w
+	l.tasks += len(w.tasks)
 }
 
 func (l *line[V]) remove(w *waiting[V]) {
@@ -295,13 +230,13 @@ func (m *Machine[V]) admit(out *Out[V]) {
 			}
 		}
 		m.line.remove(w)
-		out.add(Effect[V]{Code: Accepted, To: w.who})
+		out.Effects = append(out.Effects, Effect[V]{Code: Accepted, To: w.who})
 	}
 }
 
 // discard drops a filled task that was not taken up.
 func (m *Machine[V]) discard(out *Out[V], t *Task[V]) {
-	m.release(t.lane)
+	m.turns.Leave(&t.Node)
 	if t.rare != nil && t.rare.batch != nil {
 		m.leaveBatch(out, t.rare.batch)
 	}
@@ -335,6 +270,38 @@ func (m *Machine[V]) settle(out *Out[V]) {
 	m.pump(out)
 }
 
+// pump leases what can be leased, and asks back what another could run now.
+func (m *Machine[V]) pump(out *Out[V]) {
+	if m.paused != "" {
+		m.turns.Pause()
+		return
+	}
+	for n, s := m.turns.Next(); n != nil; n, s = m.turns.Next() {
+		t := n.Of
+		t.State, t.Since = Leased, m.now
+		m.counts[Ready]--
+		m.counts[Leased]++
+		out.tell(Run, s, t)
+	}
+	for n := m.turns.Recall(); n != nil; n = m.turns.Recall() {
+		out.tell(Recall, n.Worker(), n.Of)
+	}
+}
+
+// ready makes a task ready, behind others of its kind or in front.
+func (m *Machine[V]) ready(t *Task[V], front bool) {
+	t.State, t.Since = Ready, m.now
+	m.counts[Ready]++
+	m.turns.Ready(&t.Node, front)
+}
+
+// unlease takes a leased task from its worker. What becomes of it is the caller's to say.
+func (m *Machine[V]) unlease(t *Task[V]) {
+	m.counts[Leased]--
+	t.flags = 0
+	m.turns.Free(&t.Node)
+}
+
 // Expire ends a session: what it was leased is lost (idempotent tasks are ready
 // again, others parked), what it has in line is dropped. Nobody is told what it watched.
 func (m *Machine[V]) Expire(out *Out[V], s machine.Session) {
@@ -348,7 +315,7 @@ func (m *Machine[V]) Expire(out *Out[V], s machine.Session) {
 	for _, b := range m.batches {
 		b.watchers = slices.DeleteFunc(b.watchers, func(w machine.Who) bool { return w.Session == s })
 	}
-	if m.workers[s] != nil {
+	if works, _ := m.turns.Works(s); works {
 		m.gone(out, s, true)
 		return
 	}
@@ -373,7 +340,7 @@ func (m *Machine[V]) Resume(out *Out[V]) {
 func (m *Machine[V]) Watch(out *Out[V], s machine.Session, t *Task[V]) {
 	switch {
 	case t.State >= Parked:
-		out.add(Effect[V]{Code: Finished, To: machine.Who{Session: s}, Task: t})
+		out.tell(Finished, s, t)
 	case t.watch == s || t.rare != nil && slices.Contains(t.rare.watchers, s):
 	case t.watch == 0:
 		t.watch = s
@@ -394,11 +361,11 @@ func (m *Machine[V]) Unwatch(s machine.Session, t *Task[V]) {
 // tell tells all who watch a task.
 func (m *Machine[V]) tell(out *Out[V], t *Task[V], code Code) {
 	if t.watch != 0 {
-		out.add(Effect[V]{Code: code, To: machine.Who{Session: t.watch}, Task: t})
+		out.tell(code, t.watch, t)
 	}
 	if t.rare != nil {
 		for _, s := range t.rare.watchers {
-			out.add(Effect[V]{Code: code, To: machine.Who{Session: s}, Task: t})
+			out.tell(code, s, t)
 		}
 	}
 }
@@ -412,8 +379,8 @@ func (m *Machine[V]) Numbered(n uint64) *Task[V] { return m.numbers.find(n) }
 // numbers finds tasks by number. Those in a row share a chunk.
 type numbers[V any] struct {
 	chunks map[uint64]*chunk[V]
-	last   *chunk[V] // that was used last; nil: none
-	at     uint64    // its number
+	last   used[V]   // by add
+	found  used[V]   // by others
 	spare  *chunk[V] // an empty one
 }
 
@@ -424,30 +391,44 @@ type chunk[V any] struct {
 	n     int
 }
 
+// used is a chunk that was used last, and its number; the zero value is none.
+type used[V any] struct {
+	chunk *chunk[V]
+	at    uint64
+}
+
 func (x *numbers[V]) chunk(n uint64) *chunk[V] {
 	at := n / chunkSize
-	if x.last != nil && x.at == at {
-		return x.last
+	if x.found.chunk != nil && x.found.at == at {
+		return x.found.chunk
 	}
 	c := x.chunks[at]
 	if c != nil {
-		x.last, x.at = c, at
+		x.found = used[V]{c, at}
 	}
 	return c
 }
 
+// add adds a task whose number is larger than all others.
 func (x *numbers[V]) add(t *Task[V]) {
-	c := x.chunk(t.Number)
-	if c == nil {
-		if c = x.spare; c == nil {
-			c = &chunk[V]{}
+	at := t.Number / chunkSize
+	c := x.last.chunk
+	if c == nil || x.last.at != at {
+		if c = x.chunks[at]; c == nil {
+			if c = x.spare; c == nil {
+				c = &chunk[V]{}
+			}
+			x.spare = nil
+			if x.chunks == nil {
+				x.chunks = map[uint64]*chunk[V]{}
+			}
+			x.chunks[at] = c
 		}
-		x.spare = nil
-		if x.chunks == nil {
-			x.chunks = map[uint64]*chunk[V]{}
+		if l := x.last; l.chunk != nil && l.chunk.n == 0 {
+			delete(x.chunks, l.at)
+			x.found, x.spare = used[V]{}, l.chunk
 		}
-		x.last, x.at = c, t.Number/chunkSize
-		x.chunks[x.at] = c
+		x.last = used[V]{c, at}
 	}
 	c.tasks[t.Number%chunkSize] = t
 	c.n++
@@ -463,9 +444,9 @@ func (x *numbers[V]) find(n uint64) *Task[V] {
 func (x *numbers[V]) remove(n uint64) {
 	c := x.chunk(n)
 	c.tasks[n%chunkSize] = nil
-	if c.n--; c.n == 0 {
+	if c.n--; c.n == 0 && c != x.last.chunk { // that one is used again at once
 		delete(x.chunks, n/chunkSize)
-		x.last, x.spare = nil, c
+		x.found, x.spare = used[V]{}, c
 	}
 }
 
@@ -481,19 +462,10 @@ func (x *numbers[V]) from(n uint64) []uint64 {
 	return all
 }
 
-func (m *Machine[V]) sortedKeys() []*key[V] {
-	all := make([]*key[V], 0, len(m.keys))
-	for _, k := range m.keys {
-		all = append(all, k)
-	}
-	slices.SortFunc(all, func(a, b *key[V]) int { return strings.Compare(a.name, b.name) })
-	return all
-}
-
-// clip adds, and stops at maxTime.
+// clip adds, and stops at words.MaxTime.
 func clip(a, b int64) int64 {
 	if b > math.MaxInt64-a {
-		return maxTime
+		return words.MaxTime
 	}
-	return min(a+b, maxTime)
+	return min(a+b, words.MaxTime)
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // missed is how late a time may be before a schedule with Skip leaves it out, ms.
@@ -17,7 +18,7 @@ const maxTimetable = 1024
 // Schedule keeps a schedule, in the place of one of the same name, whose Last it takes over unless
 // it has one. Without Next somebody is asked. ErrInvalid.
 func (m *Machine[V]) Schedule(out *Out[V], s Schedule[V]) error {
-	if s.Spec.fault() != nil || s.Name == "" || len(s.Name) > maxText-24 || len(s.Text) > maxTimetable || s.Next < 0 || s.Next > maxTime || s.Last < 0 || s.Last > maxTime {
+	if s.Spec.Fault() != nil || s.Name == "" || len(s.Name) > words.MaxText-24 || len(s.Text) > maxTimetable || s.Next < 0 || s.Next > words.MaxTime || s.Last < 0 || s.Last > words.MaxTime {
 		return ErrInvalid
 	}
 	if old := m.schedules[s.Name]; old != nil && s.Last == 0 {
@@ -47,7 +48,7 @@ func (m *Machine[V]) Unschedule(name string) error {
 // Last), or has a time already.
 func (m *Machine[V]) NextTime(out *Out[V], name string, last, next int64) {
 	s := m.schedules[name]
-	if s == nil || s.Next != 0 || s.Last != last || next < 0 || next > maxTime {
+	if s == nil || s.Next != 0 || s.Last != last || next < 0 || next > words.MaxTime {
 		return
 	}
 	if next == 0 {
@@ -69,7 +70,7 @@ func (m *Machine[V]) AskNext(out *Out[V]) {
 }
 
 func (m *Machine[V]) ask(out *Out[V], s *Schedule[V]) {
-	out.add(Effect[V]{Code: Next, Schedule: s, Time: max(m.now, s.Last)})
+	out.more(Next, machine.Who{}, More[V]{Schedule: s, Time: max(m.now, s.Last)})
 }
 
 // Schedules are the schedules, by name.

@@ -40,39 +40,81 @@
 package tasks
 
 import (
-	"errors"
-
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/assign"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
-// The errors of operations. With one of them nothing was changed.
+// The words that are those of package words.
+type (
+	Spec            = words.Spec
+	State           = words.State
+	Outcome         = words.Outcome
+	Cause           = words.Cause
+	Offer           = words.Offer
+	Lease           = words.Lease
+	Report[V any]   = words.Report[V]
+	Limits          = words.Limits
+	Attempt         = words.Attempt
+	Code            = words.Code
+	Schedule[V any] = words.Schedule[V]
+	WorkerStats     = assign.WorkerStats
+)
+
+// The states.
+const (
+	Delayed = words.Delayed
+	Ready   = words.Ready
+	Leased  = words.Leased
+	Parked  = words.Parked
+	Ended   = words.Ended
+)
+
+// The outcomes.
+const (
+	Unknown  = words.Unknown
+	OK       = words.OK
+	Clean    = words.Clean
+	Dirty    = words.Dirty
+	NeverRan = words.NeverRan
+)
+
+// The causes.
+const (
+	Reported  = words.Reported
+	Cancelled = words.Cancelled
+	Late      = words.Late
+	Lost      = words.Lost
+	Poisonous = words.Poisonous
+	ByHand    = words.ByHand
+)
+
+// What an Effect tells.
+const (
+	Run      = words.Run
+	Recall   = words.Recall
+	Stop     = words.Stop
+	Finished = words.Finished
+	Advanced = words.Advanced
+	Accepted = words.Accepted
+	Refused  = words.Refused
+	Next     = words.Next
+	BatchEnd = words.BatchEnd
+)
+
+// The errors of operations.
 var (
-	ErrNoTask     = errors.New("tasks: no such task, or it is not kept any more")
-	ErrFull       = errors.New("tasks: the executor is full")
-	ErrConflict   = errors.New("tasks: a task with this ID exists, and is for another action")
-	ErrEnded      = errors.New("tasks: the task has ended")
-	ErrNotRetried = errors.New("tasks: only a parked task, or one that failed, can be retried")
-	ErrNoSchedule = errors.New("tasks: no such schedule")
-	ErrInvalid    = errors.New("tasks: an action, ID, key, label, batch or time that cannot be")
+	ErrNoTask     = words.ErrNoTask
+	ErrFull       = words.ErrFull
+	ErrConflict   = words.ErrConflict
+	ErrEnded      = words.ErrEnded
+	ErrNotRetried = words.ErrNotRetried
+	ErrNoSchedule = words.ErrNoSchedule
+	ErrInvalid    = words.ErrInvalid
+	ErrMalformed  = words.ErrMalformed
+	ErrJournal    = words.ErrJournal
+	ErrSignals    = words.ErrSignals
 )
-
-// Spec is what a submitter says about a task. Times are in ms, of the clock of
-// whoever runs the machine. Strings are kept as they are.
-type Spec struct {
-	ID         string // by which it is found, and known when it is submitted again; empty: it cannot be found, and is forgotten at its end
-	Kind       string // the action; not empty
-	Key        string // fairness, limits per key, stickiness; empty is a key like others, but without limits and stickiness
-	Labels     string // the worker must have them: "k=v" sorted, joined by newlines
-	Batch      string // whose end is told when all of its tasks have ended
-	Priority   int8   // higher first
-	Idempotent bool
-	Retries    uint16 // further attempts after a failure
-	Timeout    uint32 // of an attempt once it runs, ms; for the worker
-	NotBefore  int64  // 0: now
-	Deadline   int64  // an attempt that has not been leased by then never is; 0: none
-	Retain     int64  // how long the result is kept, ms; 0: the executor's
-	Size       uint32 // bytes that it takes at the worker: see Offer.Bytes
-}
 
 // Item is a task to be submitted.
 type Item[V any] struct {
@@ -87,116 +129,19 @@ type How struct {
 	Watch bool // Finished is told to the submitter's session
 }
 
-// State of a task.
-type State uint8
-
-// The states. A task in line has none.
-const (
-	Delayed State = 1 + iota // its time has not come, or it waits before another attempt
-	Ready
-	Leased
-	Parked // waits for a person
-	Ended
-)
-
-// Outcome of an attempt, and of a task. The numbers are those of wire.Outcome.
-type Outcome uint8
-
-// The outcomes.
-const (
-	Unknown Outcome = iota
-	OK
-	Clean
-	Dirty
-	NeverRan
-)
-
-// Cause is why a task ended or was parked, if not because of what was reported.
-type Cause uint8
-
-// The causes.
-const (
-	Reported  Cause = iota // its last report says all
-	Cancelled              // somebody cancelled it
-	Late                   // its deadline came before a worker
-	Lost                   // parked: its worker is lost, and it is not idempotent
-	Poisonous              // parked: too many workers were lost with it
-	ByHand                 // parked by a person: see Reason
-)
-
-// Offer is what a worker can do.
-type Offer struct {
-	Kinds    []string          // the actions; none: any action
-	Labels   map[string]string // owned by the machine from then on, as Kinds is
-	Slots    int               // tasks that it runs at once; 0: it takes no more, and keeps what it has
-	Prefetch int               // tasks beyond that which it may have waiting; only idempotent ones
-	Bytes    int               // leases go on while what it has is less, by Spec.Size; 0: 1 MiB
-}
-
-// Lease names an attempt: of which task, and which one. A Lease that is not the
-// task's latest is stale.
-type Lease struct {
-	Number uint64 // of the task in this executor; grows
-	Epoch  uint32 // counted from 1 over all leases of the task
-}
-
-// Report is what became of an attempt.
-type Report[V any] struct {
-	Lease
-	Outcome   Outcome
-	Permanent bool   // trying again is useless
-	After     int64  // wait at least so long before the next attempt, ms
-	Message   string // of the failure, for the history; at most 200 bytes are kept
-	Val       V      // the result, or what the error says
-}
-
-// Limits of an executor. Zero is none.
-type Limits struct {
-	Capacity    int   // tasks that have not ended: who submits more waits or is refused
-	Rate        int64 // attempts that are leased per 1000 s, those that are given back included
-	Burst       int   // attempts that may start at once after a while; 0: as many as in a tenth of a second, at least 1
-	Running     int   // attempts at once, those that wait at a worker included
-	KeyRate     int64 // the same per key
-	KeyRunning  int
-	Sticky      bool  // a key's tasks go to the worker that had the last one, while that works
-	Retain      int64 // ms; 0: 60 000
-	MaxRetained int   // 0: 100 000
-	MaxLosses   int   // workers lost with a task before it is parked; 0: 3
-}
-
-// Attempt is one lease of a task that is over.
-type Attempt struct {
-	Worker  machine.Session
-	Began   int64
-	Ended   int64
-	Outcome Outcome
-	Lost    bool   // the worker was lost, or quiet
-	Message string // what the error said
-}
-
-// Code says what an Effect tells.
-type Code uint8
-
-// The codes.
-const (
-	Run      Code = 1 + iota // To runs Task, by the lease Lease
-	Recall                   // To gives Lease back if it has not started
-	Stop                     // To cancels what it runs under Lease, and reports all the same: the lease may be over
-	Finished                 // to who watches: Task has ended, or was parked (see its State); the watch is over
-	Advanced                 // to who watches: progress, see Task.Progress
-	Accepted                 // to Who: all of the submission that waited has been taken up
-	Refused                  // to Who: the task with the ID Text was not taken up; Why tells
-	Next                     // somebody (To is empty) is asked for the next time of Schedule after Time: see NextTime
-	BatchEnd                 // to Who, which watches: all tasks of the batch Text have ended; OK and Failed count them
-)
-
 // Effect is something to be told. Leases of a session that has ended, and what
-// it watched, are told to it all the same: the host drops that.
+// it watched, are told to it all the same: the host drops that. More is there if the
+// code says so.
 type Effect[V any] struct {
-	Code     Code
-	To       machine.Who
-	Task     *Task[V] // only read, and only until the next operation, unless V's owner knows better
-	Lease    Lease
+	Code  Code
+	Lease Lease // of Run, Recall, Stop
+	To    machine.Who
+	Task  *Task[V] // only read, and only until the next operation, unless V's owner knows better
+	*More[V]
+}
+
+// More is what Refused, Next and BatchEnd tell besides.
+type More[V any] struct {
 	Text     string
 	Why      error
 	OK       int
@@ -214,18 +159,25 @@ func (o *Out[V]) Reset() {
 	o.Effects = o.Effects[:0]
 }
 
-func (o *Out[V]) add(e Effect[V]) { o.Effects = append(o.Effects, e) }
+// tell appends an effect of a task.
+func (o *Out[V]) tell(code Code, to machine.Session, t *Task[V]) {
+	o.Effects = append(o.Effects, Effect[V]{Code: code, To: machine.Who{Session: to}, Task: t, Lease: Lease{Number: t.Number, Epoch: t.Epoch}})
+}
+
+// more appends an effect that has more to tell.
+func (o *Out[V]) more(code Code, to machine.Who, m More[V]) {
+	o.Effects = append(o.Effects, Effect[V]{Code: code, To: to, More: &m})
+}
 
 // Task is a task as the machine keeps it: others only read it. The host makes
-// it, as a zero value, alone or in a struct of its own.
+// it, as a zero value, alone or in a struct of its own. Its Number is 0 while it is in
+// line; its Epoch that of the latest lease, 0: none yet.
 type Task[V any] struct {
-	ID     string
-	Val    V      // the input; the result once it ended OK
-	Number uint64 // 0: in line
-	Epoch  uint32 // of the latest lease; 0: none yet
+	assign.Node[Task[V]]
+	ID  string
+	Val V // the input; the result once it ended OK
 
 	Timeout   uint32
-	Size      uint32
 	Attempts  uint16 // that count for Retries: reported ones
 	Retries   uint16
 	State     State
@@ -236,22 +188,8 @@ type Task[V any] struct {
 	Submitted int64 // ms
 	Since     int64 // ms, when it came into its state; of a delayed one, until when
 
-	watch      machine.Session // the first who watches; 0: nobody
-	lane       *lane[V]
-	worker     *worker[V]
-	prev, next *Task[V] // in its lane, at its worker, among the ended
-	rare       *rare[V] // what most have not; nil: nothing
-}
-
-// Schedule is a task that is submitted again and again.
-type Schedule[V any] struct {
-	Name string
-	Text string // when: only people and sessions read it
-	Spec Spec   // of the tasks; each has the ID "Name@" and its time, in ms
-	Val  V      // their input; the machine gives it to each
-	Next int64  // 0: somebody is asked for it
-	Last int64  // the time that was due last; 0: none yet
-	Skip bool   // a time that was missed by more than a minute is left out; otherwise the first missed one fires late, and those up to now do not
+	watch machine.Session // the first who watches; 0: nobody
+	rare  *rare[V]        // what most have not; nil: nothing
 }
 
 // Stats is how an executor stands.

@@ -8,66 +8,6 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 )
 
-// bucket counts what was taken of what a rate allows. The zero value is full.
-type bucket struct {
-	used int64 // in perToken of an attempt
-	at   int64 // ms
-}
-
-const (
-	perToken = 1_000_000 // a rate is per 1000 s: so much a ms
-	maxRate  = math.MaxInt64 / perToken / 2
-	maxBurst = 1 << 32
-)
-
-// burst is how many attempts may start at once.
-func burst(rate int64, wanted int) int64 {
-	if wanted > 0 {
-		return int64(wanted)
-	}
-	return min(max(rate/10_000, 1), maxBurst)
-}
-
-// fill lets time pass.
-func (b *bucket) fill(now, rate int64) {
-	if d := now - b.at; d > 0 {
-		if d >= b.used/rate+1 {
-			b.used = 0
-		} else {
-			b.used -= d * rate
-		}
-		b.at = now
-	}
-}
-
-// wait is how long, in ms, until there is a token.
-func (b *bucket) wait(now, rate, burst int64) int64 {
-	if rate == 0 {
-		return 0
-	}
-	b.fill(now, rate)
-	if need := b.used + perToken - burst*perToken; need > 0 {
-		return (need + rate - 1) / rate
-	}
-	return 0
-}
-
-func (b *bucket) take(now, rate int64) {
-	if rate != 0 {
-		b.fill(now, rate)
-		b.used += perToken
-	}
-}
-
-// full is when the bucket is full, if nothing is taken.
-func (b *bucket) full(now, rate int64) int64 {
-	if rate == 0 {
-		return now
-	}
-	b.fill(now, rate)
-	return now + (b.used+rate-1)/rate
-}
-
 // timer says that a task may have something to do at a time: when it is not
 // delayed any more, at its deadline, when it is not kept any more. What has become
 // of it is seen then.
@@ -76,29 +16,10 @@ type timer struct {
 	number uint64
 }
 
-func (timer) at(int) {}
+func (timer) At(int) {}
 
-func (a timer) before(b timer) bool {
+func (a timer) Before(b timer) bool {
 	return a.when < b.when || a.when == b.when && a.number < b.number
-}
-
-type keyTimer struct {
-	when int64
-	name string
-}
-
-func (keyTimer) at(int) {}
-
-func (a keyTimer) before(b keyTimer) bool {
-	return a.when < b.when || a.when == b.when && a.name < b.name
-}
-
-// keyDue says that a key has something to do at a time.
-func (m *Machine[V]) keyDue(k *key[V], when int64) {
-	if k.due != when {
-		k.due = when
-		m.keyDues.push(keyTimer{when, k.name})
-	}
 }
 
 // due tells when a task has something to do; 0: never.
@@ -120,7 +41,7 @@ func (m *Machine[V]) due(t *Task[V]) int64 {
 // arm sets the timer for what a task has to do next.
 func (m *Machine[V]) arm(t *Task[V]) {
 	if d := m.due(t); d != 0 {
-		m.timers.push(timer{d, t.Number})
+		m.timers.Push(timer{d, t.Number})
 	}
 }
 
@@ -128,19 +49,12 @@ func (m *Machine[V]) arm(t *Task[V]) {
 // when that is most of them.
 func (m *Machine[V]) prune() {
 	for len(m.timers) > 0 && m.void(m.timers[0]) {
-		m.timers.pop()
+		m.timers.Pop()
 	}
 	if len(m.timers) > 2*(m.Len()+m.counts[Ended])+1024 {
 		m.timers = slices.DeleteFunc(m.timers, m.void)
 		slices.SortFunc(m.timers, func(a, b timer) int { return cmp.Or(cmp.Compare(a.when, b.when), cmp.Compare(a.number, b.number)) })
 		m.timers = slices.Compact(m.timers)
-	}
-	for len(m.keyDues) > 0 {
-		e := m.keyDues[0]
-		if k := m.keys[e.name]; k != nil && k.due == e.when {
-			break
-		}
-		m.keyDues.pop()
 	}
 }
 
@@ -157,23 +71,20 @@ func (m *Machine[V]) Due() int64 {
 			d = min(d, at)
 		}
 	}
-	if len(m.timers)+len(m.keyDues) > 0 {
+	if len(m.timers) > 0 {
 		m.prune()
 		if len(m.timers) > 0 {
 			sooner(m.timers[0].when)
 		}
-		if len(m.keyDues) > 0 {
-			sooner(m.keyDues[0].when)
-		}
 	}
-	if t := m.retained.head; t != nil {
-		sooner(clip(t.Since, m.retain()))
+	if n := m.retained.First(); n != nil {
+		sooner(clip(n.Of.Since, m.retain()))
 	}
 	if len(m.over) > 0 {
 		sooner(clip(m.over[0].since, m.retain()))
 	}
 	sooner(m.nextFire)
-	sooner(m.rateDue)
+	sooner(m.turns.Due())
 	if d == math.MaxInt64 {
 		return 0
 	}
@@ -189,18 +100,12 @@ func (m *Machine[V]) Tick(out *Out[V], now int64) {
 	m.Advance(now)
 	left := TickMost
 	for ; left > 0 && len(m.timers) > 0 && m.timers[0].when <= m.now; left-- {
-		m.fire(out, m.timers.pop())
+		m.fire(out, m.timers.Pop())
 	}
-	for ; left > 0 && len(m.keyDues) > 0 && m.keyDues[0].when <= m.now; left-- {
-		e := m.keyDues.pop()
-		if k := m.keys[e.name]; k != nil && k.due == e.when {
-			k.due = 0
-			m.recheck(k)
-			m.rest(k)
-		}
-	}
-	for ; left > 0 && m.retained.head != nil && clip(m.retained.head.Since, m.retain()) <= m.now; left-- {
-		m.dropEnded(m.retained.head)
+	left -= m.turns.Tick(left)
+	for n := m.retained.First(); left > 0 && n != nil && clip(n.Of.Since, m.retain()) <= m.now; n = m.retained.First() {
+		m.dropEnded(n.Of)
+		left--
 	}
 	for ; left > 0 && len(m.over) > 0 && clip(m.over[0].since, m.retain()) <= m.now; left-- {
 		m.forgetBatch()
@@ -271,7 +176,7 @@ func (m *Machine[V]) leaveBatch(out *Out[V], b *batch[V]) {
 }
 
 func (m *Machine[V]) batchEnd(out *Out[V], who machine.Who, b *batch[V]) {
-	out.add(Effect[V]{Code: BatchEnd, To: who, Text: b.name, OK: b.ok, Failed: b.failed})
+	out.more(BatchEnd, who, More[V]{Text: b.name, OK: b.ok, Failed: b.failed})
 }
 
 // forgetBatch forgets the batch that was over first, if it still is.

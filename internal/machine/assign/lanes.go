@@ -1,4 +1,4 @@
-package tasks
+package assign
 
 import (
 	"slices"
@@ -9,28 +9,30 @@ import (
 
 // class is an action with what its worker must have. Tasks of a class may go to
 // the same workers.
-type class[V any] struct {
-	classID
+type class[T any] struct {
+	Class
 	labels   [][2]string
 	serial   uint32        // for profile.key; nothing that is told depends on it
-	queue    queue[V]      // lanes that may be served, but for those that stick to a worker
-	profiles []*profile[V] // who can
-	plain    *lane[V]      // without key, priority 0
-	ready    int           // tasks
-	refs     int           // lanes with tasks
+	queue    queue[T]      // lanes that may be served, but for those that stick to a worker
+	profiles []*profile[T] // who can
+	plain    *lane[T]      // without key, priority 0
+	ready    int           // nodes
+	refs     int           // lanes with nodes
 	active   int           // place in Machine.active; -1: queue is empty
 }
 
-type classID struct {
-	kind, labels string
-	idempotent   bool
+// Class is an action, the labels that its worker must have ("k=v" sorted, joined by
+// newlines), and whether it may be prefetched.
+type Class struct {
+	Kind, Labels string
+	Idempotent   bool
 }
 
 // key is a Spec.Key. Its tasks of one priority are a flow.
-type key[V any] struct {
+type key[T any] struct {
 	name    string
-	flows   []*flow[V]
-	refs    int // lanes with tasks
+	flows   []*flow[T]
+	refs    int // lanes with nodes
 	running int
 	bucket  bucket
 	due     int64           // when its bucket has enough, or is full if nothing else is left; 0: nothing is waited for
@@ -39,69 +41,69 @@ type key[V any] struct {
 	free    bool            // the empty key: no limits, and each lane takes turns by itself
 	idle    bool            // in Machine.idle
 
-	prev, next *key[V]
+	prev, next *key[T]
 }
 
 // flow is what has the same key and priority.
-type flow[V any] struct {
-	key      *key[V]
+type flow[T any] struct {
+	key      *key[T]
 	priority int8
-	lanes    []*lane[V]
+	lanes    []*lane[T]
 }
 
 // lane is the ready tasks of one flow and class, first in, first out.
-type lane[V any] struct {
-	flow       *flow[V]
-	class      *class[V]
-	head, tail *Task[V]
+type lane[T any] struct {
+	flow       *flow[T]
+	class      *class[T]
+	nodes      List[T]
 	n          int
-	refs       int       // tasks in any state
+	refs       int       // nodes, wherever they are
 	stamp      uint64    // its turn: lower first
-	in         *queue[V] // nil: empty, or blocked
-	prev, next *lane[V]
+	in         *queue[T] // nil: empty, or blocked
+	prev, next *lane[T]
 }
 
 // queue is lanes that wait for their turn: of a class, or of those that stick
 // to a worker.
-type queue[V any] struct {
-	levels []level[V] // higher priority first
+type queue[T any] struct {
+	levels []level[T] // higher priority first
 	n      int        // lanes
-	class  *class[V]  // whose it is; nil: worker's
-	worker *worker[V]
+	class  *class[T]  // whose it is; nil: worker's
+	worker *worker[T]
 }
 
-type level[V any] struct {
+type level[T any] struct {
 	priority   int8
-	head, tail *lane[V] // by stamp
+	head, tail *lane[T] // by stamp
 }
 
 // before tells whose turn is first. Lanes of one flow may have the same stamp.
-func (l *lane[V]) before(o *lane[V]) bool {
+func (l *lane[T]) before(o *lane[T]) bool {
 	switch {
 	case l.flow.priority != o.flow.priority:
 		return l.flow.priority > o.flow.priority
 	case l.stamp != o.stamp:
 		return l.stamp < o.stamp
 	default:
-		return l.head.Number < o.head.Number
+		return l.nodes.first.Number < o.nodes.first.Number
 	}
 }
 
-func (q *queue[V]) level(priority int8) *level[V] {
+func (q *queue[T]) level(priority int8) *level[T] {
 	for i := range q.levels {
 		if p := q.levels[i].priority; p == priority {
 			return &q.levels[i]
 		} else if p < priority {
-			q.levels = slices.Insert(q.levels, i, level[V]{priority: priority})
+			q.levels = slices.Insert(q.levels, i, level[T]{priority: priority})
 			return &q.levels[i]
 		}
 	}
-	q.levels = append(q.levels, level[V]{priority: priority})
+	q.levels = append(q.levels, level[T]{priority: priority})
 	return &q.levels[len(q.levels)-1]
 }
 
 // first is the lane whose turn it is; nil: there is none.
-func (q *queue[V]) first() *lane[V] {
+func (q *queue[T]) first() *lane[T] {
 	for i := range q.levels {
 		if l := q.levels[i].head; l != nil {
 			return l
@@ -110,7 +112,7 @@ func (q *queue[V]) first() *lane[V] {
 	return nil
 }
 
-func (q *queue[V]) push(l *lane[V]) {
+func (q *queue[T]) push(l *lane[T]) {
 	lv := q.level(l.flow.priority)
 	l.in, l.prev, l.next = q, lv.tail, nil
 	if lv.tail != nil {
@@ -122,7 +124,7 @@ func (q *queue[V]) push(l *lane[V]) {
 	q.n++
 }
 
-func (q *queue[V]) remove(l *lane[V]) {
+func (q *queue[T]) remove(l *lane[T]) {
 	lv := q.level(l.flow.priority)
 	if l.prev != nil {
 		l.prev.next = l.next
@@ -138,21 +140,20 @@ func (q *queue[V]) remove(l *lane[V]) {
 	q.n--
 }
 
-// class finds or makes the class of a task.
-func (m *Machine[V]) class(s *Spec) *class[V] {
-	if c := m.latest; c != nil && c.idempotent == s.Idempotent && c.kind == s.Kind && c.classID.labels == s.Labels {
+// class finds or makes a class.
+func (m *Machine[T]) class(id Class) *class[T] {
+	if c := m.latest; c != nil && c.Class == id {
 		return c
 	}
-	id := classID{s.Kind, s.Labels, s.Idempotent}
 	c := m.classes[id]
 	if c == nil {
 		if len(m.classes) >= m.sweep {
 			m.sweepClasses()
 		}
 		m.serial++
-		c = &class[V]{classID: id, labels: labels(s.Labels), serial: m.serial, active: -1}
+		c = &class[T]{Class: id, labels: labels(id.Labels), serial: m.serial, active: -1}
 		c.queue.class = c
-		c.plain = m.lane(c, &m.nokey, 0)
+		c.plain = m.lane(c, m.nokey, 0)
 		m.classes[id] = c
 		for _, w := range m.workers {
 			if w.can(c) {
@@ -177,7 +178,7 @@ func labels(s string) (all [][2]string) {
 // minClasses is how many classes may be kept that nothing uses.
 const minClasses = 1024
 
-func (m *Machine[V]) sweepClasses() {
+func (m *Machine[T]) sweepClasses() {
 	for id, c := range m.classes {
 		if c.refs == 0 {
 			delete(m.classes, id)
@@ -190,13 +191,13 @@ func (m *Machine[V]) sweepClasses() {
 }
 
 // key finds or makes a key; the empty one has no name.
-func (m *Machine[V]) key(name string) *key[V] {
+func (m *Machine[T]) key(name string) *key[T] {
 	if name == "" {
-		return &m.nokey
+		return m.nokey
 	}
 	k := m.keys[name]
 	if k == nil {
-		k = &key[V]{name: name}
+		k = &key[T]{name: name}
 		m.keys[name] = k
 	} else if k.idle {
 		m.idle.remove(k)
@@ -205,17 +206,17 @@ func (m *Machine[V]) key(name string) *key[V] {
 }
 
 // lane finds or makes the lane of a class, key and priority.
-func (m *Machine[V]) lane(c *class[V], k *key[V], priority int8) *lane[V] {
+func (m *Machine[T]) lane(c *class[T], k *key[T], priority int8) *lane[T] {
 	if k.free && priority == 0 && c.plain != nil {
 		return c.plain
 	}
-	i, ok := slices.BinarySearchFunc(k.flows, priority, func(f *flow[V], p int8) int { return int(f.priority) - int(p) })
+	i, ok := slices.BinarySearchFunc(k.flows, priority, func(f *flow[T], p int8) int { return int(f.priority) - int(p) })
 	if !ok {
-		k.flows = slices.Insert(k.flows, i, &flow[V]{key: k, priority: priority})
+		k.flows = slices.Insert(k.flows, i, &flow[T]{key: k, priority: priority})
 	}
 	f := k.flows[i]
 	if k.free { // it has one for each class, and nobody asks for them: see plain, and others
-		if l := m.others[other[V]{c, priority}]; l != nil {
+		if l := m.others[other[T]{c, priority}]; l != nil {
 			return l
 		}
 	} else {
@@ -225,39 +226,39 @@ func (m *Machine[V]) lane(c *class[V], k *key[V], priority int8) *lane[V] {
 			}
 		}
 	}
-	l := &lane[V]{flow: f, class: c}
+	l := &lane[T]{flow: f, class: c}
 	switch {
 	case !k.free:
 		f.lanes = append(f.lanes, l)
 	case priority != 0:
-		m.others[other[V]{c, priority}] = l
+		m.others[other[T]{c, priority}] = l
 	}
 	return l
 }
 
 // other names a lane without key, but with a priority.
-type other[V any] struct {
-	class    *class[V]
+type other[T any] struct {
+	class    *class[T]
 	priority int8
 }
 
 // forget drops a lane from its flow.
-func (k *key[V]) forget(l *lane[V]) {
+func (k *key[T]) forget(l *lane[T]) {
 	f := l.flow
-	f.lanes = slices.DeleteFunc(f.lanes, func(o *lane[V]) bool { return o == l })
+	f.lanes = slices.DeleteFunc(f.lanes, func(o *lane[T]) bool { return o == l })
 	if len(f.lanes) == 0 && !k.free {
-		k.flows = slices.DeleteFunc(k.flows, func(o *flow[V]) bool { return o == f })
+		k.flows = slices.DeleteFunc(k.flows, func(o *flow[T]) bool { return o == f })
 	}
 }
 
-// use notes that one more task is of a lane.
-func (m *Machine[V]) use(l *lane[V]) {
+// use notes that one more node is of a lane.
+func (m *Machine[T]) use(l *lane[T]) {
 	if l.use() {
 		m.recheck(l.flow.key)
 	}
 }
 
-func (l *lane[V]) use() (first bool) {
+func (l *lane[T]) use() (first bool) {
 	if l.refs++; l.refs == 1 {
 		l.class.refs++
 		l.flow.key.refs++
@@ -265,8 +266,8 @@ func (l *lane[V]) use() (first bool) {
 	return l.refs == 1
 }
 
-// release notes that a task of a lane is forgotten.
-func (m *Machine[V]) release(l *lane[V]) {
+// release notes that a node of a lane is forgotten.
+func (m *Machine[T]) release(l *lane[T]) {
 	if l.refs--; l.refs > 0 {
 		return
 	}
@@ -278,59 +279,45 @@ func (m *Machine[V]) release(l *lane[V]) {
 		k.forget(l)
 		m.rest(k)
 	case l.flow.priority != 0:
-		delete(m.others, other[V]{l.class, l.flow.priority})
+		delete(m.others, other[T]{l.class, l.flow.priority})
 	}
 }
 
-// ready puts a task into its lane, at the end or in front.
-func (m *Machine[V]) ready(t *Task[V], front bool) {
-	l := t.lane
-	t.State, t.Since = Ready, m.now
-	m.counts[Ready]++
+// Ready puts a node into its lane, at the end or in front.
+func (m *Machine[T]) Ready(n *Node[T], front bool) {
+	l := n.lane
+	n.on = ready
+	m.ready++
 	l.class.ready++
-	switch {
-	case l.n == 0:
-		l.head, l.tail = t, t
-	case front:
-		t.next, l.head.prev = l.head, t
-		l.head = t
-	default:
-		t.prev, l.tail.next = l.tail, t
-		l.tail = t
+	if front {
+		l.nodes.PushFront(n)
+	} else {
+		l.nodes.Push(n)
 	}
 	if l.n++; l.n == 1 && !l.flow.key.blocked {
 		m.place(l, m.turn())
 	}
 }
 
-// unready takes a task out of its lane.
-func (m *Machine[V]) unready(t *Task[V]) {
-	l := t.lane
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		l.head = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		l.tail = t.prev
-	}
-	t.prev, t.next = nil, nil
-	m.counts[Ready]--
+// Unready takes a node out of its lane.
+func (m *Machine[T]) Unready(n *Node[T]) {
+	l := n.lane
+	l.nodes.Remove(n)
+	n.on = nowhere
+	m.ready--
 	l.class.ready--
 	if l.n--; l.n == 0 {
 		m.unplace(l)
 	}
 }
 
-func (m *Machine[V]) turn() uint64 {
+func (m *Machine[T]) turn() uint64 {
 	m.stamp++
 	return m.stamp
 }
 
 // place puts a lane at the end of the queue it belongs to.
-func (m *Machine[V]) place(l *lane[V], stamp uint64) {
+func (m *Machine[T]) place(l *lane[T], stamp uint64) {
 	l.stamp = stamp
 	q := &l.class.queue
 	if w := m.stuck(l); w != nil {
@@ -340,7 +327,7 @@ func (m *Machine[V]) place(l *lane[V], stamp uint64) {
 	m.requeued(q)
 }
 
-func (m *Machine[V]) unplace(l *lane[V]) {
+func (m *Machine[T]) unplace(l *lane[T]) {
 	if q := l.in; q != nil {
 		q.remove(l)
 		m.requeued(q)
@@ -348,7 +335,7 @@ func (m *Machine[V]) unplace(l *lane[V]) {
 }
 
 // requeued keeps the books after a change of a queue.
-func (m *Machine[V]) requeued(q *queue[V]) {
+func (m *Machine[T]) requeued(q *queue[T]) {
 	c := q.class
 	switch {
 	case c == nil:
@@ -356,7 +343,7 @@ func (m *Machine[V]) requeued(q *queue[V]) {
 	case q.n > 0 && c.active < 0:
 		c.active = len(m.active)
 		m.active = append(m.active, c)
-		if !c.idempotent {
+		if !c.Idempotent {
 			m.strict++
 		}
 	case q.n == 0 && c.active >= 0:
@@ -365,14 +352,14 @@ func (m *Machine[V]) requeued(q *queue[V]) {
 		m.active[c.active] = m.active[last]
 		m.active[last] = nil
 		m.active, c.active = m.active[:last], -1
-		if !c.idempotent {
+		if !c.Idempotent {
 			m.strict--
 		}
 	}
 }
 
 // served gives the turn of a lane on; moved: its key sticks to another worker now.
-func (m *Machine[V]) served(l *lane[V], moved bool) {
+func (m *Machine[T]) served(l *lane[T], moved bool) {
 	k := l.flow.key
 	if k.free {
 		m.again(l, m.turn())
@@ -389,7 +376,7 @@ func (m *Machine[V]) served(l *lane[V], moved bool) {
 }
 
 // again puts a lane, if it is in a queue, at the end of the one it belongs to now.
-func (m *Machine[V]) again(l *lane[V], stamp uint64) {
+func (m *Machine[T]) again(l *lane[T], stamp uint64) {
 	switch {
 	case l.in == nil:
 	case l.prev == nil && l.next == nil && l.in.class != nil && l.flow.key.free: // the only one: there is nothing to move
@@ -402,7 +389,7 @@ func (m *Machine[V]) again(l *lane[V], stamp uint64) {
 
 // recheck blocks or unblocks a key after a change of what it has running, of its
 // bucket or of the limits.
-func (m *Machine[V]) recheck(k *key[V]) {
+func (m *Machine[T]) recheck(k *key[T]) {
 	if k.free {
 		return
 	}
@@ -437,7 +424,7 @@ func (m *Machine[V]) recheck(k *key[V]) {
 const maxIdleKeys = 10_000
 
 // rest drops a key that has nothing, or remembers it for a while.
-func (m *Machine[V]) rest(k *key[V]) {
+func (m *Machine[T]) rest(k *key[T]) {
 	if k.refs > 0 || k.free || k.idle {
 		return
 	}
@@ -460,12 +447,12 @@ func (m *Machine[V]) rest(k *key[V]) {
 }
 
 // keyList is keys that rest, longest first.
-type keyList[V any] struct {
-	head, tail *key[V]
+type keyList[T any] struct {
+	head, tail *key[T]
 	n          int
 }
 
-func (x *keyList[V]) push(k *key[V]) {
+func (x *keyList[T]) push(k *key[T]) {
 	k.prev = x.tail
 	if x.tail != nil {
 		x.tail.next = k
@@ -476,7 +463,7 @@ func (x *keyList[V]) push(k *key[V]) {
 	x.n++
 }
 
-func (x *keyList[V]) remove(k *key[V]) {
+func (x *keyList[T]) remove(k *key[T]) {
 	if k.prev != nil {
 		k.prev.next = k.next
 	} else {

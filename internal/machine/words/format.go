@@ -1,4 +1,4 @@
-package tasks
+package words
 
 import (
 	"encoding/binary"
@@ -6,6 +6,8 @@ import (
 	"maps"
 	"math"
 	"slices"
+
+	"github.com/distgear/distgear/internal/machine/pack"
 )
 
 // What travels between a node and the machine in the ledger. Integers are
@@ -63,27 +65,27 @@ func AppendSpec(b []byte, s, before *Spec, val []byte) []byte {
 // ParseSpecs calls f with each spec of a list, in order. s is reused, and val
 // points into b.
 func ParseSpecs(b []byte, f func(s *Spec, val []byte)) error {
-	r := reader{b: b}
+	r := read(b)
 	var s Spec
-	for first := true; len(r.b) > 0; first = false {
-		flags := r.byte()
+	for first := true; !r.done(); first = false {
+		flags := r.Byte()
 		s.ID = r.text()
-		val := r.bytes()
+		val := r.Bytes()
 		s.Size = uint32(min(uint64(len(val)), math.MaxUint32))
 		if flags&specSame != 0 {
 			if first || flags != specSame {
 				return ErrMalformed
 			}
 		} else {
-			s = Spec{ID: s.ID, Size: s.Size, Kind: r.text(), Retries: uint16(r.uint(math.MaxUint16)), Timeout: uint32(r.uint(math.MaxUint32))}
+			s = Spec{ID: s.ID, Size: s.Size, Kind: r.text(), Retries: uint16(r.Uint(math.MaxUint16)), Timeout: uint32(r.Uint(math.MaxUint32))}
 			s.Idempotent = flags&specIdempotent != 0
 			if flags&specRare != 0 {
-				s.Key, s.Labels, s.Batch, s.Priority = r.text(), r.text(), r.text(), int8(r.byte())
-				s.NotBefore, s.Deadline, s.Retain = r.int(), r.int(), r.int()
+				s.Key, s.Labels, s.Batch, s.Priority = r.text(), r.text(), r.text(), int8(r.Byte())
+				s.NotBefore, s.Deadline, s.Retain = r.Varint(), r.Varint(), r.Varint()
 			}
-			r.bad = r.bad || flags&^(specIdempotent|specRare) != 0
+			r.must(flags&^(specIdempotent|specRare) == 0)
 		}
-		if r.bad {
+		if r.Bad() {
 			return ErrMalformed
 		}
 		f(&s, val)
@@ -115,9 +117,9 @@ func AppendGrant(b []byte, g *Grant) []byte {
 
 // ParseGrant parses a lease. Input points into b.
 func ParseGrant(number uint64, b []byte) (g Grant, err error) {
-	r := reader{b: b}
+	r := read(b)
 	g.Number, g.Epoch = number, r.uint32()
-	g.ID, g.Kind, g.Key, g.Attempt, g.Timeout, g.Input = r.text(), r.text(), r.text(), r.uint32(), r.uint32(), r.bytes()
+	g.ID, g.Kind, g.Key, g.Attempt, g.Timeout, g.Input = r.text(), r.text(), r.text(), r.uint32(), r.uint32(), r.Bytes()
 	return g, r.end()
 }
 
@@ -131,7 +133,7 @@ func AppendReport(b []byte, r *Report[[]byte]) []byte {
 	b = append(b, o)
 	if r.Outcome != OK {
 		b = binary.AppendUvarint(b, uint64(max(r.After, 0)))
-		b = appendText(b, short(r.Message))
+		b = appendText(b, Short(r.Message))
 	}
 	return appendText(b, r.Val)
 }
@@ -139,16 +141,16 @@ func AppendReport(b []byte, r *Report[[]byte]) []byte {
 // ParseReports calls f with each report of a list, in order. p is reused, and its Val
 // points into b.
 func ParseReports(b []byte, f func(p *Report[[]byte])) error {
-	r := reader{b: b}
-	for len(r.b) > 0 {
+	r := read(b)
+	for !r.done() {
 		p := Report[[]byte]{Lease: r.lease()}
-		o := r.byte()
+		o := r.Byte()
 		p.Outcome, p.Permanent = Outcome(o>>1), o&1 != 0
 		if p.Outcome != OK {
-			p.After, p.Message = int64(r.uint(math.MaxInt64)), r.text()
+			p.After, p.Message = int64(r.Uint(math.MaxInt64)), r.text()
 		}
-		p.Val = r.bytes()
-		if r.bad || p.Outcome > NeverRan {
+		p.Val = r.Bytes()
+		if r.Bad() || p.Outcome > NeverRan {
 			return ErrMalformed
 		}
 		f(&p)
@@ -165,8 +167,8 @@ func AppendLease(b []byte, l Lease) []byte {
 // ParseLeases parses a list of leases.
 func ParseLeases(b []byte) ([]Lease, error) {
 	var ls []Lease
-	r := reader{b: b}
-	for len(r.b) > 0 {
+	r := read(b)
+	for !r.done() {
 		ls = append(ls, r.lease())
 	}
 	return ls, r.end()
@@ -181,10 +183,10 @@ func AppendProgress(b []byte, l Lease, done, total int64) []byte {
 
 // ParseProgress calls f with each of a list.
 func ParseProgress(b []byte, f func(l Lease, done, total int64)) error {
-	r := reader{b: b}
-	for len(r.b) > 0 {
-		l, done, total := r.lease(), r.int(), r.int()
-		if r.bad {
+	r := read(b)
+	for !r.done() {
+		l, done, total := r.lease(), r.Varint(), r.Varint()
+		if r.Bad() {
 			return ErrMalformed
 		}
 		f(l, done, total)
@@ -214,10 +216,10 @@ func AppendEnd(b []byte, e *End) []byte {
 
 // ParseEnd parses an end. Val points into b.
 func ParseEnd(b []byte) (e End, err error) {
-	r := reader{b: b}
-	e.State, e.Outcome, e.Cause = State(r.byte()), Outcome(r.byte()), Cause(r.byte())
-	e.ID, e.Attempts, e.Reason, e.Val = r.text(), r.uint32(), r.text(), r.bytes()
-	r.bad = r.bad || e.State != Ended && e.State != Parked || e.Outcome > NeverRan || e.Cause > ByHand
+	r := read(b)
+	e.State, e.Outcome, e.Cause = State(r.Byte()), Outcome(r.Byte()), Cause(r.Byte())
+	e.ID, e.Attempts, e.Reason, e.Val = r.text(), r.uint32(), r.text(), r.Bytes()
+	r.must((e.State == Ended || e.State == Parked) && e.Outcome <= NeverRan && e.Cause <= ByHand)
 	return e, r.end()
 }
 
@@ -236,8 +238,8 @@ func AppendAdvance(b []byte, a *Advance) []byte {
 
 // ParseAdvance parses progress.
 func ParseAdvance(b []byte) (a Advance, err error) {
-	r := reader{b: b}
-	a.ID, a.Done, a.Total = r.text(), r.int(), r.int()
+	r := read(b)
+	a.ID, a.Done, a.Total = r.text(), r.Varint(), r.Varint()
 	return a, r.end()
 }
 
@@ -267,9 +269,9 @@ func AppendRefusal(b []byte, id string, why error) []byte {
 
 // ParseRefusal parses it.
 func ParseRefusal(b []byte) (id string, why error, err error) {
-	r := reader{b: b}
-	id, why = r.text(), Error(r.uint(math.MaxUint64))
-	r.bad = r.bad || why == nil
+	r := read(b)
+	id, why = r.text(), Error(r.Uint(math.MaxUint64))
+	r.must(why != nil)
 	return id, why, r.end()
 }
 
@@ -292,17 +294,17 @@ func AppendOffer(b []byte, o *Offer) []byte {
 
 // ParseOffer parses an offer.
 func ParseOffer(b []byte) (Offer, error) {
-	r := reader{b: b}
+	r := read(b)
 	o := r.offer()
 	return o, r.end()
 }
 
 func (r *reader) offer() Offer {
 	o := Offer{Slots: r.size(), Prefetch: r.size(), Bytes: r.size()}
-	for range r.count() {
+	for range r.Count(1) {
 		o.Kinds = append(o.Kinds, r.text())
 	}
-	for range r.count() {
+	for range r.Count(1) {
 		if o.Labels == nil {
 			o.Labels = make(map[string]string)
 		}
@@ -325,7 +327,7 @@ func AppendLimits(b []byte, l *Limits) []byte {
 
 // ParseLimits parses limits.
 func ParseLimits(b []byte) (Limits, error) {
-	r := reader{b: b}
+	r := read(b)
 	l := r.limits()
 	return l, r.end()
 }
@@ -333,7 +335,7 @@ func ParseLimits(b []byte) (Limits, error) {
 func (r *reader) limits() (l Limits) {
 	l.Capacity, l.Rate, l.Burst, l.Running = r.size(), int64(r.size()), r.size(), r.size()
 	l.KeyRate, l.KeyRunning, l.Retain, l.MaxRetained, l.MaxLosses = int64(r.size()), r.size(), int64(r.size()), r.size(), r.size()
-	l.Sticky = r.byte() == 1
+	l.Sticky = r.Byte() == 1
 	return l
 }
 
@@ -352,13 +354,13 @@ func AppendSchedule(b []byte, s *Schedule[[]byte]) []byte {
 
 // ParseSchedule parses a schedule. Its Val points into b.
 func ParseSchedule(name string, b []byte) (s Schedule[[]byte], err error) {
-	r := reader{b: b}
-	s.Name, s.Text, s.Next, s.Last, s.Skip = name, r.text(), r.int(), r.int(), r.byte() == 1
-	if r.bad {
+	r := read(b)
+	s.Name, s.Text, s.Next, s.Last, s.Skip = name, r.text(), r.Varint(), r.Varint(), r.Byte() == 1
+	if r.Bad() {
 		return s, ErrMalformed
 	}
 	n := 0
-	err = ParseSpecs(r.b, func(spec *Spec, val []byte) { s.Spec, s.Val, n = *spec, val, n+1 })
+	err = ParseSpecs(r.Rest(), func(spec *Spec, val []byte) { s.Spec, s.Val, n = *spec, val, n+1 })
 	if n != 1 && err == nil {
 		err = ErrMalformed
 	}
@@ -383,15 +385,16 @@ func AppendAsk(b []byte, a *Ask) []byte {
 
 // ParseAsk parses an Ask.
 func ParseAsk(b []byte) (a Ask, err error) {
-	r := reader{b: b}
-	a.Name, a.Text, a.Last, a.After = r.text(), r.text(), r.int(), r.int()
+	r := read(b)
+	a.Name, a.Text, a.Last, a.After = r.text(), r.text(), r.Varint(), r.Varint()
 	return a, r.end()
 }
 
 // maxMessage is how much of a report's message is kept, in bytes.
 const maxMessage = 200
 
-func short(s string) string {
+// Short is at most the first 200 bytes of a text.
+func Short(s string) string {
 	if len(s) <= maxMessage {
 		return s
 	}
@@ -402,79 +405,34 @@ func short(s string) string {
 	return s[:n]
 }
 
-func appendText[B []byte | string](b []byte, s B) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
+func appendText[B []byte | string](b []byte, s B) []byte { return pack.AppendBytes(b, s) }
 
-// reader takes bytes apart. After a fault it is bad and reads zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
+// reader is a pack.Reader with the words of this package.
+type reader struct{ pack.Reader }
 
-func (r *reader) fail() { r.b, r.bad = nil, true }
+func read(b []byte) reader { return reader{pack.Read(b)} }
 
 func (r *reader) end() error {
-	if r.bad || len(r.b) > 0 {
+	if !r.End() {
 		return ErrMalformed
 	}
 	return nil
 }
 
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
+func (r *reader) must(ok bool) {
+	if !ok {
+		r.Fail()
 	}
-	c := r.b[0]
-	r.b = r.b[1:]
-	return c
 }
 
-func (r *reader) uint(most uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > most {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uint32() uint32 { return uint32(r.uint(math.MaxUint32)) }
+func (r *reader) uint32() uint32 { return uint32(r.Uint(math.MaxUint32)) }
 
 // size reads how much of something there may be.
-func (r *reader) size() int { return int(r.uint(1 << 50)) }
+func (r *reader) size() int { return int(r.Uint(1 << 50)) }
 
-func (r *reader) int() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
+func (r *reader) lease() Lease { return Lease{Number: r.Uvarint(), Epoch: r.uint32()} }
 
-func (r *reader) lease() Lease {
-	return Lease{Number: r.uint(math.MaxUint64), Epoch: r.uint32()}
-}
+// done tells that nothing follows, also after a fault.
+func (r *reader) done() bool { return len(r.Rest()) == 0 }
 
-// count reads how many things follow, of at least a byte each.
-func (r *reader) count() uint64 {
-	n := r.uint(math.MaxUint64)
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return 0
-	}
-	return n
-}
-
-func (r *reader) bytes() []byte {
-	n := r.count()
-	v := r.b[:n:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) text() string { return string(r.bytes()) }
+func (r *reader) text() string { return string(r.Bytes()) }
