@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
 )
 
@@ -22,6 +24,10 @@ func FuzzGateway(f *testing.F) {
 		{"POST", "/v1/events/e", "async", "", `{"a":1}`}, {"POST", "/v1/events/e", "wait=0s&id=x&delay=1s", "", "null x"}, {"POST", "/v1/events/fails", "", "", ""},
 		{"GET", "/v1/runs", "event=deploy&state=ok&limit=2", "", ""}, {"GET", "/v1/runs/run-1", "", "text/event-stream", ""}, {"GET", "/v1/runs/run-1/events", "", "", ""},
 		{"POST", "/v1/runs/run-1/cancel", "", "", ""}, {"POST", "/v1/runs/run-1/undo/a%2Fb", "", "", `{"how":"skip","reason":"x"}`},
+		{"GET", "/v1/executors", "prefix=a&limit=1", "", ""}, {"GET", "/v1/executors/x/tasks", "state=ended&after=3@", "", ""}, {"GET", "/v1/executors/x/tasks", "", "text/event-stream", ""},
+		{"POST", "/v1/executors/x/tasks", "async&id=a", "", `{"action":"a","input":{"b":1},"retries":2,"timeout":"1s","labels":["k=v"],"deadline":"2030-01-01T00:00:00Z"}`},
+		{"POST", "/v1/executors/x/tasks", "", "", `{"action":7}`}, {"GET", "/v1/executors/x/tasks/a%2Fb", "", "", ""}, {"POST", "/v1/executors/x/tasks/t/park", "", "", `{"reason":"r"}`},
+		{"POST", "/v1/executors/x/tasks/t/retry", "", "", "{}"}, {"POST", "/v1/executors/x/pause", "", "", `{"reason":"lunch"}`}, {"POST", "/v1/executors/x/resume", "", "", ""},
 		{"GET", "/v1/members", "", "text/event-stream;q=1,*/*", ""}, {"HEAD", "/healthz", "", "", ""}, {"GET", "/v1/openapi.json", "", "", ""},
 		{"CONNECT", "/v1/runs", "", "", ""}, {"OPTIONS", "//v1/../%2e%2e/", "%zz", "", "\xff"}, {"", "", "", "", ""},
 	} {
@@ -30,6 +36,28 @@ func FuzzGateway(f *testing.F) {
 	h := serve(&fake{
 		records: []record.Run{run1, run2, run3}, onMembers: members(node1), onWatch: sequence(nil, run2),
 		onRun: func(string, record.RunID, ...string) error { return nil },
+		onTasks: func(_ string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error] {
+			return func(yield func(executor.TaskInfo, error) bool) {
+				if f.State == "" {
+					yield(executor.TaskInfo{}, executor.ErrNoExecutor)
+					return
+				}
+				yield(executor.TaskInfo{ID: "t", Class: executor.Fast, State: "ready"}, nil)
+			}
+		},
+		onLook: func(what string, _ lookQuery) (any, error) {
+			if what != lookExecutors {
+				return nil, distgear.ErrConflict
+			}
+			return executorList{Executors: []executor.Info{{Class: executor.Fast}}}, nil
+		},
+		onOperate: func(string, string, executor.TaskID, string) error { return nil },
+		onSubmit: func(_ string, task executor.Named, _ bool) (pendingTask, error) {
+			if task.Action == "" || len(task.Input) > 0 && !json.Valid(task.Input) {
+				panic("submitted without an action, or with what is no JSON")
+			}
+			return taskFuture{newFuture("t").resolve("null", nil)}, nil
+		},
 		onRaise: func(e string, in json.RawMessage, o raiseOptions) (pending, error) {
 			if !json.Valid(in) {
 				panic("raised with what is no JSON")
