@@ -12,6 +12,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/events"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
@@ -23,8 +24,8 @@ import (
 // not change once it is in use.
 type Event[In, Out any] struct {
 	Name string // its kind
-	// Durable events survive whoever dies. Not in this version: Handle and Raise
-	// refuse them.
+	// Durable: once raised a run ends, whoever dies. The nodes that handle the
+	// event say so; see Raise. Alone, nothing outlives the process.
 	Durable bool
 	// On handles it: it makes plans and runs them with r.Do. ctx ends when the
 	// run is cancelled or Timeout is over; a rollback goes on all the same.
@@ -45,15 +46,10 @@ func (e *Event[In, Out]) valid() error {
 	if e.Timeout < 0 {
 		return errors.New("its Timeout must not be negative")
 	}
-	return e.durable()
-}
-
-func (e *Event[In, Out]) durable() error {
-	if e.Durable {
-		return errors.New("durable events are not in this version: set Durable to false")
-	}
 	return nil
 }
+
+func (e *Event[In, Out]) durable() bool { return e.Durable }
 
 // Serve implements Handler.
 func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) {
@@ -61,16 +57,19 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if n == nil {
 		return nil, fmt.Errorf("%w: event %s was served outside of a node", ErrInvalid, e.Name)
 	}
+	if e.Durable && c.lease == nil {
+		return n.through(ctx, c)
+	}
 	key, undo, input := c.Key, c.Undo, c.Input
 	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 && !undo { // raised by who did not know
-		c.ctx.SetDeadline(time.Now().Add(e.Timeout))
+		c.ctx.SetDeadline(c.began().Add(e.Timeout))
 	}
 	var r *Run
 	var twin *runs.Run
 	var err error
 	if !undo {
 		r = &Run{n: n}
-		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx, Lent: c.From != n.name})
+		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx, Lent: c.From != n.name, Lease: c.lease})
 	}
 	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
@@ -118,7 +117,7 @@ func (e *Event[In, Out]) handle(ctx context.Context, r *Run, in In) (out Out, er
 	defer func() {
 		if !normal {
 			v := recover()
-			_, _ = r.n.runs.End(&r.in, nil, fmt.Errorf("panic: %v", v))
+			r.n.runs.Panicked(&r.in, fmt.Sprint(v))
 			panic(v)
 		}
 	}()
@@ -144,12 +143,12 @@ func (d delayOption) raise(r *raising) { r.delay = time.Duration(d) }
 func (d idOption) raise(r *raising)    { r.id = string(d) }
 
 // Delay raises the event after d. Until then it is held by the raising node,
-// and lost with it.
+// and lost with it, unless it is durable: then it is held by the hub.
 func Delay(d time.Duration) RaiseOption { return delayOption(d) }
 
 // ID names the run. Raising the event again under the same ID, with the same
-// input, answers with the same run while the node that handles it remembers;
-// another input is ErrConflict. At most 200 bytes, without / and blanks.
+// input, answers with the same run while the node that handles it remembers, or
+// for a day if it is durable; another input is ErrConflict. At most 200 bytes, without / and blanks.
 func ID(id string) RaiseOption { return idOption(id) }
 
 // Future is a handle on the result of a run. It is safe for concurrent use.
@@ -201,6 +200,12 @@ type raised[Out any] struct {
 	told atomic.Bool
 }
 
+// Ended implements events.Ender.
+func (r *raised[Out]) Ended(node string, rep wire.Report) {
+	r.at.Node = cluster.NodeName(node)
+	r.Report(rep)
+}
+
 // Report implements link.Receiver.
 func (r *raised[Out]) Report(rep wire.Report) {
 	if r.told.Swap(true) {
@@ -220,12 +225,17 @@ func (r *raised[Out]) Report(rep wire.Report) {
 // loaded that does. It returns once the event was sent; an error means that it
 // was not. The future's error is a *RemoteError when the handler failed, and
 // wraps ErrUnknown when the node that handled it was lost.
+//
+// A durable event is raised in the ledger, and Raise returns once it is kept
+// there for good: it will be handled, by whoever does so first, and what it is is
+// known to who handles it, so that e need not say Durable itself. With
+// ErrUnknown the ledger has not answered: raise it again under the same ID.
 func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...RaiseOption) (*Future[Out], error) {
 	var o raising
 	for _, opt := range opts {
 		opt.raise(&o)
 	}
-	if err := errors.Join(e.durable(), o.check(), context.Cause(ctx)); err != nil {
+	if err := errors.Join(o.check(), context.Cause(ctx)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, e.Name, err)
 	}
 	b, err := codec.Append(make([]byte, 0, usualPayload), in)
@@ -240,6 +250,12 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	r.id = record.RunID(o.id)
 	if o.id == "" {
 		r.id = n.runs.NewID()
+	}
+	if e.Durable || n.lasting(e.Name) {
+		if err := n.events.Raise(ctx, &events.Raise{ID: string(r.id), Kind: e.Name, Input: b, Delay: o.delay}, r); err != nil {
+			return nil, err
+		}
+		return &r.Future, nil
 	}
 	c := wire.Command{Kind: e.Name, Key: string(r.id), Flags: wire.Event, Input: b, Run: uint32(min(e.Timeout.Milliseconds(), 1<<31))}
 	if o.delay > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/events"
 	"github.com/distgear/distgear/internal/handled"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
@@ -82,6 +83,7 @@ type Node struct {
 	asker   session.Asker                   // unused when alone
 	meter   meter.Meter
 	runs    *handled.Registry
+	events  *events.Desk
 	host    *runs.Host // this node as runs see it
 	bye     session.Farewell
 
@@ -108,6 +110,7 @@ type offer struct {
 	h        Handler // wrapped
 	plain    Handler // as the user gave it; nil when Wrap may look at what passes
 	event    bool    // it is an Event, or built around one
+	durable  bool    // and Durable
 	direct   bool    // it is an Event and nothing is around it
 	inFlight atomic.Int64
 }
@@ -145,6 +148,8 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	n.room.Node, n.room.Logger, n.room.Works = string(n.name), cfg.Logger, n.works()
 	if cfg.Serve == "" && cfg.Hub == "" {
 		n.room.Ledger = client.Alone()
+		n.desk()
+		n.offerRuns()
 		return n, nil
 	}
 	if err := n.connect(ctx); err != nil {
@@ -187,6 +192,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	n.room.Ledger = client.New(client.Config{
 		Conn: n.conn, Prefix: prefix, Name: string(n.name), TTL: ledgerTTLs * cmp.Or(n.cfg.TTL, 3*time.Second), Logger: n.cfg.Logger,
 	})
+	n.desk()
 	n.end, err = link.Open(link.Config{
 		ID: n.id, Name: string(n.name), Prefix: prefix, Conn: n.conn, Runner: n.pool, Serve: n.serveLink, Logger: n.cfg.Logger,
 	})
@@ -205,6 +211,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	}
 	if err == nil {
 		n.session.Store(s)
+		n.offerRuns()
 	}
 	return err
 }
@@ -261,6 +268,9 @@ func (n *Node) Handle(hs ...Handler) error {
 		o := &offer{h: h, plain: h}
 		if e, ok := h.(interface{ event() Handler }); ok {
 			o.event, o.direct = true, e.event() == h && n.cfg.Wrap == nil
+			if e, ok := e.event().(interface{ durable() bool }); ok {
+				o.durable = e.durable()
+			}
 		}
 		if n.cfg.Wrap != nil {
 			o.h, o.plain = n.cfg.Wrap(h), nil
@@ -277,6 +287,9 @@ func (n *Node) Handle(hs ...Handler) error {
 	n.offers.Store(&offers{m})
 	n.mu.Unlock()
 	n.tellKinds()
+	if n.session.Load() != nil || n.room.Ledger != nil && n.end == nil {
+		n.offerRuns()
+	}
 	return nil
 }
 
@@ -314,8 +327,11 @@ func (n *Node) kinds() []string {
 	}
 	m := n.offers.Load().m
 	ks := make([]string, 0, len(m))
-	for k := range m {
+	for k, o := range m {
 		ks = append(ks, k)
+		if o.durable {
+			ks = append(ks, lasts+k)
+		}
 	}
 	ks = append(ks, n.room.Kinds()...)
 	slices.Sort(ks)

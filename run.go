@@ -2,9 +2,15 @@ package distgear
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"math/rand/v2"
 	"strconv"
+	"time"
 
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/memo"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/record"
 )
@@ -46,6 +52,50 @@ func (r *Run) Do(ctx context.Context, p *Plan) error {
 		return (*PlanError)(f)
 	}
 	return nil
+}
+
+// Now is the cluster's time. In a durable run it is what it was when the run
+// came here first, as are Rand and Members.
+func (r *Run) Now() time.Time { return memo.Now(&r.in) }
+
+// Rand is a source of random numbers. It is not safe for concurrent use.
+func (r *Run) Rand() *rand.Rand { return memo.Rand(&r.in) }
+
+// Members are the members of the cluster.
+func (r *Run) Members(ctx context.Context) ([]cluster.Member, error) {
+	return memo.Members(&r.in, func() (ms []cluster.Member, err error) {
+		for m, err := range r.n.Members(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			ms = append(ms, m)
+		}
+		return ms, nil
+	})
+}
+
+// Sleep waits for d, counted from when the run came here first. A durable run
+// that only waits, for more than a second, is on no node meanwhile: Sleep returns
+// an error then, as Signal and Approve do, for which the handler returns at once,
+// and it is called again when the time has come.
+func (r *Run) Sleep(ctx context.Context, d time.Duration) error { return r.in.Sleep(ctx, d) }
+
+// Signal waits for a signal of that name to this run, which must be durable, and
+// decodes what it carries into v; nil: nobody wants to know. Each signal is
+// taken once. See Sleep.
+func (r *Run) Signal(ctx context.Context, name string, v any) error {
+	b, err := r.in.Signal(ctx, name)
+	if err == nil && v != nil {
+		if err = codec.DecodeAny(b, v); err != nil {
+			err = fmt.Errorf("%w: signal %s: %w", ErrInvalid, name, err)
+		}
+	}
+	return err
+}
+
+// Approve waits for somebody's decision (Node.ApproveRun). See Signal.
+func (r *Run) Approve(ctx context.Context, name string) (record.Approval, error) {
+	return memo.Approve(ctx, &r.in, name)
 }
 
 // Runs yields the runs that the live nodes remember, newest first, without

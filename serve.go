@@ -11,6 +11,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/place"
@@ -34,6 +35,7 @@ type Command struct {
 	nested bool
 	raised bool // as an event
 	direct bool // an Event takes it back itself
+	lease  *journal.Lease
 
 	lender Handler  // who may lend its result: whoever called it copies that
 	lent   *sending // what it lent

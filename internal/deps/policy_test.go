@@ -50,7 +50,8 @@ var policy = []room{
 	{path: "internal/memo", may: "cluster record internal/runs internal/journal internal/fault"},
 	{path: "internal/outcome", may: "internal/fault internal/runner internal/wire"},
 	{path: "internal/handled", may: "cluster record internal/runs internal/outcome internal/journal internal/fault internal/place internal/plan internal/link internal/runner internal/wire"},
-	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/naming internal/memo internal/handled internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
+	{path: "internal/events", may: "record internal/room internal/client internal/shard internal/journal internal/fault internal/runner internal/wire internal/machine internal/machine/..."},
+	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/naming internal/memo internal/handled internal/events internal/journal internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
 	{path: "internal/objects", may: ". internal/room internal/client internal/shard internal/machine internal/machine/..."},
 	{path: "internal/collections", may: ". internal/objects internal/client internal/shard internal/codec internal/machine internal/machine/..."},

@@ -2,8 +2,9 @@ package shard
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/binary"
+	"hash/fnv"
+	"io"
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -74,8 +75,9 @@ func (x *executor) begin(c *call) {
 
 // sum tells inputs apart.
 func sum(in string) uint64 {
-	h := sha256.Sum256([]byte(in))
-	return binary.LittleEndian.Uint64(h[:])
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, in) // never fails
+	return h.Sum64()
 }
 
 // view is what there is to tell of a run.

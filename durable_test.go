@@ -1,0 +1,78 @@
+package distgear_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/geartest"
+)
+
+// order is a durable event of steps that count how often they run.
+type order struct {
+	pay, ship *distgear.Action[int, int]
+	event     *distgear.Event[int, int]
+	paid      atomic.Int64
+	shipped   atomic.Int64
+}
+
+func newOrder(on func(ctx context.Context, o *order, r *distgear.Run, in int) (int, error)) *order {
+	o := &order{}
+	o.pay = &distgear.Action[int, int]{Name: "pay", Do: func(_ context.Context, in int) (int, error) { o.paid.Add(1); return in + 1, nil },
+		Undo: func(context.Context, distgear.Did[int, int]) error { o.paid.Add(-1); return nil }}
+	o.ship = &distgear.Action[int, int]{Name: "ship", Do: func(_ context.Context, in int) (int, error) { o.shipped.Add(1); return in * 10, nil },
+		Undo: func(context.Context, distgear.Did[int, int]) error { o.shipped.Add(-1); return nil }}
+	o.event = &distgear.Event[int, int]{Name: "order", Durable: true,
+		On: func(ctx context.Context, r *distgear.Run, in int) (int, error) { return on(ctx, o, r, in) }}
+	return o
+}
+
+// payAndShip is a plan of two steps.
+func payAndShip(ctx context.Context, o *order, r *distgear.Run, in int) (int, error) {
+	p := distgear.Plan{Name: "order", Rollback: true}
+	paid := o.pay.Step(&p, distgear.Any(), in)
+	s := o.ship.StepFunc(&p, distgear.Any(), func() (int, error) { return paid.Result() }, paid)
+	if err := r.Do(ctx, &p); err != nil {
+		return 0, err
+	}
+	return s.Result()
+}
+
+
+// placements runs a body alone, and on three nodes of a cluster.
+func placements(t *testing.T, o *order, body func(t *testing.T, n *distgear.Node)) {
+	hs := geartest.Nodes{Handlers: func(*distgear.Node) []distgear.Handler { return []distgear.Handler{o.pay, o.ship, o.event} }}
+	t.Run("alone", func(t *testing.T) { body(t, geartest.Alone(t, hs).Here()) })
+	t.Run("nodes", func(t *testing.T) { body(t, geartest.StartCluster(t, hs).Here()) })
+}
+
+func TestDurable_D1_RaisedOnceForItsID(t *testing.T) {
+	o := newOrder(payAndShip)
+	placements(t, o, func(t *testing.T, n *distgear.Node) { raisedOnce(t, n, o) })
+}
+
+func raisedOnce(t *testing.T, n *distgear.Node, o *order) {
+	o.paid.Store(0)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	f, err := o.event.Raise(ctx, n, 4, distgear.ID("o-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := f.Wait(ctx); err != nil || out != 50 {
+		t.Fatal(out, err)
+	}
+	f, err = o.event.Raise(ctx, n, 4, distgear.ID("o-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := f.Wait(ctx); err != nil || out != 50 || o.paid.Load() != 1 {
+		t.Errorf("raised again: %d %v, paid %d times", out, err, o.paid.Load())
+	}
+	if _, err = o.event.Raise(ctx, n, 5, distgear.ID("o-1")); !errors.Is(err, distgear.ErrConflict) {
+		t.Errorf("another input: %v", err)
+	}
+}

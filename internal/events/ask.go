@@ -1,0 +1,74 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/runs"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/shard"
+)
+
+// What may be done with a run, wherever it is.
+const (
+	Cancel    = shard.RunCancel
+	Adopt     = shard.RunAdopt
+	Unwind    = shard.RunUnwind
+	Terminate = shard.RunTerminate
+)
+
+// Do does one of the above with a run; why is for people. It returns when the
+// ledger has taken that down. fault.ErrNoRun: it does not know the run.
+func (d *Desk) Do(ctx context.Context, id string, what uint64, why string) error {
+	_, err := d.ask(ctx, id, shard.Op{Verb: shard.VTask, Key: []byte(id), A: what, Val: []byte(why)}, false)
+	return err
+}
+
+// Signal sends a signal to a run.
+func (d *Desk) Signal(ctx context.Context, id string, s journal.Signal) error {
+	_, err := d.ask(ctx, id, shard.Op{Verb: shard.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
+	return err
+}
+
+// Look is what the ledger has of a run.
+func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
+	b, err := d.ask(ctx, id, shard.Op{Verb: shard.VWatch, A: shard.WatchRun, Key: []byte(id)}, true)
+	if err != nil {
+		return runs.View{}, err
+	}
+	return runs.ParseView(b)
+}
+
+func (d *Desk) ask(ctx context.Context, id string, op shard.Op, retry bool) ([]byte, error) {
+	a, err := d.obj.Do(ctx, op, retry)
+	switch {
+	case errors.Is(err, client.ErrClosed):
+		return nil, fault.ErrLeft
+	case errors.Is(err, client.ErrLost):
+		return nil, fmt.Errorf("%w: the session with the hub was lost: ask about run %s, and try again", fault.ErrUnknown, id)
+	case err != nil && ctx.Err() != nil:
+		return nil, fmt.Errorf("%w: the ledger has not answered about run %s: %w", fault.ErrUnknown, id, err)
+	case err != nil:
+		return nil, err
+	case a.Code == machine.OK:
+		return a.Val, nil
+	}
+	why := words.Error(a.Aux)
+	switch {
+	case errors.Is(why, tasks.ErrNoTask):
+		return nil, fmt.Errorf("%w: %s", fault.ErrNoRun, id)
+	case errors.Is(why, tasks.ErrEnded):
+		return nil, fmt.Errorf("%w: run %s has ended", fault.ErrInvalid, id)
+	case errors.Is(why, tasks.ErrSignals):
+		return nil, fmt.Errorf("%w: run %s has %d signals that it has not taken", fault.ErrOverloaded, id, runs.MaxSignals)
+	case errors.Is(why, tasks.ErrNotRetried):
+		return nil, fmt.Errorf("%w: run %s is not in the state for that: only a parked run can be adopted", fault.ErrInvalid, id)
+	}
+	return nil, fmt.Errorf("%w: run %s: %v", fault.ErrInvalid, id, why)
+}
