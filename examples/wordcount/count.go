@@ -86,7 +86,7 @@ func fields(in piece, f func(string)) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // it was only read
 	at := max(in.From-1, 0) // one byte before: is it a blank, or the piece before has the first field
 	if _, err := file.Seek(at, io.SeekStart); err != nil {
 		return err

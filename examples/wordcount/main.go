@@ -106,11 +106,11 @@ func (p *program) master(ctx context.Context, dir string, top int) error {
 		shares = append(shares, share{run, r, top})
 		queues = append(queues, p.queue(run, r))
 	}
-	fs, err := executor.InvokeAll(ctx, p.ex, p.reduce, shares...)
+	futures, err := executor.InvokeAll(ctx, p.ex, p.reduce, shares...)
 	reduced := make(chan sums, 1) // one answer
 	go func() {
 		var all sums
-		for f := range executor.AsCompleted(ctx, fs...) {
+		for f := range executor.AsCompleted(ctx, futures...) {
 			s, err := f.Wait(ctx)
 			if err != nil {
 				cancel(err) // or the others would wait until the queue is emptied
@@ -142,7 +142,7 @@ func (p *program) master(ctx context.Context, dir string, top int) error {
 	}
 	all := <-reduced
 	if err = errors.Join(err, context.Cause(ctx)); err != nil {
-		for _, f := range fs {
+		for _, f := range futures {
 			f.Cancel()
 		}
 	} else {
