@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	day       = 24 * time.Hour // tasks wait for each other: what they may last says nothing
-	batchSize = 2000           // words in a batch
+	patience  = 10 * time.Minute // for a piece: who counts waits for who adds up
+	batchSize = 2000             // words in a batch
 )
 
 // piece is a part of a file: the fields (what is between blanks) that begin from From on, and before To.
@@ -87,7 +87,7 @@ func fields(in piece, f func(string)) error {
 		return err
 	}
 	defer func() { _ = file.Close() }() // it was only read
-	at := max(in.From-1, 0) // one byte before: is it a blank, or the piece before has the first field
+	at := max(in.From-1, 0)             // one byte before: is it a blank, or the piece before has the first field
 	if _, err := file.Seek(at, io.SeekStart); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/executor"
@@ -71,8 +72,8 @@ func run(ctx context.Context, work bool, dir string, top int) (err error) {
 	}
 	defer func() { err = errors.Join(err, n.Leave(context.WithoutCancel(ctx))) }()
 	p := &program{n: n, ex: executor.New(n, "wordcount")}
-	p.count = &distgear.Action[piece, int]{Name: "count", Idempotent: true, Timeout: day, Do: p.doCount}
-	p.reduce = &distgear.Action[share, sums]{Name: "reduce", Timeout: day, Do: p.doReduce}
+	p.count = &distgear.Action[piece, int]{Name: "count", Idempotent: true, Timeout: patience, Do: p.doCount}
+	p.reduce = &distgear.Action[share, sums]{Name: "reduce", Timeout: 24 * time.Hour, Do: p.doReduce}
 	if work {
 		fmt.Println("works as", n.Name(), "until it is interrupted")
 		return p.work(ctx)
