@@ -3,6 +3,7 @@ package executor_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -154,4 +155,31 @@ func TestOps_Parked(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+func ExampleOperate() {
+	ctx := context.Background()
+	n, err := distgear.Join(ctx, distgear.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer n.Leave(ctx)
+	for _, in := range []int{1, -1} {
+		f, err := executor.Submit(ctx, executor.New(n, "sums"), double, in, executor.ID(fmt.Sprint("n", in)))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		<-f.Done()
+	}
+	for t, err := range executor.Operate(n).Tasks(ctx, "sums", executor.TaskFilter{State: "ended"}) {
+		fmt.Println(t.ID, t.Action, t.State, t.Error, err)
+	}
+	err = executor.Operate(n).Cancel(ctx, "sums", "n2")
+	fmt.Println(err)
+	// Output:
+	// n-1 double failed odd <nil>
+	// n1 double ok  <nil>
+	// executor: no such task, or its result is not kept any more (see Retain): "n2" of executor "sums": did you mean "n1" or "n-1"?
 }
