@@ -234,7 +234,7 @@ func TestHandleFaults(t *testing.T) {
 	w := alone(t)
 	fine := &action{Name: "fine", Do: func(context.Context, string) (string, error) { return "", nil }}
 	err := w.Here().Handle(fine, &action{Name: "no-do"}, w.action("op", nil), &event{Name: "no-on"}, &action{Name: "a b"}, &event{Name: "_x"},
-		&event{Name: "durable", Durable: true, On: func(context.Context, *distgear.Run, string) (string, error) { return "", nil }})
+		&event{Name: "durable", Durable: true})
 	if !errors.Is(err, distgear.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
