@@ -285,10 +285,8 @@ func (m *Machine[T]) RestorePlaces(r *pack.Reader, x *Lanes[T], find func(number
 				return false
 			}
 			m.hold(w, n)
-			if n.flags&recalled != 0 {
-				w.asked++
-			}
 			if n.flags&awaited != 0 {
+				w.asked++
 				m.recalls++
 			}
 			return true

@@ -449,9 +449,6 @@ func (m *Machine[T]) Free(n *Node[T]) {
 	m.leased--
 	w.leased--
 	w.bytes -= int(n.Size)
-	if n.flags&recalled != 0 {
-		w.asked--
-	}
 	m.Kept(n)
 	n.on, n.worker, n.flags = nowhere, nil, 0
 	m.touch(w)
@@ -490,10 +487,14 @@ func (m *Machine[T]) Recall() *Node[T] {
 // recallable is the newest of a worker's nodes that wait there and that another
 // could run now.
 func (m *Machine[T]) recallable(w *worker[T]) *Node[T] {
-	left := min(maxLooked, w.leased-w.offer.Slots) // the oldest run
-	for n := w.has.last; n != nil && left > 0; n, left = n.prev, left-1 {
+	left := w.excess() // the oldest run, and those that were kept
+	n := w.has.last
+	for looked := 0; n != nil && left > 0 && looked < maxLooked; n, looked = n.prev, looked+1 {
 		c := n.lane.class
-		if n.flags != 0 || !c.Idempotent || m.lim.Sticky && !n.lane.flow.key.free {
+		if n.flags != 0 {
+			continue
+		}
+		if left--; !c.Idempotent || m.lim.Sticky && !n.lane.flow.key.free {
 			continue
 		}
 		for _, p := range c.profiles {
@@ -510,5 +511,7 @@ func (m *Machine[T]) Kept(n *Node[T]) {
 	if n.flags&awaited != 0 {
 		n.flags &^= awaited
 		m.recalls--
+		n.worker.asked--
+		m.touch(n.worker)
 	}
 }

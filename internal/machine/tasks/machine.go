@@ -134,10 +134,19 @@ func (m *Machine[V]) fill(it *Item[V]) {
 	}
 }
 
+// Passed tells of n tasks that have ended without the machine; last is the highest
+// number that was given to such a task, or to one that will be submitted with its number.
+func (m *Machine[V]) Passed(last, n uint64) {
+	m.last = max(m.last, last)
+	m.total += n
+}
+
 // take takes a filled task up.
 func (m *Machine[V]) take(out *Out[V], t *Task[V], who machine.Who, how How) {
-	m.last++
-	t.Number, t.Submitted = m.last, m.now
+	if t.Number == 0 {
+		t.Number, t.Submitted = m.last+1, m.now
+	}
+	m.last = max(m.last, t.Number)
 	m.numbers.add(t)
 	if t.ID != "" {
 		m.ids[t.ID] = t

@@ -118,7 +118,7 @@ var (
 
 // Item is a task to be submitted.
 type Item[V any] struct {
-	Task *Task[V] // zero; the machine's from then on
+	Task *Task[V] // zero, or with the Number and Submitted that it has already (see Passed); the machine's from then on
 	Spec Spec
 	Val  V // the input
 }
