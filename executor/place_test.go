@@ -17,15 +17,20 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	geartest.Main(m, geartest.Roles{"worker": geartest.NodeRole(func(n *distgear.Node) []distgear.Handler {
-		go func() { // until the node has left
-			if err := executor.New(n, poolName).Work(context.Background(), slots, works...); err != nil && !errors.Is(err, distgear.ErrLeft) {
-				fmt.Fprintln(os.Stderr, "work:", err)
-				os.Exit(1)
-			}
-		}()
-		return nil
-	})})
+	role := func(cfg executor.Config) func(context.Context, []string) error {
+		return geartest.NodeRole(func(n *distgear.Node) []distgear.Handler { return workAt(n, cfg) })
+	}
+	geartest.Main(m, geartest.Roles{"worker": role(executor.Config{}), "durable": role(executor.Config{Durable: true})})
+}
+
+func workAt(n *distgear.Node, cfg executor.Config) []distgear.Handler {
+	go func() { // until the node has left
+		if err := cfg.New(n, poolName).Work(context.Background(), slots, works...); err != nil && !errors.Is(err, distgear.ErrLeft) {
+			fmt.Fprintln(os.Stderr, "work:", err)
+			os.Exit(1)
+		}
+	}()
+	return nil
 }
 
 const (
@@ -39,6 +44,7 @@ type pool struct {
 	c       *geartest.Cluster
 	n       *distgear.Node // where tasks are submitted
 	workers int
+	durable bool // the queue is in the ledger
 }
 
 // placements runs body alone, with two nodes of this process that work, and with
@@ -55,10 +61,13 @@ func placements(t *testing.T, cfg executor.Config, body func(t *testing.T, p *po
 		})
 		return nil
 	}, Role: "worker"}
+	if cfg.Durable {
+		here.Role = "durable"
+	}
 	geartest.Placements(t, here, func(t *testing.T, c *geartest.Cluster) {
-		p := &pool{Executor: cfg.New(c.Here(), poolName), c: c, n: c.Here(), workers: 2}
+		p := &pool{Executor: cfg.New(c.Here(), poolName), c: c, n: c.Here(), workers: 2, durable: cfg.Durable}
 		if strings.HasSuffix(t.Name(), "alone") {
-			p.workers = 1
+			p.workers, p.durable = 1, false
 		}
 		geartest.Eventually(t, 0, "the workers are there", func() bool {
 			s, err := p.Stats(t.Context())

@@ -198,7 +198,11 @@ func (x *executor) submit(c *call) {
 		return
 	}
 	how := tasks.How{Wait: c.op.A&SubmitWaits != 0, Watch: c.op.A&SubmitWatches != 0}
-	switch n, waits := x.m.Submit(&x.out, c.who(), how, x.items); {
+	n, waits := x.m.Submit(&x.out, c.who(), how, x.items)
+	if c.op.A&SubmitRuns == 0 {
+		x.tell(c) // what is refused by itself is told before the answer
+	}
+	switch {
 	case waits: // the answer comes later
 	case n == len(x.items):
 		x.begin(c)

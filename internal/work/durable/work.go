@@ -263,6 +263,11 @@ func (q *queue) recall(code tasks.Code, b []byte) error {
 		a := q.leases[l.Number]
 		switch {
 		case a == nil || a.lease != l: // its report is on its way
+		case code == tasks.Stop && a.seat.w.TakeBack(&a.Attempt): // it did not start
+			q.end(nil, func(*work.Job) {
+				rep := fault.NeverRan(fault.ErrCancelled, fault.Cancelled)
+				a.Reported(nil, &rep)
+			})
 		case code == tasks.Stop:
 			a.Cancel(context.Canceled)
 		case a.seat.w.TakeBack(&a.Attempt):
