@@ -51,12 +51,13 @@ var policy = []room{
 	{path: "internal/outcome", may: "internal/fault internal/runner internal/wire"},
 	{path: "internal/handled", may: "cluster record internal/runs internal/outcome internal/journal internal/fault internal/place internal/plan internal/link internal/runner internal/wire"},
 	{path: "internal/events", may: "record internal/room internal/client internal/shard internal/journal internal/fault internal/runner internal/wire internal/machine internal/machine/..."},
-	{path: ".", may: "internal/client internal/room hub cluster record internal/runs internal/naming internal/memo internal/handled internal/events internal/journal internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
+	{path: "internal/find", may: "cluster record internal/events internal/handled internal/runs internal/codec internal/fault internal/shard internal/machine/..."},
+	{path: ".", may: "internal/find internal/client internal/room hub cluster record internal/runs internal/naming internal/memo internal/handled internal/events internal/journal internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
 	{path: "internal/objects", may: ". internal/room internal/client internal/shard internal/machine internal/machine/..."},
 	{path: "internal/collections", may: ". internal/objects internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "internal/work", may: "internal/room internal/fault internal/link internal/runner internal/wire internal/engine internal/client internal/objects internal/shard internal/machine internal/machine/..."},
-	{path: "internal/work/durable", may: "internal/work internal/room internal/fault internal/runner internal/wire internal/engine internal/client internal/shard internal/machine internal/machine/... github.com/netresearch/go-cron"},
+	{path: "internal/work/durable", may: ". cluster internal/work internal/room internal/fault internal/runner internal/wire internal/engine internal/client internal/shard internal/machine internal/machine/... github.com/netresearch/go-cron"},
 	{path: "shared", may: ". cluster internal/work internal/objects internal/collections internal/client internal/shard internal/codec internal/machine internal/machine/..."},
 	{path: "executor", may: ". cluster github.com/charmbracelet/x/term internal/work internal/work/durable internal/room internal/codec internal/fault internal/wire internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record shared executor"},
