@@ -217,4 +217,3 @@ func TestDurable_D6_ARollbackSurvivesItsOwner(t *testing.T) {
 		t.Errorf("undone in the order %v", u)
 	}
 }
-

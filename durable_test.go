@@ -3,12 +3,14 @@ package distgear_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 // order is a durable event of steps that count how often they run.
@@ -40,7 +42,6 @@ func payAndShip(ctx context.Context, o *order, r *distgear.Run, in int) (int, er
 	}
 	return s.Result()
 }
-
 
 // placements runs a body alone, and on three nodes of a cluster.
 func placements(t *testing.T, o *order, body func(t *testing.T, n *distgear.Node)) {
@@ -75,4 +76,108 @@ func raisedOnce(t *testing.T, n *distgear.Node, o *order) {
 	if _, err = o.event.Raise(ctx, n, 5, distgear.ID("o-1")); !errors.Is(err, distgear.ErrConflict) {
 		t.Errorf("another input: %v", err)
 	}
+}
+
+// A signal wakes a run that waits for it on no node, and is kept until it is taken.
+func TestDurable_D7_SignalsAndSleep(t *testing.T) {
+	o := newOrder(func(ctx context.Context, o *order, r *distgear.Run, in int) (int, error) {
+		var word int
+		if err := r.Signal(ctx, "go", &word); err != nil {
+			return 0, err
+		}
+		if err := r.Sleep(ctx, 1500*time.Millisecond); err != nil {
+			return 0, err
+		}
+		a, err := r.Approve(ctx, "ship")
+		if err != nil || !a.Approved {
+			return 0, err
+		}
+		return payAndShip(ctx, o, r, in+word)
+	})
+	placements(t, o, func(t *testing.T, n *distgear.Node) {
+		o.paid.Store(0)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		f, err := o.event.Raise(ctx, n, 4, distgear.ID("o-2"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		geartest.Eventually(t, patience, "the run waits", func() bool {
+			rec, err := n.FindRun(ctx, f.ID())
+			return err == nil && rec.State == record.Waiting
+		})
+		if err := n.SignalRun(ctx, f.ID(), "go", 5); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.ApproveRun(ctx, f.ID(), "ship", record.Approval{Approved: true, By: "me"}); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := f.Wait(ctx); err != nil || out != 100 {
+			t.Fatal(out, err)
+		}
+		rec, err := n.FindRun(ctx, f.ID())
+		if err != nil || rec.State != record.OK || len(rec.Plans) != 1 || len(rec.Plans[0].Steps) != 2 || string(rec.Result) != "100" {
+			t.Errorf("%+v %v", rec, err)
+		}
+		if err := n.SignalRun(ctx, f.ID(), "go", 5); !errors.Is(err, distgear.ErrInvalid) {
+			t.Errorf("a signal to a run that has ended: %v", err)
+		}
+		if err := n.SignalRun(ctx, "nobody", "go", 5); !errors.Is(err, distgear.ErrNoRun) {
+			t.Errorf("a signal to no run: %v", err)
+		}
+	})
+}
+
+func TestDurable_Cancelled(t *testing.T) {
+	o := newOrder(func(ctx context.Context, o *order, r *distgear.Run, in int) (int, error) {
+		if _, err := payAndShip(ctx, o, r, in); err != nil {
+			return 0, err
+		}
+		return 0, r.Signal(ctx, "never", nil)
+	})
+	placements(t, o, func(t *testing.T, n *distgear.Node) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		f, err := o.event.Raise(ctx, n, 4, distgear.ID("o-3"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		geartest.Eventually(t, patience, "the run waits", func() bool {
+			rec, err := n.FindRun(ctx, f.ID())
+			return err == nil && rec.State == record.Waiting && len(rec.Plans) == 1
+		})
+		if err := n.CancelRun(ctx, f.ID()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Wait(ctx); !errors.Is(err, distgear.ErrCancelled) {
+			t.Errorf("%v", err)
+		}
+		var last record.Run
+		for rec, err := range n.WatchRun(ctx, f.ID()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			last = rec
+		}
+		if last.State != record.Cancelled {
+			t.Errorf("%+v", last)
+		}
+		listed := false
+		for rec, err := range n.Runs(ctx) {
+			listed = listed || err == nil && rec.ID == f.ID() && rec.State.Final()
+		}
+		if !listed {
+			t.Error("it is not listed")
+		}
+		f, err = o.event.Raise(ctx, n, 4, distgear.ID("o-4"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.TerminateRun(ctx, f.ID(), "a test"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Wait(ctx); err == nil || !strings.Contains(err.Error(), "a test") {
+			t.Errorf("terminated: %v", err)
+		}
+	})
 }

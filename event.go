@@ -14,6 +14,7 @@ import (
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/events"
 	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
@@ -67,6 +68,10 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	var r *Run
 	var twin *runs.Run
 	var err error
+	var own *runner.Context // of a durable run
+	if c.lease != nil {
+		own = c.ctx
+	}
 	if !undo {
 		r = &Run{n: n}
 		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx, Lent: c.From != n.name, Lease: c.lease})
@@ -82,11 +87,12 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	case twin != nil: // raised again under the same ID
 		return twin.Wait(ctx)
 	}
-	return e.run(ctx, r, input)
+	return e.run(ctx, r, input, own)
 }
 
-// run is the run of a command that was not known before.
-func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byte, err error) {
+// run is the run of a command that was not known before. own is the context of one
+// that is durable: what the handler returned goes into its journal.
+func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte, own *runner.Context) (b []byte, err error) {
 	in, err := e.decode(r, input)
 	if err != nil {
 		return r.n.runs.End(&r.in, nil, err)
@@ -94,6 +100,9 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte) (b []byt
 	out, err := e.handle(ctx, r, in)
 	if err == nil {
 		b, err = encodeResult(e.Name, out)
+	}
+	if own != nil && err != nil {
+		err, _ = stopped(own, err)
 	}
 	return r.n.runs.End(&r.in, b, err)
 }

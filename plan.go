@@ -138,6 +138,7 @@ func (e *Event[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), aft
 func (e *Event[In, Out]) add(p *Plan, on Target, after []Dep) *Step[Out] {
 	s := &Step[Out]{plan: p, index: len(p.in.Steps)}
 	s.s.Kind, s.s.Event, s.s.Undo, s.s.Timeout, s.s.Queue = e.Name, true, true, e.Timeout, defaultQueue
+	s.s.Durable, s.s.Idem = e.Durable, e.Durable // it is the same run wherever it is asked for
 	p.join(&s.s, on, after)
 	return s
 }

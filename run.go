@@ -10,6 +10,9 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/events"
+	"github.com/distgear/distgear/internal/find"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/memo"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/record"
@@ -98,29 +101,71 @@ func (r *Run) Approve(ctx context.Context, name string) (record.Approval, error)
 	return memo.Approve(ctx, &r.in, name)
 }
 
-// Runs yields the runs that the live nodes remember, newest first, without
-// their plans. A node that does not answer within 5 s is passed over.
-func (n *Node) Runs(ctx context.Context) iter.Seq2[record.Run, error] { return n.runs.All(ctx) }
+// Runs yields the runs that the live nodes remember and the durable ones that the
+// hub knows, newest first, without their plans. A node that does not answer
+// within 5 s is passed over.
+func (n *Node) Runs(ctx context.Context) iter.Seq2[record.Run, error] { return n.finder().All(ctx) }
 
 // FindRun is the record of a run, or ErrNoRun when no live node remembers it:
-// nodes remember the last 1000, and those of up to 32 MiB.
+// nodes remember the last 1000, and those of up to 32 MiB. Durable ones are
+// found for a day after their end, the last 10 000.
 func (n *Node) FindRun(ctx context.Context, id record.RunID) (record.Run, error) {
-	return n.runs.Find(ctx, id)
+	return n.finder().Find(ctx, id)
 }
 
 // WatchRun yields the record of a run now and after changes, the last time
 // when it has ended. Changes in quick succession are yielded as one.
 func (n *Node) WatchRun(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
-	return n.runs.Watch(ctx, id)
+	return n.finder().Watch(ctx, id)
 }
+
+func (n *Node) finder() find.Finder { return find.Finder{Nodes: n.runs, Desk: n.events} }
 
 // CancelRun cancels a run: nothing more of it starts, what runs is cancelled,
 // and plans with Rollback are undone. It returns when the run was told, not
 // when it has ended. To cancel a run that has ended, or rolls back, does nothing.
-func (n *Node) CancelRun(ctx context.Context, id record.RunID) error { return n.runs.Cancel(ctx, id) }
+func (n *Node) CancelRun(ctx context.Context, id record.RunID) error {
+	return n.finder().Cancel(ctx, id)
+}
 
 // ResolveUndo decides about the stuck undo of a step. Skip and MarkDone need a
-// reason; it is logged where the run is.
+// reason; it is logged where the run is, and in the journal of a durable run.
 func (n *Node) ResolveUndo(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
 	return n.runs.Resolve(ctx, id, step, how, reason)
+}
+
+// SignalRun sends a signal to a durable run, which keeps it until its handler
+// takes it (Run.Signal); v is what it carries, nil is nothing. Nil: it is kept for good.
+// ErrUnknown: it may be. To a run that has ended it is ErrInvalid.
+func (n *Node) SignalRun(ctx context.Context, id record.RunID, name string, v any) error {
+	b, err := codec.AppendAny(nil, v)
+	if err != nil {
+		return fmt.Errorf("%w: signal %s: %w", ErrInvalid, name, err)
+	}
+	return n.events.Signal(ctx, string(id), journal.Signal{Name: name, Value: b})
+}
+
+// ApproveRun tells a durable run a decision that it waits for, or will
+// (Run.Approve). Its errors are those of SignalRun.
+func (n *Node) ApproveRun(ctx context.Context, id record.RunID, name string, a record.Approval) error {
+	s, err := memo.Approval(name, a)
+	if err != nil {
+		return err
+	}
+	return n.events.Signal(ctx, string(id), s)
+}
+
+// AdoptRun lets a parked durable run go on: with the plans that its handler makes
+// now, if it was parked because they have another shape than its journal.
+func (n *Node) AdoptRun(ctx context.Context, id record.RunID) error {
+	return n.events.Do(ctx, string(id), events.Adopt, "")
+}
+
+// TerminateRun ends a durable run at once. Nothing of it is undone: whoever does it
+// says why, and sees to what it left behind.
+func (n *Node) TerminateRun(ctx context.Context, id record.RunID, reason string) error {
+	if reason == "" {
+		return fmt.Errorf("%w: say why run %s is terminated", ErrInvalid, id)
+	}
+	return n.events.Do(ctx, string(id), events.Terminate, reason)
 }

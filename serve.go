@@ -166,20 +166,24 @@ func ended(ctx *runner.Context, out []byte, err error, most int) wire.Report {
 
 // failed makes the report of a handler that has returned an error.
 func failed(ctx *runner.Context, err error) wire.Report {
-	var flags uint8
-	switch why := ctx.Cancelled(); {
-	case errors.Is(why, context.DeadlineExceeded): // S3: it was told to stop, and stopped
-		err = fmt.Errorf("%w: %w", ErrTimeout, err)
-	case errors.Is(why, context.Canceled):
-		err = fmt.Errorf("%w: %w", ErrCancelled, err)
-		flags = fault.Cancelled
-	}
+	err, flags := stopped(ctx, err)
 	r := fault.Report(err)
 	r.Error.Flags |= flags
 	if p, ok := errors.AsType[*panicError](err); ok {
 		r.Error.Stack = fault.Clip(p.stack)
 	}
 	return r
+}
+
+// stopped says of the error of what was told to stop that it was.
+func stopped(ctx *runner.Context, err error) (_ error, flags uint8) {
+	switch why := ctx.Cancelled(); {
+	case errors.Is(why, context.DeadlineExceeded): // S3: it was told to stop, and stopped
+		return fmt.Errorf("%w: %w", ErrTimeout, err), 0
+	case errors.Is(why, context.Canceled):
+		return fmt.Errorf("%w: %w", ErrCancelled, err), fault.Cancelled
+	}
+	return err, 0
 }
 
 // panicError is a handler's panic.

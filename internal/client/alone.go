@@ -42,6 +42,15 @@ func Alone() *Client {
 // Alone tells whether the ledger is this process's own.
 func (c *Client) Alone() bool { return c.alone != nil }
 
+// Page is what there is in a ledger of this process, to a Query. Its times are ms
+// since 1970.
+func (c *Client) Page(q Query) shard.Page {
+	c.alone.mu.Lock()
+	defer c.alone.mu.Unlock()
+	p, _ := c.alone.shard.Page(q)
+	return p
+}
+
 func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
 	a.mu.Lock()
 	if a.closed {

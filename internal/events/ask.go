@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -44,6 +45,33 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 	}
 	return runs.ParseView(b)
 }
+
+// List is what the ledger has of runs, newest first: at most as many as one page
+// has.
+func (d *Desk) List(ctx context.Context) ([]shard.TaskState, error) {
+	q := client.Query{What: shard.Tasks, Executor: Name, Limit: listed}
+	if d.h.Room.Ledger.Alone() {
+		return d.h.Room.Ledger.Page(q).Tasks, nil
+	}
+	b, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = d.h.Room.Ask(ctx, client.KindInspect, b); err != nil {
+		return nil, err
+	}
+	var in client.Inspection
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, err
+	}
+	for i := range in.Page.Tasks {
+		in.Page.Tasks[i].Shift(in.Zero)
+	}
+	return in.Page.Tasks, nil
+}
+
+// listed is how many runs List answers.
+const listed = 1000
 
 func (d *Desk) ask(ctx context.Context, id string, op shard.Op, retry bool) ([]byte, error) {
 	a, err := d.obj.Do(ctx, op, retry)

@@ -1,0 +1,254 @@
+// Package find finds runs wherever they are: at the nodes that handle them, or in
+// the ledger, which has the durable ones whether somebody owns them or not.
+//
+//	f := find.Finder{Nodes: registry, Desk: desk}
+//	rec, err := f.Find(ctx, "deploy-7")
+//
+// # Guarantees
+//
+// What the ledger tells of a durable run is what its journal says: what was told to
+// nobody yet is not in it.
+//
+// # Failures
+//
+// A run that neither knows is fault.ErrNoRun. When the ledger does not answer
+// within a second, what the nodes say is the answer.
+package find
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"iter"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/codec"
+	"github.com/distgear/distgear/internal/events"
+	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/handled"
+	machine "github.com/distgear/distgear/internal/machine/runs"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/runs"
+	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/record"
+)
+
+const (
+	// ledgerTime is how long the ledger is waited for that may not be there.
+	ledgerTime = time.Second
+	// lookTime is how often a durable run is looked at that is watched.
+	lookTime = 100 * time.Millisecond
+)
+
+// Finder looks at both.
+type Finder struct {
+	Nodes *handled.Registry
+	Desk  *events.Desk
+}
+
+// Find is the record of a run.
+func (f Finder) Find(ctx context.Context, id record.RunID) (record.Run, error) {
+	rec, _, err := f.find(ctx, id)
+	return rec, err
+}
+
+// find also tells whether it is durable.
+func (f Finder) find(ctx context.Context, id record.RunID) (rec record.Run, durable bool, err error) {
+	type answer struct {
+		rec record.Run
+		err error
+	}
+	bounded, cancel := context.WithTimeout(ctx, ledgerTime)
+	defer cancel()
+	ledger := make(chan answer, 1)
+	go func() { // ends with bounded
+		var a answer
+		a.rec, a.err = f.look(bounded, id)
+		ledger <- a
+	}()
+	nodes := make(chan answer, 1)
+	asking, enough := context.WithCancel(ctx)
+	defer enough()
+	go func() { // likewise with asking
+		var a answer
+		a.rec, a.err = f.Nodes.Find(asking, id)
+		nodes <- a
+	}()
+	a := <-ledger
+	if a.err == nil {
+		return a.rec, true, nil
+	}
+	if b := <-nodes; b.err == nil || errors.Is(a.err, fault.ErrNoRun) || !errors.Is(b.err, fault.ErrNoRun) {
+		return b.rec, false, b.err
+	}
+	return rec, false, a.err
+}
+
+// look is the record of a durable run.
+func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err error) {
+	v, err := f.Desk.Look(ctx, string(id))
+	if err != nil {
+		return rec, err
+	}
+	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: time.UnixMilli(v.Started)}
+	if v.State == tasks.Ended && len(v.Summary) > 0 {
+		err = json.Unmarshal(v.Summary, &rec)
+		return rec, err
+	}
+	units, err := machine.Units(v.Journal)
+	if err == nil && v.State != tasks.Ended {
+		rec, err = runs.Shown(rec, v.Input, units)
+	}
+	if err != nil { // of a version that is newer than ours, say: who owns it can read it
+		rec.Error, err = err.Error(), nil
+	}
+	if rec.Input == nil && len(v.Input) > 0 {
+		rec.Input, _ = codec.ToJSON(v.Input)
+	}
+	rec.Version = rec.Version<<3 | uint64(v.State)
+	if s := state(v.State, v.Outcome, rec.State); s != "" {
+		rec.State = s
+	}
+	if v.State == tasks.Ended {
+		rec.Ended = time.UnixMilli(v.Since)
+	}
+	if v.Reason != "" {
+		rec.Error = v.Reason
+	}
+	return rec, nil
+}
+
+// state is that of a run that nobody owns; empty: its journal says it.
+func state(s tasks.State, o tasks.Outcome, is record.RunState) record.RunState {
+	switch s {
+	case tasks.Delayed, tasks.Ready:
+		if is == record.RollingBack || is == record.Cancelling {
+			return is
+		}
+		return record.Waiting
+	case tasks.Parked:
+		return record.Parked
+	case tasks.Ended:
+		switch o {
+		case tasks.OK:
+			return record.OK
+		case tasks.NeverRan:
+			return record.Cancelled
+		}
+		return record.Failed
+	}
+	if is == "" {
+		return record.Running
+	}
+	return ""
+}
+
+// All yields the runs that there are, newest first, without their plans.
+func (f Finder) All(ctx context.Context) iter.Seq2[record.Run, error] {
+	return func(yield func(record.Run, error) bool) {
+		bounded, cancel := context.WithTimeout(ctx, ledgerTime)
+		listed, _ := f.Desk.List(bounded) // those that the nodes do not tell of are missing, then
+		cancel()
+		var all []record.Run
+		durable := map[record.RunID]int{}
+		for i := range listed {
+			durable[record.RunID(listed[i].ID)] = len(all)
+			all = append(all, summary(&listed[i]))
+		}
+		for rec, err := range f.Nodes.All(ctx) {
+			if err != nil {
+				yield(rec, err)
+				return
+			}
+			at, ok := durable[rec.ID]
+			switch {
+			case !ok:
+				all = append(all, rec)
+			case all[at].State.Final() == rec.State.Final() && all[at].State != record.Waiting && all[at].State != record.Parked:
+				all[at] = rec // it knows more
+			}
+		}
+		slices.SortFunc(all, func(a, b record.Run) int {
+			return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
+		})
+		for _, r := range all {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+func summary(t *shard.TaskState) record.Run {
+	rec := record.Run{ID: record.RunID(t.ID), Event: t.Kind, Node: cluster.NodeName(t.Node), Started: time.UnixMilli(t.Submitted), Error: t.Reason}
+	states := map[string]tasks.State{"delayed": tasks.Delayed, "waiting": tasks.Delayed, "ready": tasks.Ready, "parked": tasks.Parked, "leased": tasks.Leased, "running": tasks.Leased}
+	s, ok := states[t.State]
+	if !ok {
+		s, rec.Ended = tasks.Ended, time.UnixMilli(t.Since)
+		if rec.Error == "" {
+			rec.Error = t.Message
+		}
+	}
+	rec.State = state(s, t.Outcome, "")
+	return rec
+}
+
+// Watch yields the record of a run now and after changes, the last time when it
+// has ended.
+func (f Finder) Watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error] {
+	return func(yield func(record.Run, error) bool) {
+		rec, durable, err := f.find(ctx, id)
+		if err != nil || !durable {
+			for rec, err := range f.Nodes.Watch(ctx, id) {
+				if !yield(rec, err) {
+					return
+				}
+			}
+			return
+		}
+		tick := time.NewTicker(lookTime)
+		defer tick.Stop()
+		var last record.Run
+		var seen uint64
+		for {
+			if !reflect.DeepEqual(rec, last) {
+				last = rec
+				seen = max(seen+1, rec.Version)
+				rec.Version = seen
+				if !yield(rec, nil) || rec.State.Final() {
+					return
+				}
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if rec, err = f.look(ctx, id); err != nil {
+				if ctx.Err() == nil {
+					yield(rec, err)
+				}
+				return
+			}
+		}
+	}
+}
+
+// Cancel cancels a run, wherever it is.
+func (f Finder) Cancel(ctx context.Context, id record.RunID) error {
+	bounded, cancel := context.WithTimeout(ctx, ledgerTime)
+	defer cancel()
+	ledger := f.Desk.Do(bounded, string(id), events.Cancel, "")
+	if ledger == nil || errors.Is(ledger, fault.ErrInvalid) { // it has ended
+		return nil
+	}
+	err := f.Nodes.Cancel(ctx, id)
+	if errors.Is(err, fault.ErrNoRun) && !errors.Is(ledger, fault.ErrNoRun) {
+		return ledger
+	}
+	return err
+}
