@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -69,10 +70,9 @@ func execRows() []row {
 	}
 }
 
-// durableRows are the rows of issue 5. DistGear's side of them is to be written as sides.durableRole (called by sides.New): its caller answers "run" by proc.Sequence
-// or proc.InFlight, as the caller in durable/main.go does. Then "distgear" stands first among the sides of each row, and in options' default.
+// durableRows are the rows about durable events.
 func durableRows() []row {
-	all := []string{"dbos", "goworkflows", "temporal"}
+	all := []string{"distgear", "dbos", "goworkflows", "temporal"}
 	against := func(value, unit string, scale float64, ours, temporal float64, atMost bool) []line {
 		return []line{
 			{value: value, What: value, Unit: unit, scale: scale, bar: bar{limit: ours, atMost: atMost, of: "dbos"}},
@@ -97,6 +97,15 @@ func durableRows() []row {
 				}
 				return spec{Callers: 256, Warm: 3 * time.Second, Window: 10 * time.Second}
 			}, lines: against("rate", "1/s", 1, 20, 20, false)},
+		{Name: "durable-cost", What: "durable: how many times as many events of one step that are not durable end, 256 in flight", sides: []string{"distgear"}, trial: executed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Callers: 16, Warm: 20 * time.Millisecond, Window: 100 * time.Millisecond}
+				}
+				return spec{Callers: 256, Warm: time.Second, Window: 5 * time.Second}
+			}, lines: []line{{value: "cost", Unit: "×", bar: bar{limit: 4, atMost: true}}, {value: "rate", What: "durable", Unit: "1/s"}}},
+		{Name: "durable-recovery", What: "durable: one of two masters of 64 runs is killed mid-plan: until the last run has ended (fsync)", sides: []string{"distgear"}, trial: recovered,
+			size: func(bool) spec { return spec{Count: 1} }, lines: []line{{value: "gap", Unit: "ms", scale: 1e-6, bar: bar{limit: 3000, atMost: true}}}},
 	}
 }
 
@@ -127,7 +136,7 @@ func pooled(sp spec, o options) (map[string]float64, error) {
 // executed is a trial with durable tasks or workflows: a rival's submitter and workers are one process, which is in its favour, and what it keeps is in another.
 func executed(sp spec, o options) (map[string]float64, error) {
 	roles := []string{"caller"}
-	if sp.Side == "distgear" {
+	if sp.Side == "distgear" && strings.HasPrefix(sp.Row, "exec-") {
 		roles = append(roles, "worker")
 	}
 	s, err := open(sp, o, sp.Side != "asynq-memory", roles...)
