@@ -119,9 +119,9 @@ func (o *Objects) List(ctx context.Context) (all []ObjectInfo, err error) {
 const objectPatience = 30 * time.Second
 
 // try runs f on the store, again while the servers do not answer.
-func (o *Objects) try(ctx context.Context, what, name string, make bool, f func(context.Context, jetstream.ObjectStore) error) error {
+func (o *Objects) try(ctx context.Context, what, name string, fresh bool, f func(context.Context, jetstream.ObjectStore) error) error {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		s, err := o.store(ctx, make)
+		s, err := o.store(ctx, fresh)
 		if err == nil {
 			once, cancel := context.WithTimeout(ctx, objectPatience)
 			err = f(once, s)
@@ -169,7 +169,7 @@ func (o *Objects) fault(what, name string, err error) error {
 }
 
 // store looks the store up, and makes it if that is wanted.
-func (o *Objects) store(ctx context.Context, make bool) (jetstream.ObjectStore, error) {
+func (o *Objects) store(ctx context.Context, fresh bool) (jetstream.ObjectStore, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.os != nil {
@@ -184,7 +184,7 @@ func (o *Objects) store(ctx context.Context, make bool) (jetstream.ObjectStore, 
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	s, err := o.js.ObjectStore(ctx, o.log)
-	if errors.Is(err, jetstream.ErrBucketNotFound) && make {
+	if errors.Is(err, jetstream.ErrBucketNotFound) && fresh {
 		var log jetstream.Stream
 		if log, err = o.js.Stream(ctx, o.log); err != nil {
 			return nil, err

@@ -375,16 +375,16 @@ func (q *queue) fault(what string, err error) error {
 	return err
 }
 
-// do sends one operation and waits for its answer. Refused is the error that it
-// says.
-func (q *queue) do(ctx context.Context, what string, op shard.Op, retry bool) (client.Answer, error) {
+// do sends one operation, which may be done twice, and waits for its answer.
+// Refused is the error that it says.
+func (q *queue) do(ctx context.Context, what string, op shard.Op) (client.Answer, error) {
 	q.mu.Lock()
 	obj, left := q.obj, q.left
 	q.mu.Unlock()
 	if left != nil {
 		return client.Answer{}, left
 	}
-	a, err := obj.Do(ctx, op, retry)
+	a, err := obj.Do(ctx, op, true)
 	switch {
 	case err != nil:
 		return a, q.fault(what, err)

@@ -161,17 +161,17 @@ func (d *Queue) submit(ctx context.Context, js []*work.Job, single bool) (in int
 		}
 		s := &submission{single: single, left: len(es), done: make(chan struct{})}
 		if len(es) > 0 {
-			if fault := d.enter(s, es); fault != nil {
-				err = fault
+			if left := d.enter(s, es); left != nil {
+				err = left
 				break
 			}
 		}
 		js = js[n:]
 		if before != nil {
-			more, fault := q.accepted(ctx, before)
+			more, not := q.accepted(ctx, before)
 			in += more
-			if fault != nil && err == nil {
-				err = fault
+			if not != nil && err == nil {
+				err = not
 			}
 		}
 		before = nil
@@ -182,8 +182,8 @@ func (d *Queue) submit(ctx context.Context, js []*work.Job, single bool) (in int
 			<-s.done
 			in += s.in
 		case d.refuse || len(js) == 0:
-			more, fault := q.accepted(ctx, s)
-			in, err = in+more, fault
+			more, not := q.accepted(ctx, s)
+			in, err = in+more, not
 		default:
 			before = s
 		}
@@ -272,13 +272,13 @@ func (q *queue) abandon(s *submission, why error) {
 		}
 	}
 	for i := len(q.flying) - 1; i >= 0; i-- { // from behind: what gets in meanwhile are the first
-		b, any := q.flying[i], false
+		b, mine := q.flying[i], false
 		for _, e := range b.entries {
 			if e.state == entrySent && own(e) {
-				e.abandoned, any = fmt.Errorf("task %s was not submitted: gave up waiting for room: %w", e.id, why), true
+				e.abandoned, mine = fmt.Errorf("task %s was not submitted: gave up waiting for room: %w", e.id, why), true
 			}
 		}
-		if any && !b.abandoned {
+		if mine && !b.abandoned {
 			b.abandoned = true
 			q.say(nil, shard.Op{Verb: shard.VAbandon, A: b.req})
 		}

@@ -40,7 +40,11 @@ func ParseTimetable(text string) (*Timetable, error) {
 			fields = fields[1:]
 		}
 	}
-	s, err := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom).Parse(strings.Join(fields, " "))
+	p, err := cron.TryNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom)
+	if err != nil {
+		return nil, bad(err)
+	}
+	s, err := p.Parse(strings.Join(fields, " "))
 	if err != nil {
 		return nil, bad(err)
 	}
