@@ -3,6 +3,8 @@ package distgear_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/record"
 )
 
 // A job's input: the directory where its effects are counted, and what is to go
@@ -215,5 +218,98 @@ func TestDurable_D6_ARollbackSurvivesItsOwner(t *testing.T) {
 	j.once("undone", "a", "b", "c", "d", "e")
 	if u := noted(j.dir, "undone"); u[len(u)-1] != "a" {
 		t.Errorf("undone in the order %v", u)
+	}
+}
+
+// An owner that is frozen is replaced. When it goes on it cannot append, and what it
+// sent late is refused.
+func TestDurable_D3_AFrozenOwnerIsReplaced(t *testing.T) {
+	j := startJobs(t)
+	f := j.raise("hold c;")
+	j.until("do", "c")
+	j.until("do", "b")
+	first := j.owner()
+	j.Process(first).Pause()
+	geartest.Eventually(t, patience, "another owner", func() bool { return len(noted(j.dir, "owner")) == 2 })
+	openGate(t, j.dir, "c")
+	out, err := f.Wait(j.ctx)
+	if err != nil || out == "e by "+string(first) {
+		t.Fatalf("%q, %v", out, err)
+	}
+	j.Process(first).Resume()
+	j.Await(first, cluster.Alive)
+	if out, err := j.raise("", distgear.ID("after")).Wait(j.ctx); err != nil {
+		t.Fatal(out, err)
+	}
+	for _, s := range []string{"a", "b", "c", "d", "e"} {
+		if n := len(slices.DeleteFunc(noted(j.dir, "do"), func(x string) bool { return x != s })); n != 2 { // of both runs
+			t.Errorf("step %s ran %d times for two runs", s, n)
+		}
+	}
+}
+
+// Runs outlive their hub: one that waits for a signal, and one whose step runs.
+func TestDurable_TheHubIsKilled(t *testing.T) {
+	for _, count := range []int{1, 3} {
+		t.Run(fmt.Sprint(count, " hubs"), func(t *testing.T) {
+			hubs := geartest.StartHubs(t, geartest.Hubs{Role: "hubs", Count: count, Disk: true, TTL: 3 * time.Second})
+			j := &jobs{t: t, dir: t.TempDir()}
+			var cancel context.CancelFunc
+			j.ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+			t.Cleanup(cancel)
+			var ns []*distgear.Node
+			for _, name := range []cluster.NodeName{"raiser", "node-1", "node-2", "node-3"} {
+				n, err := distgear.Join(j.ctx, distgear.Config{Hub: hubs.URLs(), Name: name, Logger: slog.New(slog.DiscardHandler)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+					defer cancel()
+					_ = n.Leave(ctx)
+				})
+				if name != "raiser" {
+					if err := n.Handle(jobHandlers(n)...); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ns = append(ns, n)
+			}
+			e := &distgear.Event[job, string]{Name: "job", Durable: true}
+			waits, err := e.Raise(j.ctx, ns[0], job{t.TempDir(), "signal;"}, distgear.ID("waits"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			runs, err := e.Raise(j.ctx, ns[0], job{j.dir, "hold c;"}, distgear.ID("runs"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j.until("do", "c")
+			geartest.Eventually(t, patience, "it waits", func() bool {
+				rec, err := ns[0].FindRun(j.ctx, waits.ID())
+				return err == nil && rec.State == record.Waiting
+			})
+			writer := hubs.Writer()
+			hubs.Kill(writer)
+			openGate(t, j.dir, "c")
+			if count == 1 {
+				hubs.Start(0)
+			}
+			if out, err := runs.Wait(j.ctx); err != nil {
+				t.Fatal(out, err)
+			}
+			j.once("do", "a", "b", "c", "d", "e")
+			for err = errors.New("not yet"); err != nil && j.ctx.Err() == nil; {
+				err = ns[1].SignalRun(j.ctx, waits.ID(), "go", "on")
+			}
+			if out, err := waits.Wait(j.ctx); err != nil {
+				t.Fatal(out, err)
+			}
+			if f, err := e.Find(j.ctx, ns[2], "runs"); err != nil {
+				t.Error(err)
+			} else if out, err := f.Wait(j.ctx); err != nil || !strings.HasPrefix(out, "e by") {
+				t.Error(out, err)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package distgear_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -180,4 +181,35 @@ func TestDurable_Cancelled(t *testing.T) {
 			t.Errorf("terminated: %v", err)
 		}
 	})
+}
+
+// A run that waits is on no node: there is no goroutine for it.
+func TestDurable_D7_ManyRunsWait(t *testing.T) {
+	const many = 10_000
+	o := newOrder(func(ctx context.Context, _ *order, r *distgear.Run, in int) (int, error) {
+		return in, r.Signal(ctx, "go", nil)
+	})
+	n := geartest.Alone(t, geartest.Nodes{Handlers: func(*distgear.Node) []distgear.Handler { return []distgear.Handler{o.event} }}).Here()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	before := runtime.NumGoroutine()
+	fs := make([]*distgear.Future[int], many)
+	for i := range fs {
+		var err error
+		if fs[i], err = o.event.Raise(ctx, n, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	geartest.Eventually(t, 0, "all wait, and hold nothing", func() bool {
+		rec, err := n.FindRun(ctx, fs[many-1].ID())
+		return err == nil && rec.State == record.Waiting && runtime.NumGoroutine() < before+200
+	})
+	for _, i := range []int{0, many / 2, many - 1} {
+		if err := n.SignalRun(ctx, fs[i].ID(), "go", nil); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := fs[i].Wait(ctx); err != nil || out != i {
+			t.Error(out, err)
+		}
+	}
 }

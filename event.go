@@ -276,6 +276,17 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	return &r.Future, nil
 }
 
+// Find is a handle on the result of a durable run that was raised anywhere, or
+// ErrNoRun; a run is known for a day after its end.
+func (e *Event[In, Out]) Find(ctx context.Context, n *Node, id record.RunID) (*Future[Out], error) {
+	r := &raised[Out]{n: n, kind: e.Name}
+	r.done, r.id = make(chan struct{}), id
+	if err := n.events.Find(ctx, string(id), r); err != nil {
+		return nil, err
+	}
+	return &r.Future, nil
+}
+
 // later holds a raise back; leaving ends it.
 func (e *Event[In, Out]) later(n *Node, r *raised[Out], c *wire.Command, o raising) (*Future[Out], error) {
 	if !n.known(e.Name) {
