@@ -70,8 +70,8 @@ type entry struct {
 	number uint32
 	came   time.Time
 	ended  time.Time
-	ctx    *runner.Context
-	over   chan struct{} // closed when rep is there
+	ctx    *runner.Context // nil when it has ended
+	over   chan struct{}   // closed when rep is there
 	rep    wire.Report
 	size   int
 }
@@ -84,11 +84,11 @@ var ErrStale = errors.New("distgear: the run has another owner")
 func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do func() wire.Report) wire.Report {
 	o := c.Owner
 	c.Owner = wire.Owner{}
-	e, rep := t.admit(ctx, c, &o, now)
+	e, runs, rep := t.admit(ctx, c, &o, now)
 	if e == nil {
 		return rep
 	}
-	if e.ctx == ctx {
+	if runs == ctx {
 		rep = do()
 		t.ended(e, &rep, now)
 		return rep
@@ -96,7 +96,9 @@ func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do fu
 	select {
 	case <-e.over:
 	case <-ctx.Done(): // who asks wants it to stop; what comes of that is the answer
-		e.ctx.Cancel(context.Canceled)
+		if runs != nil {
+			runs.Cancel(context.Canceled)
+		}
 		<-e.over
 	}
 	rep = e.rep
@@ -106,15 +108,15 @@ func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do fu
 	return rep
 }
 
-// admit decides about a command: the entry to run it as, or to wait for; or nil
-// and the answer.
-func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now time.Time) (*entry, wire.Report) {
+// admit decides about a command: the entry to run it as, or to wait for, and the
+// context that this runs with, nil if it has ended; or nil and the answer.
+func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now time.Time) (*entry, *runner.Context, wire.Report) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.sweep(now)
 	r := t.of(c.Key[:o.Run], now)
 	if o.Epoch < r.epoch || o.Epoch == r.epoch && r.ended {
-		return nil, fault.NeverRan(fmt.Errorf("%w, of epoch %d: this command is of %d", ErrStale, r.epoch, o.Epoch), fault.Permanent)
+		return nil, nil, fault.NeverRan(fmt.Errorf("%w, of epoch %d: this command is of %d", ErrStale, r.epoch, o.Epoch), fault.Permanent)
 	}
 	if o.Epoch > r.epoch { // one that had ended may be undone
 		r.epoch, r.ended = o.Epoch, false
@@ -122,19 +124,19 @@ func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now t
 	e := r.entries[c.Key]
 	switch {
 	case e != nil && e.number == o.Number:
-		return e, wire.Report{}
+		return e, e.ctx, wire.Report{}
 	case e != nil && e.number > o.Number:
-		return nil, wire.Report{Over: true} // that one is not remembered any more
+		return nil, nil, wire.Report{Over: true} // that one is not remembered any more
 	case o.Attach && time.UnixMilli(c.Start).Before(t.since.Add(margin)) && !t.since.IsZero():
-		return nil, wire.Report{Over: true}
+		return nil, nil, wire.Report{Over: true}
 	case o.Attach:
-		return nil, fault.NeverRan(fmt.Errorf("%w: attempt %d of %s has not come here", fault.ErrNoNode, o.Number, c.Key), fault.Refused)
+		return nil, nil, fault.NeverRan(fmt.Errorf("%w: attempt %d of %s has not come here", fault.ErrNoNode, o.Number, c.Key), fault.Refused)
 	case e != nil && e.running():
-		return nil, fault.NeverRan(fmt.Errorf("%w: an attempt of %s is running", fault.ErrNoNode, c.Key), fault.Refused)
+		return nil, nil, fault.NeverRan(fmt.Errorf("%w: an attempt of %s is running", fault.ErrNoNode, c.Key), fault.Refused)
 	}
 	e = &entry{of: r, key: c.Key, number: o.Number, came: now, ctx: ctx, over: make(chan struct{})}
 	r.entries[c.Key] = e
-	return e, wire.Report{}
+	return e, ctx, wire.Report{}
 }
 
 func (e *entry) running() bool {
