@@ -24,12 +24,13 @@ type Attempt struct {
 	Input           []byte // encoded
 	To              Reporter
 
-	name   name   // of the task
-	epoch  uint32 // of the lease
-	job    *Job   // instead of Input: a task of this process
-	worker *Worker
-	state  uint8 // under Worker.mu
-	values bool  // the result is in job: it was not encoded
+	name     name   // of the task
+	epoch    uint32 // of the lease
+	job      *Job   // instead of Input: a task of this process
+	worker   *Worker
+	state    uint8 // under Worker.mu
+	straight bool  // under Worker.mu: no machine knows of it
+	values   bool  // the result is in job: it was not encoded
 }
 
 // Reporter is told what became of an Attempt. Its methods must not block.

@@ -51,7 +51,8 @@ func (f *Fast) carryOut() {
 		case tasks.BatchEnd:
 			if done := f.batches[e.To.Req]; done != nil {
 				delete(f.batches, e.To.Req)
-				done(BatchEnd{OK: e.OK, Failed: e.Failed})
+				end := BatchEnd{OK: e.OK, Failed: e.Failed}
+				f.over = append(f.over, func() { done(end) })
 			}
 		}
 	}
@@ -71,6 +72,10 @@ func (f *Fast) lease(s machine.Session, j *Job, l tasks.Lease) {
 	j.last = nil
 	if b.here == nil {
 		b.send(j, l)
+		return
+	}
+	if f.adopt {
+		j.now, j.first.epoch = &j.first, l.Epoch
 		return
 	}
 	a := &j.first
@@ -134,6 +139,7 @@ func (f *Fast) stop(j *Job, l tasks.Lease) {
 func (b *bench) Reported(a *Attempt, rep *wire.Report) {
 	f, j := b.f, a.job
 	f.mu.Lock()
+	f.gather()
 	if j.now == a {
 		j.now = nil
 	}

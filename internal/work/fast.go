@@ -3,9 +3,11 @@ package work
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
@@ -24,35 +26,43 @@ const me machine.Session = 1
 // A process that is alone runs the tasks itself, with as many slots as it has
 // processors, as long as nobody works for the executor here.
 type Fast struct {
-	room   *room.Room
-	name   string
-	refuse bool
-	origin uint64 // of the names of its tasks
-	start  time.Time
+	room     *room.Room
+	name     string
+	refuse   bool
+	origin   uint64 // of the names of its tasks
+	limited  bool   // tasks do not start as soon as a slot is free
+	capacity int
+	start    time.Time
+	telling  atomic.Int64 // jobs that have ended, and were not told so yet
+	asked    atomic.Bool  // there is idle
 
-	mu      sync.Mutex
-	m       *tasks.Machine[*Job]
-	out     tasks.Out[*Job]
-	one     [1]tasks.Item[*Job]
-	reports [1]tasks.Report[*Job]
-	scratch []byte // of inputs on their way
-	benches map[machine.Session]*bench
-	session machine.Session // the last one that was given
-	self    *bench          // that runs tasks as long as nobody works here; nil: not alone
-	working int             // benches of this process but self
-	lives   map[link.ID]*life
-	pending int           // tasks that were accepted and have not ended
-	idle    chan struct{} // closed when pending is 0; nil: nobody waits
-	req     uint64
-	waits   map[uint64]*wait
-	batches map[uint64]func(BatchEnd)
-	ended   []*Job // to be told once mu is free
-	closed  error  // why it takes no more tasks
-	left    bool   // the node leaves, or has left
-	dropped bool   // what has not started is ended by closed
-	due     int64  // when the timer fires; 0: it does not
-	timer   *time.Timer
-	looked  lookedAt
+	mu       sync.Mutex
+	m        *tasks.Machine[*Job]
+	out      tasks.Out[*Job]
+	one      [1]tasks.Item[*Job]
+	reports  [1]tasks.Report[*Job]
+	scratch  []byte // of inputs on their way
+	benches  map[machine.Session]*bench
+	session  machine.Session // the last one that was given
+	self     *bench          // that runs tasks as long as nobody works here; nil: not alone
+	working  int             // benches of this process but self
+	straight bool            // see straight.go
+	adopt    bool            // what the machine leases runs already
+	paused   bool
+	lives    map[link.ID]*life
+	pending  int           // tasks that were accepted and have not ended
+	idle     chan struct{} // closed when pending is 0; nil: nobody waits
+	req      uint64
+	waits    map[uint64]*wait
+	batches  map[uint64]func(BatchEnd)
+	ended    []*Job   // to be told once mu is free
+	over     []func() // batches, told after those
+	closed   error    // why it takes no more tasks
+	left     bool     // the node leaves, or has left
+	dropped  bool     // what has not started is ended by closed
+	due      int64    // when the timer fires; 0: it does not
+	timer    *time.Timer
+	looked   lookedAt
 }
 
 // wait is a submission in line.
@@ -66,7 +76,7 @@ type wait struct {
 // instead of letting submitters wait. It does no I/O.
 func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
 	f := &Fast{
-		room: r, name: name, refuse: refuse, start: time.Now(), m: tasks.New[*Job](l, 0), session: me,
+		room: r, name: name, refuse: refuse, limited: l.Rate > 0 || l.Running > 0, capacity: l.Capacity, start: time.Now(), m: tasks.New[*Job](l, 0), session: me,
 		benches: map[machine.Session]*bench{}, lives: map[link.ID]*life{}, waits: map[uint64]*wait{}, batches: map[uint64]func(BatchEnd){},
 	}
 	if r.Links != nil {
@@ -77,6 +87,7 @@ func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
 		f.self = f.seatLocked(NewWorker(r, runtime.GOMAXPROCS(0), nil, true))
 		f.offeredLocked(f.self)
 		f.self.here.OnOffer(func() { f.offered(f.self) })
+		f.open()
 	}
 	r.Join((*guest)(f))
 	queuesOf(r).add(f)
@@ -89,6 +100,9 @@ func (f *Fast) now() int64 { return time.Since(f.start).Milliseconds() + 1 }
 
 // spec is what the machine is told of a job.
 func (f *Fast) item(j *Job, now int64) tasks.Item[*Job] {
+	if j.entry == nil {
+		j.entry = &entry{}
+	}
 	s := j.Spec()
 	if s.NotBefore != 0 {
 		s.NotBefore += now + 1 // now is rounded down
@@ -101,7 +115,11 @@ func (f *Fast) item(j *Job, now int64) tasks.Item[*Job] {
 
 // Submit implements Class.
 func (f *Fast) Submit(ctx context.Context, j *Job) error {
+	if f.submit(j) {
+		return nil
+	}
 	f.mu.Lock()
+	f.gather()
 	if f.closed != nil {
 		f.mu.Unlock()
 		return f.closed
@@ -155,7 +173,11 @@ func (f *Fast) known(j *Job) error {
 
 // SubmitAll implements Class.
 func (f *Fast) SubmitAll(ctx context.Context, js []*Job) (int, error) {
+	if f.submit(js...) {
+		return len(js), nil
+	}
 	f.mu.Lock()
+	f.gather()
 	if f.closed != nil {
 		f.mu.Unlock()
 		return 0, f.closed
@@ -224,6 +246,7 @@ func (f *Fast) abandon(who machine.Who, w *wait) {
 // Join implements Class.
 func (f *Fast) Join(w *Worker) (leave func(ctx context.Context)) {
 	f.mu.Lock()
+	f.gather()
 	b := f.seatLocked(w)
 	if f.left {
 		defer w.Close()
@@ -272,23 +295,32 @@ func (f *Fast) offeredLocked(b *bench) {
 	if f.benches[b.session] != b {
 		return
 	}
-	o := b.here.Offer()
-	o.Prefetch = 0 // what waits does so in the queue: it is as near
-	if b == f.self && f.working > 0 {
-		o = nothing()
-	}
 	f.m.Advance(f.now())
-	f.m.Work(&f.out, b.session, o)
+	f.m.Work(&f.out, b.session, f.offerOf(b))
+}
+
+// offerOf is what a worker here offers now.
+func (f *Fast) offerOf(b *bench) tasks.Offer {
+	if b == f.self && f.working > 0 {
+		return nothing()
+	}
+	o := b.here.Offer()
+	o.Prefetch, o.Bytes = 0, math.MaxInt // what waits does so in the queue: it is as near
+	return o
 }
 
 // Cancel implements Class.
 func (f *Fast) Cancel(j *Job) {
+	if j.Over() {
+		return
+	}
 	f.mu.Lock()
-	if j.leader != nil {
+	f.gather()
+	if j.entry != nil && j.leader != nil {
 		j = j.leader
 	}
-	if j.gone {
-		f.mu.Unlock()
+	if j.entry == nil || j.gone { // it has ended, or will in this very moment
+		f.unlock()
 		return
 	}
 	f.m.Advance(f.now())
@@ -307,7 +339,7 @@ func (f *Fast) Find(_ context.Context, j *Job) error {
 		f.mu.Unlock()
 		return fmt.Errorf("%w: %q", ErrNoTask, j.id)
 	}
-	j.leader = t.Val
+	j.entry = &entry{leader: t.Val}
 	f.mu.Unlock()
 	t.Val.Tell(j)
 	return nil
@@ -332,6 +364,8 @@ func (f *Fast) Batch(_ context.Context, name string, done func(BatchEnd)) (stop 
 // Pause implements Class.
 func (f *Fast) Pause(_ context.Context, reason string) error {
 	f.mu.Lock()
+	f.gather()
+	f.paused = reason != ""
 	f.m.Advance(f.now())
 	if reason == "" {
 		f.m.Resume(&f.out)
@@ -345,7 +379,8 @@ func (f *Fast) Pause(_ context.Context, reason string) error {
 // Stats implements Class.
 func (f *Fast) Stats(context.Context) (Stats, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
+	f.gather()
 	s := f.m.Stats()
 	r := Stats{
 		Waiting: s.Delayed + s.Ready + s.Line, Ready: s.Ready, Leased: s.Leased, Parked: s.Parked, Ended: s.Ended,
@@ -360,15 +395,13 @@ func (f *Fast) Stats(context.Context) (Stats, error) {
 // Await implements Class.
 func (f *Fast) Await(ctx context.Context) error {
 	f.mu.Lock()
-	if f.pending == 0 {
-		f.mu.Unlock()
-		return nil
-	}
+	f.gather()
+	f.asked.Store(true)
 	if f.idle == nil {
 		f.idle = make(chan struct{})
 	}
 	idle := f.idle
-	f.mu.Unlock()
+	f.unlock()
 	return Await(ctx, idle)
 }
 
@@ -376,6 +409,7 @@ func (f *Fast) Await(ctx context.Context) error {
 func (f *Fast) Close(now bool) int {
 	f.mu.Lock()
 	defer f.unlock()
+	f.gather()
 	if f.closed == nil {
 		f.closed = ErrShutdown
 	}
@@ -425,6 +459,7 @@ func (g *guest) Changed() { (*Fast)(g).look() }
 func (g *guest) Leaving() {
 	f := (*Fast)(g)
 	f.mu.Lock()
+	f.gather()
 	f.left = true
 	f.closed = fault.ErrLeft
 	f.drop(fault.ErrLeft)
@@ -461,14 +496,19 @@ func (f *Fast) unlock() {
 	if d := f.m.Due(); d != f.due && d != 0 {
 		f.arm(d)
 	}
-	if f.pending == 0 && f.idle != nil {
+	n := int64(len(f.ended))
+	if f.telling.Add(n) == 0 && f.pending == 0 && f.idle != nil {
 		close(f.idle)
 		f.idle = nil
+		f.asked.Store(false)
 	}
-	if len(f.ended) == 0 {
+	f.open()
+	if len(f.ended)+len(f.over) == 0 {
 		f.mu.Unlock()
 		return
 	}
+	over := f.over
+	f.over = nil
 	var space [8]*Job // mostly it is one
 	ended := append(space[:0], f.ended...)
 	clear(f.ended)
@@ -476,6 +516,18 @@ func (f *Fast) unlock() {
 	f.mu.Unlock()
 	for _, j := range ended {
 		f.tell(j)
+	}
+	f.told(n)
+	for _, done := range over {
+		done()
+	}
+}
+
+// told notes that jobs were told that they have ended.
+func (f *Fast) told(n int64) {
+	if f.telling.Add(-n) == 0 && f.asked.Load() {
+		f.mu.Lock()
+		f.unlock()
 	}
 }
 

@@ -126,7 +126,8 @@ func (q *queues) carryOut(o *Order) (in client.Inspection) {
 // used tells whether there is something to tell: many queues are there only in case.
 func (f *Fast) used() bool {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
+	f.gather()
 	s := f.m.Stats()
 	return f.m.Last() > 0 || s.Line > 0 || s.Paused != ""
 }
@@ -136,7 +137,8 @@ func (f *Fast) zero() int64 { return f.start.UnixMilli() - 1 }
 // standing tells how the queue stands. Its rate is that since somebody looked before.
 func (f *Fast) standing() shard.ExecutorState {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
+	f.gather()
 	st := shard.StateOfExecutor(f.name, f.m)
 	now := f.now()
 	if f.looked.at == 0 || now-f.looked.at >= 500 {
@@ -160,7 +162,8 @@ type lookedAt struct {
 
 func (f *Fast) latest(q shard.Query) (sts []shard.TaskState, next string) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.unlock()
+	f.gather()
 	q.Limit = min(max(q.Limit, 1), 1000)
 	sts, next = shard.LatestTasks(f.m, q, f.nodeLocked)
 	for i := range sts {
@@ -181,6 +184,7 @@ func (f *Fast) completeLocked(st *shard.TaskState) {
 // byID is a task by its ID, or by its name; with cancel it is cancelled.
 func (f *Fast) byID(id string, cancel bool) (st shard.TaskState, ok bool) {
 	f.mu.Lock()
+	f.gather()
 	t := f.m.Find(id)
 	if origin, number, named := strings.Cut(id, "."); t == nil && named && origin == strconv.FormatUint(f.origin, 36) {
 		if n, err := strconv.ParseUint(number, 36, 64); err == nil {
@@ -188,13 +192,13 @@ func (f *Fast) byID(id string, cancel bool) (st shard.TaskState, ok bool) {
 		}
 	}
 	if t == nil {
-		f.mu.Unlock()
+		f.unlock()
 		return st, false
 	}
 	st = shard.StateOfTask(t, f.nodeLocked)
 	f.completeLocked(&st)
 	j := t.Val
-	f.mu.Unlock()
+	f.unlock()
 	if cancel && st.State != "ok" {
 		f.Cancel(j)
 	}

@@ -45,10 +45,17 @@ type Job struct {
 	ended  chan struct{} // for all others; made when asked for
 	told   []Listener
 
-	// Of the class Fast, under its mu.
+	// Of the class Fast.
+	first  Attempt // the first attempt here, and what is below it
+	ctx    runner.Context
+	at     int64   // ms of its class, when it came and had to wait; 0: not known
+	helper *Worker // runs it in the goroutine that waits, if it can; nil: no
+	*entry         // under Fast.mu; nil: the machine has not heard of it
+}
+
+// entry is a Job as the machine knows it.
+type entry struct {
 	task    tasks.Task[*Job]
-	first   Attempt // the first attempt here, and what is below it
-	ctx     runner.Context
 	now     *Attempt // the attempt here that counts
 	away    *lease   // the attempt elsewhere that counts
 	last    *report  // of the last attempt; nil: none, or OK and the body has it
@@ -162,7 +169,7 @@ func (j *Job) Err() error {
 // Wait waits until j has ended. An error is the cause of ctx, which ended first.
 // A task that waits for another lends its slot meanwhile.
 func (j *Job) Wait(ctx context.Context) error {
-	if j.over.Load() {
+	if j.over.Load() || j.helper != nil && ctx.Done() == nil && j.helper.help(&j.first) && j.over.Load() {
 		return nil
 	}
 	j.mu.Lock()

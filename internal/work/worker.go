@@ -34,6 +34,7 @@ type Worker struct {
 	head     int
 	count    int
 	running  int
+	coming   bool    // a goroutine is on its way to a slot
 	lent     int     // slots of attempts that wait for other tasks
 	current  []*slot // all that were ever used
 	free     []*slot // those that do not run
@@ -44,12 +45,21 @@ type Worker struct {
 	next     int
 	cost     time.Duration // of a task, on average; 0: not known
 	prefetch int           // as offered
+	way      way
 }
 
 // slot is what one goroutine needs that runs attempts.
 type slot struct {
-	a   *Attempt // what runs
-	rep wire.Report
+	a    *Attempt // what runs
+	rep  wire.Report
+	held bool // the node waits for it
+}
+
+// begin notes what runs, with mu held.
+func (s *slot) begin(w *Worker, a *Attempt) {
+	a.state = started
+	s.a = a
+	w.running++
 }
 
 // NewWorker returns a worker with so many slots. The actions are distgear.Handlers
@@ -113,61 +123,109 @@ func (w *Worker) Put(a *Attempt) bool {
 	return true
 }
 
-// startLocked tells whether one more slot shall run.
+// startLocked tells whether one more goroutine shall come to a slot. One at a time
+// does, and sends the next: so tasks that are short cost few wake-ups.
 func (w *Worker) startLocked() bool {
-	if w.count == 0 || w.running >= w.slots+w.lent {
+	if w.coming || w.count == 0 || w.running >= w.slots+w.lent {
 		return false
 	}
-	w.running++
+	w.coming = true
 	return true
+}
+
+// slotLocked is a slot that is free, or a new one.
+func (w *Worker) slotLocked() *slot {
+	if len(w.free) == 0 {
+		s := &slot{}
+		w.current = append(w.current, s)
+		return s
+	}
+	s := w.free[len(w.free)-1]
+	w.free = w.free[:len(w.free)-1]
+	return s
+}
+
+// doneLocked notes that what ran has ended.
+func (w *Worker) doneLocked(s *slot) {
+	s.a = nil
+	if w.running--; w.running == 0 && w.idle != nil {
+		close(w.idle)
+		w.idle = nil
+	}
 }
 
 // Run is a slot at work: it implements runner.Task.
 func (w *Worker) Run() {
 	now := time.Now()
+	var ended *Job
 	w.mu.Lock()
-	if len(w.free) == 0 {
-		w.free = append(w.free, &slot{})
-		w.current = append(w.current, w.free[0])
-	}
-	s := w.free[len(w.free)-1]
-	w.free = w.free[:len(w.free)-1]
-	for w.running <= w.slots+w.lent {
-		if s.a = w.pop(); s.a == nil {
+	w.coming = false
+	s := w.slotLocked()
+	for w.running < w.slots+w.lent {
+		a := w.pop()
+		if a == nil {
 			break
 		}
+		s.begin(w, a)
+		start := w.startLocked()
 		w.mu.Unlock()
-		ended := w.runOne(s.a, &s.rep, now)
-		w.mu.Lock()
-		s.a = nil
-		if w.measureLocked(ended.Sub(now)) {
+		if start {
+			w.room.Pool.Go(w)
+		}
+		w.end(ended)
+		w.runOne(s, a, now)
+		began := now
+		now = time.Now()
+		ended = w.overLocked(s, a)
+		if w.measureLocked(now.Sub(began)) {
 			w.mu.Unlock()
 			w.tell()
 			w.mu.Lock()
 		}
-		now = ended
 	}
 	w.free = append(w.free, s)
-	if w.running--; w.running == 0 && w.idle != nil {
-		close(w.idle)
-		w.idle = nil
-	}
 	w.mu.Unlock()
+	w.end(ended)
 }
 
-// runOne runs one attempt and tells when that was done. rep is only space.
-func (w *Worker) runOne(a *Attempt, rep *wire.Report, began time.Time) time.Time {
-	if !w.room.Hold() {
-		*rep = giveBack()
-		a.To.Reported(a, rep)
-		return began
+// runOne runs one attempt in a slot.
+func (w *Worker) runOne(s *slot, a *Attempt, began time.Time) {
+	if s.held = w.room.Hold(); !s.held {
+		s.rep = giveBack()
+		return
 	}
-	*rep = a.run(w, began)
-	ended := time.Now()
-	a.To.Reported(a, rep)
-	*rep = wire.Report{}
-	w.room.Free()
-	return ended
+	s.rep = a.run(w, began)
+}
+
+// overLocked frees a slot for what comes next, and locks mu. What it returns must be told of its
+// end once mu is free, by end; all else is reported.
+func (w *Worker) overLocked(s *slot, a *Attempt) (ended *Job) {
+	w.mu.Lock()
+	if a.straight && a.values && s.rep.Outcome == wire.OK {
+		a.straight = false
+		w.way.ended++
+		a.To.(*bench).f.telling.Add(1) //nolint:forcetypeassert // see Fast.submit
+		w.doneLocked(s)
+		return a.job
+	}
+	w.mu.Unlock()
+	a.To.Reported(a, &s.rep)
+	s.rep = wire.Report{}
+	if s.held {
+		w.room.Free()
+	}
+	w.mu.Lock()
+	w.doneLocked(s)
+	return nil
+}
+
+// end ends a job whose attempt was OK; nil: there is none.
+func (w *Worker) end(j *Job) {
+	if j != nil {
+		j.End(nil)
+		w.room.Free()
+		j.first.To.(*bench).f.told(1) //nolint:forcetypeassert // see Fast.submit
+	}
 }
 
 // measureLocked takes up how long a task lasted, and tells whether Offer has changed.
@@ -314,14 +372,19 @@ func (w *Worker) push(a *Attempt) {
 // pop is the next attempt to start, or nil.
 func (w *Worker) pop() *Attempt {
 	for w.count > 0 {
-		a := w.queue[w.head]
-		w.queue[w.head] = nil
-		w.head = (w.head + 1) & (len(w.queue) - 1)
-		w.count--
-		if a.state == queued {
+		if a := w.drop(); a.state == queued {
 			a.state = started
 			return a
 		}
 	}
 	return nil
+}
+
+// drop takes the first out.
+func (w *Worker) drop() *Attempt {
+	a := w.queue[w.head]
+	w.queue[w.head] = nil
+	w.head = (w.head + 1) & (len(w.queue) - 1)
+	w.count--
+	return a
 }
