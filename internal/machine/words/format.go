@@ -304,12 +304,14 @@ func (r *reader) offer() Offer {
 	for range r.Count(1) {
 		o.Kinds = append(o.Kinds, r.text())
 	}
-	for range r.Count(1) {
+	last := ""
+	for i := range r.Count(2) {
 		if o.Labels == nil {
 			o.Labels = make(map[string]string)
 		}
 		k := r.text()
-		o.Labels[k] = r.text()
+		r.must(i == 0 || k > last)
+		o.Labels[k], last = r.text(), k
 	}
 	return o
 }
