@@ -8,7 +8,7 @@ import (
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // BenchmarkStore stores 100 B in a map of the hub's ledger, 256 at a time.
@@ -31,7 +31,7 @@ func BenchmarkStore(b *testing.B) {
 			defer conn.Close()
 			c := client.New(client.Config{Conn: conn, Prefix: h.Prefix(), Name: "b", TTL: time.Minute, Logger: quiet()})
 			defer c.Close()
-			o := c.Object(shard.KMap, "m", 0, nil)
+			o := c.Object(operation.KMap, "m", 0, nil)
 			keys := make([][]byte, 10_000)
 			for i := range keys {
 				keys[i] = fmt.Append(nil, "key-", i)
@@ -41,7 +41,7 @@ func BenchmarkStore(b *testing.B) {
 			b.SetParallelism(128)
 			b.RunParallel(func(pb *testing.PB) {
 				for i := 0; pb.Next(); i++ {
-					if _, err := o.Do(b.Context(), shard.Op{Verb: shard.VMapStore, Key: keys[i%len(keys)], Val: val}, false); err != nil {
+					if _, err := o.Do(b.Context(), operation.Op{Verb: operation.VMapStore, Key: keys[i%len(keys)], Val: val}, false); err != nil {
 						b.Error(err)
 						return
 					}

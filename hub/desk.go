@@ -12,6 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/ledger"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -219,8 +220,8 @@ func (d *desk) begin(t *term) {
 
 // take takes an entry in. It runs on the connection's goroutine.
 func (d *desk) take(entry []byte) {
-	e, err := shard.ParseEntry(entry)
-	if err != nil || e.Type >= shard.EntryMembers { // those are this hub's alone to decide
+	e, err := operation.ParseEntry(entry)
+	if err != nil || e.Type >= operation.EntryMembers { // those are this hub's alone to decide
 		d.log.Warn("dropped a malformed entry; does a node have another version?", "bytes", len(entry))
 		return
 	}
@@ -230,13 +231,13 @@ func (d *desk) take(entry []byte) {
 	switch {
 	case d.heard == nil, p != nil && p.over:
 		return
-	case e.Type == shard.EntryExpire:
+	case e.Type == operation.EntryExpire:
 		d.expire(e.Session)
 		return
 	case p != nil:
 		p.at, p.quiet = time.Now(), false
-	case e.Type == shard.EntryOpen:
-		d.heard[e.Session] = &pulse{at: time.Now(), ttl: shard.TTL(e.TTL)}
+	case e.Type == operation.EntryOpen:
+		d.heard[e.Session] = &pulse{at: time.Now(), ttl: operation.TTL(e.TTL)}
 	}
 	d.submit(entry)
 }
@@ -254,7 +255,7 @@ func (d *desk) submit(entry []byte) (taken bool) {
 // expire ends a session, with mu held. When the ledger does not take that the
 // expirer tries again: nobody else would.
 func (d *desk) expire(id machine.Session) {
-	taken := d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
+	taken := d.submit(operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: id}))
 	if p := d.heard[id]; taken {
 		delete(d.heard, id)
 	} else if p != nil {
@@ -295,7 +296,7 @@ func (d *desk) expirer() {
 				d.expire(id)
 			case works[id] && !p.quiet && now.Sub(p.at) > quietAfter:
 				d.log.Info("a session that works for executors is quiet; what it has goes to others", "session", uint64(id))
-				p.quiet = d.submit(shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryQuiet, Session: id}))
+				p.quiet = d.submit(operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryQuiet, Session: id}))
 			}
 		}
 		if d.heard != nil && now.Sub(told) > clockEvery {
@@ -309,7 +310,7 @@ func (d *desk) expirer() {
 // clock is the entry that tells the time: executors go by it, also when the ledger
 // did not run for a while.
 func clock() []byte {
-	return shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryClock, Session: shard.Nobody, Stamp: uint64(time.Now().UnixMilli())})
+	return operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryClock, Session: operation.Nobody, Stamp: uint64(time.Now().UnixMilli())})
 }
 
 // work notes that a session works for executors, or does no more.

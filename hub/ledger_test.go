@@ -8,7 +8,7 @@ import (
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // counter is a node's handle for a counter of the hub's ledger.
@@ -24,9 +24,9 @@ func counter(t *testing.T, url, prefix string, ttl time.Duration) (*client.Clien
 	c = client.New(client.Config{Conn: conn, Prefix: prefix, Name: "n", TTL: ttl, Logger: quiet()})
 	close(ready)
 	t.Cleanup(c.Close)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	return c, func() (uint64, error) {
-		a, err := o.Do(within(t), shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
+		a, err := o.Do(within(t), operation.Op{Verb: operation.VCounterAdd, A: 1}, false)
 		return a.Num, err
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // freeAddrs finds addresses that nobody listens on now.
@@ -75,9 +75,9 @@ func TestPeers_AnotherHubTakesOver(t *testing.T) {
 	t.Cleanup(conn.Close)
 	c := client.New(client.Config{Conn: conn, Prefix: hubs[0].Prefix(), Name: "n", TTL: 10 * time.Second, Logger: quiet()})
 	t.Cleanup(c.Close)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	add := func() uint64 {
-		a, err := o.Do(t.Context(), shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
+		a, err := o.Do(t.Context(), operation.Op{Verb: operation.VCounterAdd, A: 1}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,13 +10,13 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // leases is a sink that passes on what a worker is to run.
 type leases struct{ c chan uint64 } // the epochs; 4: there is one task, leased twice
 
-func (l leases) Event(o *shard.Output) {
+func (l leases) Event(o *operation.Output) {
 	if tasks.Code(o.Aux) == tasks.Run {
 		if g, err := words.ParseGrant(o.Num, o.Val); err == nil {
 			l.c <- uint64(g.Epoch)
@@ -35,11 +35,11 @@ func TestDesk_AQuietWorkersTaskGoesToAnother(t *testing.T) {
 	}
 	t.Cleanup(conn.Close)
 	const dumb = machine.Session(99) // a session that says what follows, and no more
-	say := func(e shard.Entry, ops ...shard.Op) {
+	say := func(e operation.Entry, ops ...operation.Op) {
 		e.Session = dumb
-		b := shard.AppendEntry(nil, &e)
+		b := operation.AppendEntry(nil, &e)
 		for i := range ops {
-			b = shard.AppendOp(b, &ops[i])
+			b = operation.AppendOp(b, &ops[i])
 		}
 		if err := conn.Publish(client.EntrySubject(h.Prefix()), b); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestDesk_AQuietWorkersTaskGoesToAnother(t *testing.T) {
 	}
 	heard := make(chan struct{}, 4) // opened, and each of two operations
 	stop, err := conn.Subscribe(client.FrameSubject(h.Prefix(), dumb), func(b []byte) {
-		f, err := shard.ParseFrame(b)
+		f, err := operation.ParseFrame(b)
 		if err == nil && (f.Applied == 2 || f.Applied == 3) {
 			heard <- struct{}{}
 		}
@@ -57,12 +57,12 @@ func TestDesk_AQuietWorkersTaskGoesToAnother(t *testing.T) {
 	}
 	t.Cleanup(stop)
 	offer := words.AppendOffer(nil, &tasks.Offer{Slots: 1})
-	say(shard.Entry{Type: shard.EntryOpen, TTL: 60_000, Name: []byte("dumb")})
-	say(shard.Entry{Type: shard.EntryAsk, First: 1},
-		shard.Op{Verb: shard.VOpen, Handle: 1, A: uint64(shard.KExecutor), Key: []byte("x")}, shard.Op{Verb: shard.VWork, Handle: 1, Req: 2, Val: offer})
+	say(operation.Entry{Type: operation.EntryOpen, TTL: 60_000, Name: []byte("dumb")})
+	say(operation.Entry{Type: operation.EntryAsk, First: 1},
+		operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KExecutor), Key: []byte("x")}, operation.Op{Verb: operation.VWork, Handle: 1, Req: 2, Val: offer})
 	await(t, heard)
 	spec := words.AppendSpec(nil, &tasks.Spec{ID: "a", Kind: "k", Idempotent: true}, nil, nil)
-	say(shard.Entry{Type: shard.EntryOps, First: 3}, shard.Op{Verb: shard.VSubmit, Handle: 1, Req: 3, Val: spec})
+	say(operation.Entry{Type: operation.EntryOps, First: 3}, operation.Op{Verb: operation.VSubmit, Handle: 1, Req: 3, Val: spec})
 	await(t, heard)
 	began := time.Now()
 
@@ -70,8 +70,8 @@ func TestDesk_AQuietWorkersTaskGoesToAnother(t *testing.T) {
 	t.Cleanup(c.Close)
 	c.Busy(1)
 	got := leases{make(chan uint64, 4)}
-	o := c.Object(shard.KExecutor, "x", 0, got)
-	if _, err := o.Do(within(t), shard.Op{Verb: shard.VWork, Val: offer}, false); err != nil {
+	o := c.Object(operation.KExecutor, "x", 0, got)
+	if _, err := o.Do(within(t), operation.Op{Verb: operation.VWork, Val: offer}, false); err != nil {
 		t.Fatal(err)
 	}
 	select {

@@ -10,7 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -25,7 +25,7 @@ func TestSweep(t *testing.T) {
 	defer c.Close()
 	ctx := t.Context()
 	store := c.Store()
-	o := c.Object(shard.KExecutor, "ex", 0, nil)
+	o := c.Object(operation.KExecutor, "ex", 0, nil)
 	put := func(id, what string) wire.Ref {
 		t.Helper()
 		ref := wire.Ref{Name: wire.TaskObject("ex", id, what), Size: 3}
@@ -41,7 +41,7 @@ func TestSweep(t *testing.T) {
 	put("task", "in-2") // of a submission that was known already
 	put("nobody", "in-1")
 	spec := tasks.Spec{ID: "task", Kind: "k"}
-	a, err := o.Do(ctx, shard.Op{Verb: shard.VSubmit, Val: words.AppendSpec(nil, &spec, nil, wire.AppendRef(nil, ref))}, false)
+	a, err := o.Do(ctx, operation.Op{Verb: operation.VSubmit, Val: words.AppendSpec(nil, &spec, nil, wire.AppendRef(nil, ref))}, false)
 	if err != nil || a.Code != machine.OK {
 		t.Fatal(a, err)
 	}
@@ -74,7 +74,7 @@ func TestSweep(t *testing.T) {
 			t.Errorf("after %v: %q, want %q", step.after, got, step.left)
 		}
 	}
-	if a, err = o.Do(ctx, shard.Op{Verb: shard.VDestroy}, false); err != nil || a.Code != machine.OK {
+	if a, err = o.Do(ctx, operation.Op{Verb: operation.VDestroy}, false); err != nil || a.Code != machine.OK {
 		t.Fatal(a, err)
 	}
 	if err := s.once(ctx, now.Add(sweepAge+time.Minute)); err != nil {

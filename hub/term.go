@@ -7,6 +7,7 @@ import (
 	"github.com/distgear/distgear/internal/ledger"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -55,7 +56,7 @@ func (t *term) keep(d *members.Decisions) (taken bool) {
 func (t *term) prove() (taken bool) { return t.submit(nothing()) }
 
 func nothing() []byte {
-	return shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: shard.Nobody})
+	return operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: operation.Nobody})
 }
 
 func (t *term) submit(entry []byte) (taken bool) {

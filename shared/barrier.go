@@ -8,7 +8,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/barriers"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Barrier is where a fixed number of parties wait for each other, again and
@@ -40,7 +40,7 @@ func NewBarrier(n *distgear.Node, name string, parties int) *Barrier {
 	if parties < 1 {
 		fault = fmt.Errorf("%w: barrier %q has %d parties: at least 1", ErrInvalid, name, parties)
 	}
-	return &Barrier{objects.Of(host(n), objects.ID{Kind: shard.KBarrier, Name: name, Param: uint64(parties)}, fault), parties}
+	return &Barrier{objects.Of(host(n), objects.ID{Kind: operation.KBarrier, Name: name, Param: uint64(parties)}, fault), parties}
 }
 
 // BrokenReason says why a barrier broke.
@@ -111,7 +111,7 @@ func (b *Barrier) Await(ctx context.Context) (generation uint64, index int, err 
 // chance.
 func (b *Barrier) AwaitDo(ctx context.Context, action func(context.Context) error) (generation uint64, index int, err error) {
 	const what = "await"
-	op := shard.Op{Verb: shard.VAwait}
+	op := operation.Op{Verb: operation.VAwait}
 	acting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if action != nil {
@@ -150,7 +150,7 @@ func (b *Barrier) AwaitDo(ctx context.Context, action func(context.Context) erro
 func (b *Barrier) act(ctx context.Context, a *objects.Asked, action func(context.Context) error) (err error) {
 	failed := uint64(1)
 	defer func() {
-		a.Tell(shard.Op{Verb: shard.VTrip, A: a.Req, B: failed}) // without the session it is broken already
+		a.Tell(operation.Op{Verb: operation.VTrip, A: a.Req, B: failed}) // without the session it is broken already
 	}()
 	if err = action(ctx); err == nil {
 		failed = 0
@@ -161,7 +161,7 @@ func (b *Barrier) act(ctx context.Context, a *objects.Asked, action func(context
 // Reset begins a new generation, and returns its number: parties that wait get
 // ErrBroken, and a broken barrier is whole again.
 func (b *Barrier) Reset(ctx context.Context) (generation uint64, err error) {
-	a, err := b.b.Do(ctx, "reset", shard.Op{Verb: shard.VReset}, false)
+	a, err := b.b.Do(ctx, "reset", operation.Op{Verb: operation.VReset}, false)
 	return a.Num, err
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Counter is a number of 64 bits with a sign, which begins at 0. Make it with
@@ -23,7 +23,7 @@ type Counter struct{ b *objects.Base }
 // NewCounter returns the counter with that name, at most 256 bytes. It does no
 // I/O.
 func NewCounter(n *distgear.Node, name string) *Counter {
-	return &Counter{objects.Of(host(n), objects.ID{Kind: shard.KCounter, Name: name, Param: plainCounter}, nil)}
+	return &Counter{objects.Of(host(n), objects.ID{Kind: operation.KCounter, Name: name, Param: plainCounter}, nil)}
 }
 
 // The parameters of a counter: what the name is used for.
@@ -34,27 +34,27 @@ const (
 
 // Load is the value. It changes nothing, and outlives a loss of the session.
 func (c *Counter) Load(ctx context.Context) (int64, error) {
-	a, err := c.b.Do(ctx, "load", shard.Op{Verb: shard.VCounterLoad}, true)
+	a, err := c.b.Do(ctx, "load", operation.Op{Verb: operation.VCounterLoad}, true)
 	return int64(a.Num), err
 }
 
 // Add adds delta, which may be negative, and returns the sum. A sum beyond 64
 // bits wraps, as in sync/atomic.
 func (c *Counter) Add(ctx context.Context, delta int64) (int64, error) {
-	a, err := c.b.Do(ctx, "add", shard.Op{Verb: shard.VCounterAdd, A: uint64(delta)}, false)
+	a, err := c.b.Do(ctx, "add", operation.Op{Verb: operation.VCounterAdd, A: uint64(delta)}, false)
 	return int64(a.Num), err
 }
 
 // Store sets the value.
 func (c *Counter) Store(ctx context.Context, v int64) error {
-	_, err := c.b.Do(ctx, "store", shard.Op{Verb: shard.VCounterStore, A: uint64(v)}, false)
+	_, err := c.b.Do(ctx, "store", operation.Op{Verb: operation.VCounterStore, A: uint64(v)}, false)
 	return err
 }
 
 // CompareAndSet sets the value if it is old; false: it is another, and nothing
 // was changed.
 func (c *Counter) CompareAndSet(ctx context.Context, old, v int64) (bool, error) {
-	a, err := c.b.Do(ctx, "compare and set", shard.Op{Verb: shard.VCounterCompareAndSet, A: uint64(old), B: uint64(v)}, false)
+	a, err := c.b.Do(ctx, "compare and set", operation.Op{Verb: operation.VCounterCompareAndSet, A: uint64(old), B: uint64(v)}, false)
 	return err == nil && a.Code == machine.OK, err
 }
 

@@ -7,7 +7,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Election finds one leader among those who campaign. Make it with NewElection;
@@ -26,7 +26,7 @@ type Election struct{ x *objects.Holder }
 
 // NewElection returns the election with that name. It does no I/O.
 func NewElection(n *distgear.Node, name string) *Election {
-	return &Election{objects.NewHolder(host(n), objects.ID{Kind: shard.KElection, Name: name}, nil)}
+	return &Election{objects.NewHolder(host(n), objects.ID{Kind: operation.KElection, Name: name}, nil)}
 }
 
 // maxValue is how long the value of a candidate may be, in bytes: an address, not
@@ -59,7 +59,7 @@ func (e *Election) take(ctx context.Context, value string, try uint64) (*objects
 	if len(value) > maxValue {
 		return nil, false, fmt.Errorf("%w: a candidate's value in election %q has %d bytes: at most %d", ErrInvalid, e.x.Name, len(value), maxValue)
 	}
-	return e.x.Take(ctx, "campaign", shard.Op{Verb: shard.VCampaign, Key: []byte(value), B: try}, shard.Op{Verb: shard.VResign})
+	return e.x.Take(ctx, "campaign", operation.Op{Verb: operation.VCampaign, Key: []byte(value), B: try}, operation.Op{Verb: operation.VResign})
 }
 
 // Do campaigns, runs f while it leads, and resigns. The context of f ends, with
@@ -76,7 +76,7 @@ func (e *Election) Do(ctx context.Context, value string, f func(context.Context,
 // Leader asks the hub who leads now. It may be over when the answer is here; for
 // as long as its node was not found to be lost, a lost leader still counts.
 func (e *Election) Leader(ctx context.Context) (Leader, error) {
-	a, err := e.x.Do(ctx, "leader", shard.Op{Verb: shard.VLeader}, true)
+	a, err := e.x.Do(ctx, "leader", operation.Op{Verb: operation.VLeader}, true)
 	return Leader{a.Key, Token(a.Aux)}, err
 }
 

@@ -14,10 +14,11 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/collections"
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/locks"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // LockInfo is a lock as the hub knows it. The lists have the first 64; Queued
@@ -89,13 +90,13 @@ func Locks(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[LockI
 	if n.Room().Ledger.Alone() {
 		return aloneLocks(n, prefix)
 	}
-	return pages(ctx, n, shard.Query{What: shard.Locks, Prefix: prefix}, func(in *client.Inspection) []LockInfo {
-		return convert(in.Page.Locks, func(l *shard.LockState) LockInfo {
+	return pages(ctx, n, look.Query{What: look.Locks, Prefix: prefix}, func(in *client.Inspection) []LockInfo {
+		return convert(in.Page.Locks, func(l *look.LockState) LockInfo {
 			kind := "mutex"
 			if l.Param == objects.ReadWrite {
 				kind = "rwmutex"
 			}
-			return LockInfo{l.Name, kind, parties(in, l.Holders), parties(in, l.Queue), convert(l.Waiters, func(w *shard.Sleeper) LockWaiter {
+			return LockInfo{l.Name, kind, parties(in, l.Holders), parties(in, l.Queue), convert(l.Waiters, func(w *look.Sleeper) LockWaiter {
 				return LockWaiter{cluster.NodeName(w.Node), sessionID(w.Session), since(in, w.Since), w.Notified}
 			}), l.Queued, l.Waiting, l.Contentions}
 		})
@@ -106,8 +107,8 @@ func Locks(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[LockI
 // does.
 func Objects(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[ObjectInfo, error] {
 	sizes := aloneSizes(n)
-	return pages(ctx, n, shard.Query{What: shard.Objects, Prefix: prefix}, func(in *client.Inspection) []ObjectInfo {
-		return convert(in.Page.Objects, func(o *shard.ObjectState) ObjectInfo {
+	return pages(ctx, n, look.Query{What: look.Objects, Prefix: prefix}, func(in *client.Inspection) []ObjectInfo {
+		return convert(in.Page.Objects, func(o *look.ObjectState) ObjectInfo {
 			if s, ok := sizes[sized{o.Kind, o.Name}]; ok {
 				o.Entries, o.Waiting = s.Length, s.Takers+s.Putters
 			}
@@ -119,9 +120,9 @@ func Objects(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[Obj
 // Queues yields the queues whose names begin with prefix, by name, as Locks does.
 func Queues(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[QueueInfo, error] {
 	sizes := aloneSizes(n)
-	return pages(ctx, n, shard.Query{What: shard.Queues, Prefix: prefix}, func(in *client.Inspection) []QueueInfo {
-		return convert(in.Page.Queues, func(q *shard.QueueState) QueueInfo {
-			if s, ok := sizes[sized{shard.KQueue.String(), q.Name}]; ok {
+	return pages(ctx, n, look.Query{What: look.Queues, Prefix: prefix}, func(in *client.Inspection) []QueueInfo {
+		return convert(in.Page.Queues, func(q *look.QueueState) QueueInfo {
+			if s, ok := sizes[sized{operation.KQueue.String(), q.Name}]; ok {
 				s.Name, s.Capacity = q.Name, q.Capacity
 				return s
 			}
@@ -132,15 +133,15 @@ func Queues(ctx context.Context, n *distgear.Node, prefix string) iter.Seq2[Queu
 
 // Sessions yields the sessions of nodes with the ledger, by the nodes' names.
 func Sessions(ctx context.Context, n *distgear.Node) iter.Seq2[SessionInfo, error] {
-	return pages(ctx, n, shard.Query{What: shard.Sessions}, func(in *client.Inspection) []SessionInfo {
-		return convert(in.Page.Sessions, func(s *shard.SessionState) SessionInfo {
+	return pages(ctx, n, look.Query{What: look.Sessions}, func(in *client.Inspection) []SessionInfo {
+		return convert(in.Page.Sessions, func(s *look.SessionState) SessionInfo {
 			node := cmp.Or(s.Node, string(n.Name())) // alone
 			return SessionInfo{cluster.NodeName(node), sessionID(s.ID), time.Duration(s.TTL) * time.Millisecond, s.Open, s.Unacked}
 		})
 	})
 }
 
-func pages[T any](ctx context.Context, n *distgear.Node, q shard.Query, take func(*client.Inspection) []T) iter.Seq2[T, error] {
+func pages[T any](ctx context.Context, n *distgear.Node, q look.Query, take func(*client.Inspection) []T) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for q := q; ; {
 			in, err := inspect(ctx, n, q)
@@ -162,7 +163,7 @@ func pages[T any](ctx context.Context, n *distgear.Node, q shard.Query, take fun
 }
 
 // inspect asks the hub, or this process if it is alone.
-func inspect(ctx context.Context, n *distgear.Node, q shard.Query) (in client.Inspection, err error) {
+func inspect(ctx context.Context, n *distgear.Node, q look.Query) (in client.Inspection, err error) {
 	r := n.Room()
 	if err := context.Cause(ctx); err != nil {
 		return in, err
@@ -188,8 +189,8 @@ func convert[A, B any](as []A, f func(*A) B) []B {
 	return bs
 }
 
-func parties(in *client.Inspection, ps []shard.Party) []LockParty {
-	return convert(ps, func(p *shard.Party) LockParty {
+func parties(in *client.Inspection, ps []look.Party) []LockParty {
+	return convert(ps, func(p *look.Party) LockParty {
 		return LockParty{cluster.NodeName(p.Node), sessionID(p.Session), p.Token, p.Mode, since(in, p.Since), p.Recalled}
 	})
 }
@@ -264,7 +265,7 @@ func aloneSizes(n *distgear.Node) map[sized]QueueInfo {
 			all[sized{z.Kind.String(), z.Name}] = QueueInfo{Length: z.Length, Takers: z.Takers, Putters: z.Putters}
 		case *objects.Lock:
 			holding, queued, parked := x.Counts()
-			all[sized{shard.KLock.String(), x.Name}] = QueueInfo{Length: holding, Takers: queued + parked}
+			all[sized{operation.KLock.String(), x.Name}] = QueueInfo{Length: holding, Takers: queued + parked}
 		}
 	}
 	return all

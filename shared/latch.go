@@ -7,7 +7,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Latch holds back who waits until so many different ids were counted down;
@@ -30,7 +30,7 @@ func NewLatch(n *distgear.Node, name string, count int) *Latch {
 	if count < 0 {
 		fault = fmt.Errorf("%w: latch %q counts %d: at least 0", ErrInvalid, name, count)
 	}
-	return &Latch{objects.Of(host(n), objects.ID{Kind: shard.KLatch, Name: name, Param: uint64(count)}, fault)}
+	return &Latch{objects.Of(host(n), objects.ID{Kind: operation.KLatch, Name: name, Param: uint64(count)}, fault)}
 }
 
 // CountDown counts an id of 1 to 256 bytes, and returns how many are missing.
@@ -40,19 +40,19 @@ func (l *Latch) CountDown(ctx context.Context, id string) (missing int, err erro
 	if id == "" || len(id) > objects.MaxName {
 		return 0, fmt.Errorf("%w: an id of latch %q has 1 to %d bytes, not %d", ErrInvalid, l.b.Name, objects.MaxName, len(id))
 	}
-	a, err := l.b.Do(ctx, "count down", shard.Op{Verb: shard.VLatchDown, Key: []byte(id)}, true)
+	a, err := l.b.Do(ctx, "count down", operation.Op{Verb: operation.VLatchDown, Key: []byte(id)}, true)
 	return int(a.Num), err
 }
 
 // Wait waits until the latch is open. It changes nothing: it may be called again
 // after any error.
 func (l *Latch) Wait(ctx context.Context) error {
-	return l.b.Wait(ctx, "wait", shard.Op{Verb: shard.VLatchWait})
+	return l.b.Wait(ctx, "wait", operation.Op{Verb: operation.VLatchWait})
 }
 
 // Missing is how many ids are missing; 0: it is open.
 func (l *Latch) Missing(ctx context.Context) (int, error) {
-	a, err := l.b.Do(ctx, "load", shard.Op{Verb: shard.VLatchLoad}, true)
+	a, err := l.b.Do(ctx, "load", operation.Op{Verb: operation.VLatchLoad}, true)
 	return int(a.Num), err
 }
 
@@ -76,13 +76,13 @@ type WaitGroup struct{ b *objects.Base }
 
 // NewWaitGroup returns the wait group with that name. It does no I/O.
 func NewWaitGroup(n *distgear.Node, name string) *WaitGroup {
-	return &WaitGroup{objects.Of(host(n), objects.ID{Kind: shard.KGroup, Name: name}, nil)}
+	return &WaitGroup{objects.Of(host(n), objects.ID{Kind: operation.KGroup, Name: name}, nil)}
 }
 
 // Add adds delta, which may be negative. Below zero is ErrInvalid, and nothing
 // is changed. LostError and the cause of ctx leave unknown whether it was added.
 func (g *WaitGroup) Add(ctx context.Context, delta int) error {
-	_, err := g.b.Do(ctx, "add", shard.Op{Verb: shard.VGroupAdd, A: uint64(delta)}, false)
+	_, err := g.b.Do(ctx, "add", operation.Op{Verb: operation.VGroupAdd, A: uint64(delta)}, false)
 	return err
 }
 
@@ -101,7 +101,7 @@ func (g *WaitGroup) Do(ctx context.Context, f func(context.Context) error) (err 
 
 // Wait waits until the number is zero. An Add after that does not take it back.
 func (g *WaitGroup) Wait(ctx context.Context) error {
-	return g.b.Wait(ctx, "wait", shard.Op{Verb: shard.VGroupWait})
+	return g.b.Wait(ctx, "wait", operation.Op{Verb: operation.VGroupWait})
 }
 
 // Destroy ends the wait group for everybody: who waits gets ErrDestroyed. The

@@ -11,7 +11,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Map is a map that all nodes see. Make it with NewMap; it is safe for
@@ -99,14 +99,14 @@ func (m *Map[K, V]) Load(ctx context.Context, key K) (V, bool, error) {
 	if v, _, ok, err := m.s.Kept(key); ok || err != nil {
 		return v, ok, err
 	}
-	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
+	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: operation.VMapLoad, Key: key, Keep: true})
 	return a.Value, err == nil && a.Code == machine.OK, err
 }
 
 // LoadLatest reads the value of a key and its revision at the hub; revision 0:
 // there is none, and the value is the zero value.
 func (m *Map[K, V]) LoadLatest(ctx context.Context, key K) (V, Revision, error) {
-	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
+	a, err := m.s.Call(ctx, "load", collections.Op[K, V]{Verb: operation.VMapLoad, Key: key, Keep: true})
 	if err != nil {
 		return a.Value, 0, err
 	}
@@ -120,7 +120,7 @@ func (m *Map[K, V]) Store(ctx context.Context, key K, v V, opts ...StoreOption) 
 	if !ok {
 		return m.badTTL()
 	}
-	_, err := m.s.Call(ctx, "store", collections.Op[K, V]{Verb: shard.VMapStore, Key: key, Value: v, Has: true, TTL: ms})
+	_, err := m.s.Call(ctx, "store", collections.Op[K, V]{Verb: operation.VMapStore, Key: key, Value: v, Has: true, TTL: ms})
 	return err
 }
 
@@ -131,7 +131,7 @@ func (m *Map[K, V]) LoadOrStore(ctx context.Context, key K, v V, opts ...StoreOp
 	if !ok {
 		return actual, false, m.badTTL()
 	}
-	a, err := m.s.Call(ctx, "load or store", collections.Op[K, V]{Verb: shard.VMapLoadOrStore, Key: key, Value: v, Has: true, TTL: ms})
+	a, err := m.s.Call(ctx, "load or store", collections.Op[K, V]{Verb: operation.VMapLoadOrStore, Key: key, Value: v, Has: true, TTL: ms})
 	if err != nil {
 		return a.Value, a.Aux == 1, err
 	}
@@ -149,13 +149,13 @@ func (m *Map[K, V]) CompareAndSwap(ctx context.Context, key K, rev Revision, v V
 	if !fine {
 		return 0, false, m.badTTL()
 	}
-	a, err := m.s.Call(ctx, "compare and swap", collections.Op[K, V]{Verb: shard.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: uint64(rev), TTL: ms, Blind: true})
+	a, err := m.s.Call(ctx, "compare and swap", collections.Op[K, V]{Verb: operation.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: uint64(rev), TTL: ms, Blind: true})
 	return Revision(a.Num), err == nil && a.Code == machine.OK, err
 }
 
 // Delete removes a key; false: it was not there.
 func (m *Map[K, V]) Delete(ctx context.Context, key K) (bool, error) {
-	a, err := m.s.Call(ctx, "delete", collections.Op[K, V]{Verb: shard.VMapDelete, Key: key})
+	a, err := m.s.Call(ctx, "delete", collections.Op[K, V]{Verb: operation.VMapDelete, Key: key})
 	return err == nil && a.Code == machine.OK, err
 }
 
@@ -165,7 +165,7 @@ func (m *Map[K, V]) CompareAndDelete(ctx context.Context, key K, rev Revision) (
 	if rev == 0 {
 		return false, fmt.Errorf("%w: revision 0 is no entry", ErrInvalid)
 	}
-	a, err := m.s.Call(ctx, "compare and delete", collections.Op[K, V]{Verb: shard.VMapDelete, Key: key, Rev: uint64(rev), Blind: true})
+	a, err := m.s.Call(ctx, "compare and delete", collections.Op[K, V]{Verb: operation.VMapDelete, Key: key, Rev: uint64(rev), Blind: true})
 	return err == nil && a.Code == machine.OK, err
 }
 
@@ -196,7 +196,7 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 		return none, false, err
 	}
 	if !ok {
-		a, err := m.s.Call(ctx, "compute", collections.Op[K, V]{Verb: shard.VMapLoad, Key: key, Keep: true})
+		a, err := m.s.Call(ctx, "compute", collections.Op[K, V]{Verb: operation.VMapLoad, Key: key, Keep: true})
 		if err != nil {
 			return none, false, err
 		}
@@ -204,9 +204,9 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 	}
 	for {
 		v, keep := f(old, rev != 0)
-		op := collections.Op[K, V]{Verb: shard.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: rev, TTL: ms}
+		op := collections.Op[K, V]{Verb: operation.VMapCompareAndSwap, Key: key, Value: v, Has: true, Rev: rev, TTL: ms}
 		if !keep {
-			op = collections.Op[K, V]{Verb: shard.VMapDelete, Key: key, Rev: rev}
+			op = collections.Op[K, V]{Verb: operation.VMapDelete, Key: key, Rev: rev}
 			if rev == 0 { // it is still so: a key without an entry was just read at the hub
 				return none, false, nil
 			}
@@ -230,13 +230,13 @@ func (m *Map[K, V]) Compute(ctx context.Context, key K, f func(old V, ok bool) (
 
 // Clear removes all entries in one change, and returns how many there were.
 func (m *Map[K, V]) Clear(ctx context.Context) (int, error) {
-	a, err := m.s.Call(ctx, "clear", collections.Op[K, V]{Verb: shard.VMapClear})
+	a, err := m.s.Call(ctx, "clear", collections.Op[K, V]{Verb: operation.VMapClear})
 	return int(a.Aux), err
 }
 
 // Len is how many entries there are.
 func (m *Map[K, V]) Len(ctx context.Context) (int, error) {
-	a, err := m.s.Call(ctx, "len", collections.Op[K, V]{Verb: shard.VMapLen})
+	a, err := m.s.Call(ctx, "len", collections.Op[K, V]{Verb: operation.VMapLen})
 	return int(a.Num), err
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -32,7 +32,7 @@ func loseSession(t *testing.T, n *distgear.Node, hub string) {
 		t.Fatal(err)
 	}
 	was, _ := n.Room().Ledger.Session()
-	if err := c.Publish(client.EntrySubject("dg.default"), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: was})); err != nil {
+	if err := c.Publish(client.EntrySubject("dg.default"), operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: was})); err != nil {
 		t.Fatal(err)
 	}
 	c.Settle()

@@ -9,7 +9,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Once does one thing once in the whole cluster. Make it with NewOnce; it is
@@ -42,7 +42,7 @@ type once struct {
 // own, whose name begins with a zero byte.
 func NewOnce(n *distgear.Node, name string) *Once {
 	h, lock := host(n), NewMutex(n, part("once", name))
-	id := objects.ID{Kind: shard.KCounter, Name: name, Param: onceCounter}
+	id := objects.ID{Kind: operation.KCounter, Name: name, Param: onceCounter}
 	return &Once{h.Room.Value(id, func() any {
 		o := &once{lock: lock}
 		o.Base = objects.New(h, id, o)
@@ -77,7 +77,7 @@ func (o *Once) Do(ctx context.Context, f func(context.Context) error) error {
 		if err := f(under); err != nil {
 			return err
 		}
-		_, err := x.Do(ctx, "mark", shard.Op{Verb: shard.VCounterStore, A: 1}, true) // also in another session: it is done
+		_, err := x.Do(ctx, "mark", operation.Op{Verb: operation.VCounterStore, A: 1}, true) // also in another session: it is done
 		return err
 	})
 }
@@ -99,7 +99,7 @@ func (x *once) isDone(ctx context.Context) (bool, error) {
 	if done {
 		return true, nil
 	}
-	a, err := x.Do(ctx, "load", shard.Op{Verb: shard.VCounterLoad}, true)
+	a, err := x.Do(ctx, "load", operation.Op{Verb: operation.VCounterLoad}, true)
 	if err != nil || a.Num == 0 {
 		return false, err
 	}
@@ -119,7 +119,7 @@ func (x *once) forget() {
 }
 
 // Event implements client.Sink.
-func (x *once) Event(o *shard.Output) {
+func (x *once) Event(o *operation.Output) {
 	if o.Code == machine.Gone {
 		x.forget()
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/collections"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Queue is a first-in first-out queue that all nodes see. Make it with NewQueue;
@@ -88,7 +88,7 @@ func (q *Queue[T]) TakeN(ctx context.Context, most int) ([]T, error) {
 	if most <= 0 {
 		return nil, fmt.Errorf("%w: take %d items", ErrInvalid, most)
 	}
-	return q.s.TakeSome(ctx, shard.VTake, most, true)
+	return q.s.TakeSome(ctx, operation.VTake, most, true)
 }
 
 // Drain removes as many items as there are when it begins, and returns them;
@@ -99,7 +99,7 @@ func (q *Queue[T]) Drain(ctx context.Context) ([]T, error) {
 	var all []T
 	for left > 0 && err == nil {
 		var some []T
-		some, err = q.s.TakeSome(ctx, shard.VDrain, left, false)
+		some, err = q.s.TakeSome(ctx, operation.VDrain, left, false)
 		all = append(all, some...)
 		left -= len(some)
 		if len(some) == 0 {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Semaphore is a number of permits, of which each caller takes as many as it
@@ -34,7 +34,7 @@ func NewSemaphore(n *distgear.Node, name string, size int) *Semaphore {
 	if size < 1 {
 		fault = fmt.Errorf("%w: semaphore %q has %d permits: at least 1", ErrInvalid, name, size)
 	}
-	return &Semaphore{objects.NewHolder(host(n), objects.ID{Kind: shard.KSemaphore, Name: name, Param: uint64(size)}, fault), size}
+	return &Semaphore{objects.NewHolder(host(n), objects.ID{Kind: operation.KSemaphore, Name: name, Param: uint64(size)}, fault), size}
 }
 
 // Acquire takes k permits, at least 1 and at most the size: else ErrInvalid. It
@@ -56,7 +56,7 @@ func (s *Semaphore) take(ctx context.Context, k int, try uint64) (*objects.Hold,
 	if s.x.Err == nil && (k < 1 || k > s.size) {
 		return nil, false, fmt.Errorf("%w: %d permits of semaphore %q, which has %d", ErrInvalid, k, s.x.Name, s.size)
 	}
-	return s.x.Take(ctx, "acquire", shard.Op{Verb: shard.VAcquire, A: uint64(k), B: try}, shard.Op{Verb: shard.VRelease, A: uint64(k)})
+	return s.x.Take(ctx, "acquire", operation.Op{Verb: operation.VAcquire, A: uint64(k), B: try}, operation.Op{Verb: operation.VRelease, A: uint64(k)})
 }
 
 // Do runs f with k permits. The context of f ends, with the cause

@@ -10,7 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/collections"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // The errors of subscriptions.
@@ -40,7 +40,7 @@ type Topic[T any] struct {
 
 // NewTopic returns the topic with that name. It does no I/O.
 func NewTopic[T any](n *distgear.Node, name string) *Topic[T] {
-	return &Topic[T]{objects.Of(host(n), objects.ID{Kind: shard.KTopic, Name: name}, nil), codec.For[T]()}
+	return &Topic[T]{objects.Of(host(n), objects.ID{Kind: operation.KTopic, Name: name}, nil), codec.For[T]()}
 }
 
 // PublisherID says who published: it is the same for all that a node publishes
@@ -59,7 +59,7 @@ type Message[T any] struct {
 // the cause of ctx leave unknown whether it was told. v is at most 700 KB, encoded:
 // else ErrInvalid.
 func (t *Topic[T]) Publish(ctx context.Context, v T) (subscribers int, err error) {
-	op := shard.Op{Verb: shard.VPublish}
+	op := operation.Op{Verb: operation.VPublish}
 	if t.b.Room.Ledger.Alone() {
 		op.X = v
 	} else if op.Val, err = t.codec.Append(nil, v); err != nil {

@@ -5,7 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -20,8 +22,8 @@ type alone struct {
 	shard   *shard.Shard
 	number  uint64
 	wait    map[uint64]Receiver
-	outs    []shard.Output // said, not delivered
-	spare   []shard.Output
+	outs    []operation.Output // said, not delivered
+	spare   []operation.Output
 	serving bool // somebody delivers
 	closed  bool
 }
@@ -29,7 +31,7 @@ type alone struct {
 // Alone returns a client of a ledger of its own, in this process only.
 func Alone() *Client {
 	a := &alone{wait: map[uint64]Receiver{}}
-	a.shard = shard.New(shard.Config{Deliver: func(o *shard.Output) {
+	a.shard = shard.New(shard.Config{Deliver: func(o *operation.Output) {
 		a.outs = append(a.outs, *o)
 		if len(o.Val) > 0 { // only lent, and delivered later
 			a.outs[len(a.outs)-1].Val = bytes.Clone(o.Val)
@@ -44,14 +46,14 @@ func (c *Client) Alone() bool { return c.alone != nil }
 
 // Page is what there is in a ledger of this process, to a Query. Its times are ms
 // since 1970.
-func (c *Client) Page(q Query) shard.Page {
+func (c *Client) Page(q Query) look.Page {
 	c.alone.mu.Lock()
 	defer c.alone.mu.Unlock()
 	p, _ := c.alone.shard.Page(q)
 	return p
 }
 
-func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
+func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []operation.Op) (uint64, error) {
 	a.mu.Lock()
 	if a.closed {
 		a.mu.Unlock()
@@ -61,7 +63,7 @@ func (a *alone) run(c *Client, o *Object, of machine.Session, r Receiver, ops []
 		a.mu.Unlock()
 		return 0, ErrGone
 	}
-	if ops[0].Verb.Kind() == shard.KExecutor {
+	if ops[0].Verb.Kind() == operation.KExecutor {
 		a.shard.Apply(time.Now().UnixMilli(), nil)
 	}
 	for i := range ops {
@@ -130,7 +132,7 @@ func (a *alone) serve(c *Client) {
 			if done {
 				delete(a.wait, o.Req)
 			}
-			*o = shard.Output{}
+			*o = operation.Output{}
 		}
 		a.spare = outs
 	}

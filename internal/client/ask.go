@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Answer is what an operation was answered.
@@ -24,13 +24,13 @@ type Answer struct {
 type Taker interface {
 	// Take is called like a Receiver's Output, with the session that the
 	// operation was sent in; true when no more will come.
-	Take(of machine.Session, o *shard.Output) (done bool)
+	Take(of machine.Session, o *operation.Output) (done bool)
 }
 
 // Do sends one operation and waits for its one answer. ErrLost and the cause
 // of ctx leave unknown whether it was applied; with retry it is sent again in
 // the next session instead: for operations that change nothing.
-func (o *Object) Do(ctx context.Context, op shard.Op, retry bool) (Answer, error) {
+func (o *Object) Do(ctx context.Context, op operation.Op, retry bool) (Answer, error) {
 	return o.carryOut(ctx, op, nil, false, retry)
 }
 
@@ -38,34 +38,34 @@ func (o *Object) Do(ctx context.Context, op shard.Op, retry bool) (Answer, error
 // one answer. When ctx ends first the wait is taken back (VAbandon): if the
 // ledger says so, the error is the cause of ctx and nothing was done; if the
 // operation was done before that came, its answer is returned without an error.
-func (o *Object) Wait(ctx context.Context, op shard.Op) (Answer, error) {
+func (o *Object) Wait(ctx context.Context, op operation.Op) (Answer, error) {
 	return o.carryOut(ctx, op, nil, true, false)
 }
 
 // Ask is Do until t has all of the answer. With retry the next session's outputs
 // come to t after some of the session before: their sessions differ. After an
 // error that is the cause of ctx, t may still be called.
-func (o *Object) Ask(ctx context.Context, op shard.Op, t Taker, retry bool) error {
+func (o *Object) Ask(ctx context.Context, op operation.Op, t Taker, retry bool) error {
 	_, err := o.carryOut(ctx, op, t, false, retry)
 	return err
 }
 
 // Await is Wait until t has all of the answer: t is not called after it returned.
-func (o *Object) Await(ctx context.Context, op shard.Op, t Taker) error {
+func (o *Object) Await(ctx context.Context, op operation.Op, t Taker) error {
 	_, err := o.carryOut(ctx, op, t, true, false)
 	return err
 }
 
 // AwaitIn is Await in a session in which the object is open. If that is over
 // NotSent tells it.
-func (o *Object) AwaitIn(ctx context.Context, of machine.Session, op shard.Op, t Taker) error {
+func (o *Object) AwaitIn(ctx context.Context, of machine.Session, op operation.Op, t Taker) error {
 	_, err := o.ask(ctx, of, op, t, true)
 	return err
 }
 
 // carryOut asks in the session there is now, or if the operation was not sent in
 // it, in the next one.
-func (o *Object) carryOut(ctx context.Context, op shard.Op, t Taker, wait, retry bool) (Answer, error) {
+func (o *Object) carryOut(ctx context.Context, op operation.Op, t Taker, wait, retry bool) (Answer, error) {
 	for {
 		of, err := o.Open(ctx)
 		if err != nil {
@@ -91,7 +91,7 @@ type asking struct {
 var askings = sync.Pool{New: func() any { return &asking{done: make(chan struct{}, 1)} }}
 
 // Output implements Receiver.
-func (w *asking) Output(o *shard.Output) bool {
+func (w *asking) Output(o *operation.Output) bool {
 	if w.t != nil {
 		w.a.Code = o.Code
 		if !w.t.Take(w.of, o) {
@@ -122,11 +122,11 @@ func (w *asking) free() {
 // ask sends an operation in a session in which the object is open, and waits
 // until t, or with nil the Answer, has all of its answer. With wait the end of ctx
 // takes the operation back.
-func (o *Object) ask(ctx context.Context, of machine.Session, op shard.Op, t Taker, wait bool) (Answer, error) {
+func (o *Object) ask(ctx context.Context, of machine.Session, op operation.Op, t Taker, wait bool) (Answer, error) {
 	op.Handle = o.handle
 	w := askings.Get().(*asking)
 	w.t, w.of = t, of
-	req, err := o.c.startOn(o, of, w, []shard.Op{op})
+	req, err := o.c.startOn(o, of, w, []operation.Op{op})
 	if err != nil {
 		w.free()
 		if errors.Is(err, ErrLost) {
@@ -142,12 +142,12 @@ func (o *Object) ask(ctx context.Context, of machine.Session, op shard.Op, t Tak
 			return Answer{}, context.Cause(ctx) // w may still be told: it is not used again
 		}
 		ended = true
-		back := shard.Op{Verb: shard.VAbandon, Handle: o.handle, A: req}
-		if op.Verb == shard.VTransfer {
+		back := operation.Op{Verb: operation.VAbandon, Handle: o.handle, A: req}
+		if op.Verb == operation.VTransfer {
 			back.B = op.A
 		}
-		_, _ = o.c.startOn(o, of, nil, []shard.Op{back}) // without the session the wait is over as well
-		<-w.done                                         // of the abandoning, of what came before it, or of the loss of the session
+		_, _ = o.c.startOn(o, of, nil, []operation.Op{back}) // without the session the wait is over as well
+		<-w.done                                             // of the abandoning, of what came before it, or of the loss of the session
 	}
 	a, lost := w.a, w.lost
 	w.free()
@@ -175,7 +175,7 @@ func NotSent(err error) bool { return errors.Is(err, errNotSent) }
 // End sends an operation after which nothing comes for request req any more, and
 // forgets its receiver when that is answered. Without the session it is
 // forgotten already.
-func (o *Object) End(of machine.Session, req uint64, op shard.Op) {
+func (o *Object) End(of machine.Session, req uint64, op operation.Op) {
 	_, _ = o.Start(of, &ending{o.c, of, req}, op) // without the session there is nothing to end
 }
 
@@ -186,7 +186,7 @@ type ending struct {
 }
 
 // Output implements Receiver.
-func (e *ending) Output(*shard.Output) bool {
+func (e *ending) Output(*operation.Output) bool {
 	if a := e.c.alone; a != nil {
 		a.mu.Lock()
 		delete(a.wait, e.req)

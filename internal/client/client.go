@@ -2,8 +2,8 @@
 // on shared objects go out in order, answers and grants come in in order.
 //
 //	c := client.New(client.Config{Conn: conn, Prefix: "dg.default", Name: "a", TTL: 9 * time.Second})
-//	o := c.Object(shard.KCounter, "hits", 0, nil)
-//	answer, err := o.Do(ctx, shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
+//	o := c.Object(operation.KCounter, "hits", 0, nil)
+//	answer, err := o.Do(ctx, operation.Op{Verb: operation.VCounterAdd, A: 1}, false)
 //	c.Close()
 //
 // It needs no other part of the library: whoever brings a connection may use
@@ -38,7 +38,7 @@ import (
 
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // The errors of Start.
@@ -73,7 +73,7 @@ func FrameSubject(prefix string, s machine.Session) string {
 type Receiver interface {
 	// Output is called with each answer; true when no more will come. The
 	// bytes of o are only lent.
-	Output(o *shard.Output) (done bool)
+	Output(o *operation.Output) (done bool)
 	// Lost is called instead when the session was lost: what became of the
 	// operation is unknown.
 	Lost()
@@ -255,18 +255,18 @@ func (c *Client) Valid(of machine.Session) bool {
 // request. An error means that nothing was done, and r is not called. With r nil
 // there is no ErrOverloaded: what gives back, or takes back a wait, cannot fail
 // while the session lasts.
-func (c *Client) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+func (c *Client) Start(of machine.Session, r Receiver, ops ...operation.Op) (uint64, error) {
 	return c.startOn(nil, of, r, ops)
 }
 
 // startOn is Start for an object: ErrGone when it was closed.
-func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []shard.Op) (uint64, error) {
+func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []operation.Op) (uint64, error) {
 	if c.alone != nil {
 		return c.alone.run(c, o, of, r, ops)
 	}
 	size := 0
 	for i := range ops {
-		size += shard.OpSize(&ops[i])
+		size += operation.OpSize(&ops[i])
 	}
 	if size > MaxOp {
 		return 0, ErrTooLarge
@@ -305,9 +305,9 @@ func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []shard.
 	return number, nil
 }
 
-func (l *life) add(op *shard.Op, c *Client) {
+func (l *life) add(op *operation.Op, c *Client) {
 	n := len(l.pending)
-	if n == l.sent || len(l.pending[n-1].ops)+shard.OpSize(op) > maxEntry {
+	if n == l.sent || len(l.pending[n-1].ops)+operation.OpSize(op) > maxEntry {
 		b := batch{first: l.number}
 		if k := len(l.spare); k > 0 {
 			b.ops, l.spare = l.spare[k-1], l.spare[:k-1]
@@ -317,7 +317,7 @@ func (l *life) add(op *shard.Op, c *Client) {
 	}
 	b := &l.pending[n-1]
 	before := len(b.ops)
-	b.ops = shard.AppendOp(b.ops, op)
+	b.ops = operation.AppendOp(b.ops, op)
 	b.n++
 	if l.bytes == 0 {
 		l.stuck = c.ms()
@@ -365,29 +365,29 @@ func (c *Client) next(buf []byte) (entry []byte, more bool) {
 		return buf, false
 	}
 	now := c.ms()
-	e := shard.Entry{Type: shard.EntryOps, Session: l.id, Stamp: uint64(now), Ack: l.got, First: l.number + 1}
+	e := operation.Entry{Type: operation.EntryOps, Session: l.id, Stamp: uint64(now), Ack: l.got, First: l.number + 1}
 	switch {
 	case !l.open:
 		if !l.renew && l.spoke != 0 {
 			return buf, false
 		}
-		e.Type, e.TTL, e.Name = shard.EntryOpen, uint64(c.cfg.TTL.Milliseconds()), []byte(c.cfg.Name)
+		e.Type, e.TTL, e.Name = operation.EntryOpen, uint64(c.cfg.TTL.Milliseconds()), []byte(c.cfg.Name)
 		l.renew, l.spoke = false, now
-		return shard.AppendEntry(buf, &e), false
+		return operation.AppendEntry(buf, &e), false
 	case l.sent < len(l.pending):
 		b := &l.pending[l.sent]
 		l.sent++
 		e.First = b.first
 		if l.ask { // not behind all that is to be sent: there may be no end of it
-			e.Type, l.ask = shard.EntryAsk, false
+			e.Type, l.ask = operation.EntryAsk, false
 		}
-		buf = append(shard.AppendEntry(buf, &e), b.ops...)
+		buf = append(operation.AppendEntry(buf, &e), b.ops...)
 	case l.ask:
 		l.ask = false
-		e.Type = shard.EntryAsk
-		buf = shard.AppendEntry(buf, &e)
+		e.Type = operation.EntryAsk
+		buf = operation.AppendEntry(buf, &e)
 	case l.renew:
-		buf = shard.AppendEntry(buf, &e)
+		buf = operation.AppendEntry(buf, &e)
 	default:
 		return buf, false
 	}
@@ -397,7 +397,7 @@ func (c *Client) next(buf []byte) (entry []byte, more bool) {
 
 // receive takes up a frame. It runs on the connection's goroutine.
 func (c *Client) receive(l *life, data []byte) {
-	f, err := shard.ParseFrame(data)
+	f, err := operation.ParseFrame(data)
 	if err != nil {
 		c.cfg.Logger.Warn("dropped a malformed message of the ledger; does the hub have another version?", "bytes", len(data))
 		return
@@ -407,7 +407,7 @@ func (c *Client) receive(l *life, data []byte) {
 		c.mu.Unlock()
 		return
 	}
-	if f.Type == shard.FrameOver {
+	if f.Type == operation.FrameOver {
 		known := l.open
 		c.mu.Unlock()
 		if known {
@@ -451,10 +451,10 @@ func (c *Client) receive(l *life, data []byte) {
 	}
 }
 
-func (c *Client) outputs(l *life, f *shard.Frame) {
+func (c *Client) outputs(l *life, f *operation.Frame) {
 	c.dmu.Lock()
 	defer c.dmu.Unlock()
-	var o shard.Output
+	var o operation.Output
 	for n := f.First; f.Next(&o); n++ {
 		c.mu.Lock()
 		if n <= l.got || l.lost {

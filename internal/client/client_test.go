@@ -15,6 +15,7 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/shard"
 )
 
@@ -113,7 +114,7 @@ func join(t *testing.T, s *engine.Server, ttl time.Duration) *client.Client {
 	return c
 }
 
-func add(n int64) shard.Op { return shard.Op{Verb: shard.VCounterAdd, A: uint64(n)} }
+func add(n int64) operation.Op { return operation.Op{Verb: operation.VCounterAdd, A: uint64(n)} }
 
 func TestClient_EachOperationIsAppliedOnceInOrder(t *testing.T) {
 	d, s := newDesk(t)
@@ -123,7 +124,7 @@ func TestClient_EachOperationIsAppliedOnceInOrder(t *testing.T) {
 	d.drop = func([]byte) bool { return r.IntN(5) == 0 }
 	d.mute = func([]byte) bool { return r.IntN(5) == 0 }
 	c := join(t, s, 30*time.Second)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	var wg sync.WaitGroup
 	const each = 3
 	for range 8 {
@@ -146,7 +147,7 @@ func TestClient_EachOperationIsAppliedOnceInOrder(t *testing.T) {
 func TestClient_ASilentHubEndsTheSessionAndAnotherBegins(t *testing.T) {
 	d, s := newDesk(t)
 	c := join(t, s, 400*time.Millisecond)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	if _, err := o.Do(t.Context(), add(1), false); err != nil {
 		t.Fatal(err)
 	}
@@ -169,10 +170,10 @@ func TestClient_ASilentHubEndsTheSessionAndAnotherBegins(t *testing.T) {
 func TestClient_AnotherKindUnderTheNameIsAnError(t *testing.T) {
 	_, s := newDesk(t)
 	c := join(t, s, time.Minute)
-	if _, err := c.Object(shard.KCounter, "n", 0, nil).Open(t.Context()); err != nil {
+	if _, err := c.Object(operation.KCounter, "n", 0, nil).Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Object(shard.KCounter, "n", 7, nil).Open(t.Context())
+	_, err := c.Object(operation.KCounter, "n", 7, nil).Open(t.Context())
 	var k *client.KindError
 	if !errors.As(err, &k) {
 		t.Fatalf("got %v", err)
@@ -182,7 +183,7 @@ func TestClient_AnotherKindUnderTheNameIsAnError(t *testing.T) {
 func TestClient_ContextEndsAWait(t *testing.T) {
 	d, s := newDesk(t)
 	c := join(t, s, time.Minute)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	if _, err := o.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -198,21 +199,21 @@ func TestClient_ContextEndsAWait(t *testing.T) {
 func TestClient_GivingBackIsNeverRefused(t *testing.T) {
 	d, s := newDesk(t)
 	c := join(t, s, 30*time.Second)
-	o := c.Object(shard.KTopic, "t", 0, nil)
+	o := c.Object(operation.KTopic, "t", 0, nil)
 	now, err := o.Open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.mu.Lock() // the hub takes up nothing
 	defer d.mu.Unlock()
-	large := shard.Op{Verb: shard.VPublish, Val: make([]byte, 600<<10)}
+	large := operation.Op{Verb: operation.VPublish, Val: make([]byte, 600<<10)}
 	for err == nil {
 		_, err = o.Start(now, ignore{}, large)
 	}
 	if !errors.Is(err, client.ErrOverloaded) {
 		t.Fatal(err)
 	}
-	if _, err := o.Start(now, nil, shard.Op{Verb: shard.VUnsubscribe, A: 1}); err != nil {
+	if _, err := o.Start(now, nil, operation.Op{Verb: operation.VUnsubscribe, A: 1}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -220,8 +221,8 @@ func TestClient_GivingBackIsNeverRefused(t *testing.T) {
 // ignore waits for an answer that does not matter.
 type ignore struct{}
 
-func (ignore) Output(*shard.Output) bool { return true }
-func (ignore) Lost()                     {}
+func (ignore) Output(*operation.Output) bool { return true }
+func (ignore) Lost()                         {}
 
 func BenchmarkDo(b *testing.B) {
 	s, err := engine.StartServer(engine.ServerConfig{})
@@ -240,7 +241,7 @@ func BenchmarkDo(b *testing.B) {
 	defer conn2.Close()
 	c := client.New(client.Config{Conn: conn2, Prefix: prefix, Name: "b", TTL: time.Minute})
 	defer c.Close()
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	b.ReportAllocs()
 	b.SetParallelism(128)
 	b.RunParallel(func(pb *testing.PB) {
@@ -256,8 +257,8 @@ func BenchmarkDo(b *testing.B) {
 // sink notes when its object is lost.
 type sink struct{ lost chan time.Time }
 
-func (*sink) Event(*shard.Output) {}
-func (s *sink) Lost()             { s.lost <- time.Now() }
+func (*sink) Event(*operation.Output) {}
+func (s *sink) Lost()                 { s.lost <- time.Now() }
 
 // L3: whoever lost a session has its margin to stop before the hub is told that what it held is free.
 func TestClient_WhatIsLostIsNotFreeAtOnce(t *testing.T) {
@@ -265,19 +266,19 @@ func TestClient_WhatIsLostIsNotFreeAtOnce(t *testing.T) {
 	var deaf atomic.Bool
 	over := make(chan time.Time, 1)
 	d.drop = func(entry []byte) bool {
-		e, err := shard.ParseEntry(entry)
-		if err == nil && e.Type == shard.EntryExpire {
+		e, err := operation.ParseEntry(entry)
+		if err == nil && e.Type == operation.EntryExpire {
 			select {
 			case over <- time.Now():
 			default:
 			}
 		}
-		return deaf.Load() && e.Type != shard.EntryOpen
+		return deaf.Load() && e.Type != operation.EntryOpen
 	}
 	const ttl = 800 * time.Millisecond
 	c := join(t, s, ttl)
 	lost := &sink{make(chan time.Time, 8)}
-	if _, err := c.Object(shard.KLock, "l", 0, lost).Open(t.Context()); err != nil {
+	if _, err := c.Object(operation.KLock, "l", 0, lost).Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	deaf.Store(true) // what it sends arrives no more
@@ -293,8 +294,8 @@ func TestClient_OpeningIsLostAndRepeated(t *testing.T) {
 	d, s := newDesk(t)
 	var opens, frames atomic.Int32
 	d.drop = func(entry []byte) bool {
-		e, _ := shard.ParseEntry(entry)
-		if e.Type != shard.EntryOpen {
+		e, _ := operation.ParseEntry(entry)
+		if e.Type != operation.EntryOpen {
 			return false
 		}
 		if opens.Add(1) > 1 { // and the third time once more
@@ -304,7 +305,7 @@ func TestClient_OpeningIsLostAndRepeated(t *testing.T) {
 	}
 	d.mute = func([]byte) bool { return frames.Add(1) <= 2 }
 	c := join(t, s, 10*time.Second)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	for i := range uint64(3) {
 		if a, err := o.Do(t.Context(), add(1), false); err != nil || a.Num != i+1 {
 			t.Fatal(a, err)
@@ -331,7 +332,7 @@ func TestClient_EverythingTwice(t *testing.T) {
 		return false
 	}
 	c := join(t, s, 10*time.Second)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	for i := range uint64(100) {
 		if a, err := o.Do(t.Context(), add(1), false); err != nil || a.Num != i+1 {
 			t.Fatal(a, err)
@@ -343,7 +344,7 @@ func TestClient_EverythingTwice(t *testing.T) {
 func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
 	d, s := newDesk(t)
 	c := join(t, s, 10*time.Second)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	if _, err := o.Do(t.Context(), add(1), false); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +352,7 @@ func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
 	var dropped atomic.Int32
 	d.mu.Lock()
 	d.drop = func(entry []byte) bool {
-		e, _ := shard.ParseEntry(entry)
+		e, _ := operation.ParseEntry(entry)
 		return e.Session == id && dropped.Add(1) <= 3
 	}
 	d.mu.Unlock()
@@ -368,7 +369,7 @@ func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
 		})
 	}
 	d.mu.Lock()
-	d.shard.Apply(time.Now().UnixMilli(), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
+	d.shard.Apply(time.Now().UnixMilli(), operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: id}))
 	d.mu.Unlock()
 	wg.Wait()
 	a, err := o.Do(t.Context(), add(0), false)
@@ -384,7 +385,7 @@ func TestClient_ExpiredWhileItSendsAgain(t *testing.T) {
 func TestClient_LossNamesWhatIsUnknown(t *testing.T) {
 	d, s := newDesk(t)
 	c := join(t, s, 600*time.Millisecond)
-	o := c.Object(shard.KCounter, "n", 0, nil)
+	o := c.Object(operation.KCounter, "n", 0, nil)
 	if _, err := o.Do(t.Context(), add(1), false); err != nil {
 		t.Fatal(err)
 	}

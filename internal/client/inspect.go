@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/look"
 )
 
 // The kinds of command by which nodes ask a hub what it knows. Inputs and
@@ -21,14 +21,14 @@ const (
 	Loops  = "loops"  // Inspection.Loops
 )
 
-// Query is shard.Query.
-type Query = shard.Query
+// Query is look.Query.
+type Query = look.Query
 
 // Inspection is what a hub answers to a Query: one consistent look at its ledger.
 type Inspection struct {
 	Error string     `json:"error,omitempty"` // why there is nothing else
 	Zero  int64      `json:"zero"`            // ms since 1970 by the hub's clock when the ledger's time was 0
-	Page  shard.Page `json:"page"`
+	Page  look.Page  `json:"page"`
 	Hub   *HubStatus `json:"hub,omitempty"`
 	Loops []Loop     `json:"loops,omitempty"`
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // keeper renews, sends again what was not confirmed, and ends a session whose
@@ -153,13 +153,13 @@ func (c *Client) Loss() Loss {
 // told that it was applied. It is called with mu held.
 func (c *Client) unconfirmed(l *life) Loss {
 	loss := Loss{Session: l.id}
-	var op shard.Op
+	var op operation.Op
 	for i := range l.pending {
 		b := &l.pending[i]
-		e := shard.Batch(b.ops)
+		e := operation.Batch(b.ops)
 		for n := b.first; e.Next(&op); n++ {
 			switch {
-			case n <= l.applied, op.Verb == shard.VOpen, op.Verb == shard.VAbandon, op.Verb == shard.VClose: // they change nothing that is shared
+			case n <= l.applied, op.Verb == operation.VOpen, op.Verb == operation.VAbandon, op.Verb == operation.VClose: // they change nothing that is shared
 			case len(loss.Unconfirmed) < MaxLoss:
 				loss.Unconfirmed = append(loss.Unconfirmed, fmt.Sprintf("%v of %q", op.Verb, c.nameOf(op.Handle)))
 			default:
@@ -182,7 +182,7 @@ func (c *Client) nameOf(handle uint64) string {
 // end tells the ledger that a session is over: what it holds is free at once,
 // and not only after its TTL.
 func (c *Client) end(id machine.Session) {
-	_ = c.cfg.Conn.Publish(EntrySubject(c.cfg.Prefix), shard.AppendEntry(nil, &shard.Entry{Type: shard.EntryExpire, Session: id}))
+	_ = c.cfg.Conn.Publish(EntrySubject(c.cfg.Prefix), operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: id}))
 }
 
 // Close ends the session: what it holds is free. Receivers that wait are told

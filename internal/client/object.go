@@ -7,7 +7,7 @@ import (
 	"sync"
 
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // ErrGone is the answer of an object that was destroyed.
@@ -17,7 +17,7 @@ var ErrGone = errors.New("client: the object was destroyed")
 // one made with another parameter. Nothing was changed.
 type KindError struct {
 	Name          string
-	Want, Is      shard.Kind
+	Want, Is      operation.Kind
 	Param, Stands uint64
 }
 
@@ -32,15 +32,15 @@ func (e *KindError) Error() string {
 // Sink is told what concerns an object as a whole. Its methods are called like
 // a Receiver's.
 type Sink interface {
-	Event(o *shard.Output) // something that answers no request
-	Lost()                 // the session was lost: nothing is held any more
+	Event(o *operation.Output) // something that answers no request
+	Lost()                     // the session was lost: nothing is held any more
 }
 
 // Object is a shared object as one client knows it. It is safe for concurrent
 // use.
 type Object struct {
 	c      *Client
-	kind   shard.Kind
+	kind   operation.Kind
 	name   string
 	param  uint64
 	sink   Sink
@@ -71,11 +71,11 @@ func (c *Client) guard() *sync.Mutex {
 
 // admit tells whether an operation on the object may be sent; it is called with
 // the guard held. After VClose comes nothing, so the number is free.
-func (o *Object) admit(of machine.Session, ops []shard.Op) bool {
+func (o *Object) admit(of machine.Session, ops []operation.Op) bool {
 	if o == nil {
 		return true
 	}
-	if ops[0].Verb == shard.VOpen && !o.closed {
+	if ops[0].Verb == operation.VOpen && !o.closed {
 		o.asked = of
 	}
 	return !o.closed
@@ -83,7 +83,7 @@ func (o *Object) admit(of machine.Session, ops []shard.Op) bool {
 
 // Object returns the handle of a name, which is made when there is none. With a
 // nil sink nothing is told. It does no I/O.
-func (c *Client) Object(kind shard.Kind, name string, param uint64, sink Sink) *Object {
+func (c *Client) Object(kind operation.Kind, name string, param uint64, sink Sink) *Object {
 	c.omu.Lock()
 	defer c.omu.Unlock()
 	o := &Object{c: c, kind: kind, name: name, param: param, sink: sink, sem: make(chan struct{}, 1)}
@@ -98,7 +98,7 @@ func (c *Client) Object(kind shard.Kind, name string, param uint64, sink Sink) *
 	return o
 }
 
-func (c *Client) event(o *shard.Output) {
+func (c *Client) event(o *operation.Output) {
 	c.omu.Lock()
 	var obj *Object
 	if h := o.Handle; h > 0 && h <= uint64(len(c.objects)) {
@@ -186,12 +186,12 @@ func (o *Object) openIn(ctx context.Context, now machine.Session) error {
 	if done {
 		return nil
 	}
-	a, err := o.ask(ctx, now, shard.Op{Verb: shard.VOpen, A: uint64(o.kind), B: o.param, Key: []byte(o.name)}, nil, false)
+	a, err := o.ask(ctx, now, operation.Op{Verb: operation.VOpen, A: uint64(o.kind), B: o.param, Key: []byte(o.name)}, nil, false)
 	if err != nil {
 		return err
 	}
 	if a.Code != machine.OK && !(a.Code == machine.Invalid && a.Num == 0) { // Invalid without a kind: it is open already
-		return &KindError{Name: o.name, Want: o.kind, Is: shard.Kind(a.Num), Param: o.param, Stands: a.Aux}
+		return &KindError{Name: o.name, Want: o.kind, Is: operation.Kind(a.Num), Param: o.param, Stands: a.Aux}
 	}
 	o.mu.Lock()
 	o.open = now
@@ -201,7 +201,7 @@ func (o *Object) openIn(ctx context.Context, now machine.Session) error {
 
 // Start sends operations on the object in a session in which it is open; see
 // Client.Start. Their Handle is set here.
-func (o *Object) Start(of machine.Session, r Receiver, ops ...shard.Op) (uint64, error) {
+func (o *Object) Start(of machine.Session, r Receiver, ops ...operation.Op) (uint64, error) {
 	for i := range ops {
 		if ops[i].Handle == 0 {
 			ops[i].Handle = o.handle
@@ -226,7 +226,7 @@ func (o *Object) Close() {
 		return
 	}
 	if of != 0 {
-		_, _ = c.Start(of, nil, shard.Op{Verb: shard.VClose, Handle: o.handle}) // without the session it is closed already
+		_, _ = c.Start(of, nil, operation.Op{Verb: operation.VClose, Handle: o.handle}) // without the session it is closed already
 	}
 	c.omu.Lock()
 	c.objects[o.handle-1] = nil

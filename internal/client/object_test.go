@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // TestObject_Close: what was closed is refused, the ledger has forgotten it, and its number rests before it is another's.
@@ -21,7 +21,7 @@ func TestObject_Close(t *testing.T) {
 			const rest = 1024
 			last := map[uint64]int{} // number → when it was closed
 			for i := range 3 * rest {
-				o := c.Object(shard.KCounter, fmt.Sprint("n", i), 0, nil)
+				o := c.Object(operation.KCounter, fmt.Sprint("n", i), 0, nil)
 				if at, ok := last[o.Handle()]; ok && i-at < rest {
 					t.Fatalf("number %d is used again after %d others", o.Handle(), i-at)
 				}

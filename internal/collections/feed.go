@@ -10,7 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // The errors of subscriptions.
@@ -83,7 +83,7 @@ func (f *Feed) subscribe(ctx context.Context) (again bool, err error) {
 	if f.session, err = f.obj.Open(ctx); err != nil {
 		return false, f.b.Fault(what, err)
 	}
-	if f.req, err = f.obj.Start(f.session, f, shard.Op{Verb: shard.VSubscribe}); err != nil {
+	if f.req, err = f.obj.Start(f.session, f, operation.Op{Verb: operation.VSubscribe}); err != nil {
 		if errors.Is(err, client.ErrLost) {
 			return true, nil
 		}
@@ -104,7 +104,7 @@ func (f *Feed) subscribe(ctx context.Context) (again bool, err error) {
 }
 
 func (f *Feed) unsubscribe(req uint64) {
-	_, _ = f.obj.Start(f.session, nil, shard.Op{Verb: shard.VUnsubscribe, A: req}) // a lost session hears nothing any more
+	_, _ = f.obj.Start(f.session, nil, operation.Op{Verb: operation.VUnsubscribe, A: req}) // a lost session hears nothing any more
 }
 
 // end says what comes after the messages; true if it was not ended before.
@@ -169,7 +169,7 @@ func (f *Feed) pop() (h Heard, ok bool, err error) {
 }
 
 // push keeps a message; false: there is no room, and it was cut off.
-func (f *Feed) push(o *shard.Output) bool {
+func (f *Feed) push(o *operation.Output) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	waiting := len(f.queue) - f.head
@@ -201,7 +201,7 @@ func (f *Feed) begin(on bool) bool {
 }
 
 // Output implements client.Receiver.
-func (f *Feed) Output(o *shard.Output) bool {
+func (f *Feed) Output(o *operation.Output) bool {
 	switch o.Code {
 	case machine.Message:
 		if !f.push(o) {

@@ -10,7 +10,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Map is a map as one node knows it: one for a name.
@@ -28,7 +28,7 @@ type Map[K comparable, V any] struct {
 
 // NewMap returns the node's map with that name.
 func NewMap[K comparable, V any](h objects.Host, name string) *Map[K, V] {
-	id := objects.ID{Kind: shard.KMap, Name: name}
+	id := objects.ID{Kind: operation.KMap, Name: name}
 	v := h.Room.Value(id, func() any {
 		s := &Map[K, V]{keys: newKeyCodec[K](), vals: codec.For[V](), copies: codec.Copies[V]()}
 		s.calls.New = func() any { return &mapCall[K, V]{s: s} }
@@ -51,7 +51,7 @@ func NewMap[K comparable, V any](h objects.Host, name string) *Map[K, V] {
 
 // Op is an operation on a map.
 type Op[K comparable, V any] struct {
-	Verb  shard.Verb
+	Verb  operation.Verb
 	Key   K
 	Value V
 	Has   bool // a Value
@@ -62,7 +62,7 @@ type Op[K comparable, V any] struct {
 }
 
 // keyed tells that the operation has a key.
-func (o *Op[K, V]) keyed() bool { return o.Verb != shard.VMapClear && o.Verb != shard.VMapLen }
+func (o *Op[K, V]) keyed() bool { return o.Verb != operation.VMapClear && o.Verb != operation.VMapLen }
 
 // Answer is its answer; package maps says what it means.
 type Answer[V any] struct {
@@ -75,7 +75,7 @@ type Answer[V any] struct {
 type mapCall[K comparable, V any] struct {
 	s        *Map[K, V]
 	k        K
-	verb     shard.Verb
+	verb     operation.Verb
 	key, val []byte // as sent
 	cell     *cell[V]
 	code     machine.Code
@@ -84,7 +84,7 @@ type mapCall[K comparable, V any] struct {
 }
 
 // Take implements client.Taker.
-func (c *mapCall[K, V]) Take(of machine.Session, o *shard.Output) bool {
+func (c *mapCall[K, V]) Take(of machine.Session, o *operation.Output) bool {
 	c.code, c.num, c.aux = o.Code, o.Num, o.Aux
 	c.got = nil
 	if len(o.Val) > 0 {
@@ -121,8 +121,8 @@ func (s *Map[K, V]) Call(ctx context.Context, what string, op Op[K, V]) (a Answe
 	if op.Keep {
 		keep = 1
 	}
-	o := shard.Op{Verb: op.Verb, Key: c.key, Val: c.val, A: op.Rev | keep, B: uint64(op.TTL)}
-	err = s.Object().Ask(ctx, o, c, op.Verb == shard.VMapLoad || op.Verb == shard.VMapLen)
+	o := operation.Op{Verb: op.Verb, Key: c.key, Val: c.val, A: op.Rev | keep, B: uint64(op.TTL)}
+	err = s.Object().Ask(ctx, o, c, op.Verb == operation.VMapLoad || op.Verb == operation.VMapLen)
 	if err != nil {
 		return a, s.Fault(what, err) // c may still be used by others
 	}
@@ -134,7 +134,7 @@ func (s *Map[K, V]) Call(ctx context.Context, what string, op Op[K, V]) (a Answe
 	case a.Code == machine.Invalid:
 		return a, fmt.Errorf("%w: %s of %s %q", objects.ErrInvalid, what, s.Kind, s.Name)
 	case op.Blind:
-	case cell != nil && op.Verb == shard.VMapLoad:
+	case cell != nil && op.Verb == operation.VMapLoad:
 		a.Value, err = s.value(cell)
 	default:
 		a.Value, err = s.decode(got)
@@ -181,7 +181,7 @@ func (s *Map[K, V]) value(c *cell[V]) (V, error) {
 }
 
 // Event implements client.Sink.
-func (s *Map[K, V]) Event(o *shard.Output) {
+func (s *Map[K, V]) Event(o *operation.Output) {
 	if s.alone != nil {
 		return
 	}

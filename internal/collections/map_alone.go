@@ -12,7 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // aloneMap is the map of a process that is alone: the machine of package maps with
@@ -117,19 +117,19 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *Op[K, V]) (ans
 	}
 	m, out := a.m, &a.out
 	switch op.Verb {
-	case shard.VMapLoad:
+	case operation.VMapLoad:
 		m.Load(out, me, key, false)
-	case shard.VMapStore:
+	case operation.VMapStore:
 		m.Store(out, me, key, op.Value, now, op.TTL)
-	case shard.VMapLoadOrStore:
+	case operation.VMapLoadOrStore:
 		m.LoadOrStore(out, me, key, op.Value, now, op.TTL)
-	case shard.VMapCompareAndSwap:
+	case operation.VMapCompareAndSwap:
 		m.CompareAndSwap(out, me, key, op.Rev, op.Value, now, op.TTL)
-	case shard.VMapDelete:
+	case operation.VMapDelete:
 		m.Delete(out, me, key, op.Rev)
-	case shard.VMapClear:
+	case operation.VMapClear:
 		m.Clear(out, me)
-	case shard.VMapLen:
+	case operation.VMapLen:
 		m.Len(out, me)
 	default:
 		a.mu.Unlock()
@@ -139,12 +139,12 @@ func (a *aloneMap[K, V]) do(ctx context.Context, what string, op *Op[K, V]) (ans
 	ans = Answer[V]{first.Code, first.Num, first.Aux, first.Val}
 	if ans.Code == machine.OK {
 		switch {
-		case op.Verb == shard.VMapStore, op.Verb == shard.VMapCompareAndSwap, op.Verb == shard.VMapLoadOrStore && ans.Aux == 0:
+		case op.Verb == operation.VMapStore, op.Verb == operation.VMapCompareAndSwap, op.Verb == operation.VMapLoadOrStore && ans.Aux == 0:
 			a.put(op, key, ans.Num)
-		case op.Verb == shard.VMapDelete:
+		case op.Verb == operation.VMapDelete:
 			a.front.Delete(op.Key)
 			delete(a.keys, key)
-		case op.Verb == shard.VMapClear:
+		case op.Verb == operation.VMapClear:
 			a.front.Clear()
 			a.keys = nil
 		}

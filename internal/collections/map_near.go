@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // How much of a map a node keeps.
@@ -74,20 +74,20 @@ func (n *near[K, V]) answered(c *mapCall[K, V], of machine.Session, req uint64) 
 		return
 	}
 	switch c.verb {
-	case shard.VMapLoad:
+	case operation.VMapLoad:
 		if c.aux == 1 {
 			c.cell = &cell[V]{of: of, rev: c.num, raw: c.got}
 			n.put(c, req)
 		}
-	case shard.VMapStore, shard.VMapCompareAndSwap:
+	case operation.VMapStore, operation.VMapCompareAndSwap:
 		n.mu.Lock()
 		if e := n.byBytes[string(c.key)]; e != nil { // the hub goes on noting that we keep it
 			n.set(e, &cell[V]{of: of, rev: c.num, raw: bytes.Clone(c.val)})
 		}
 		n.mu.Unlock()
-	case shard.VMapDelete:
+	case operation.VMapDelete:
 		n.remove(c.key)
-	case shard.VMapClear:
+	case operation.VMapClear:
 		n.clear()
 	default:
 	}
@@ -134,7 +134,7 @@ func (n *near[K, V]) evict(s *Map[K, V], of machine.Session) {
 			continue
 		}
 		n.out(e)
-		if number, err := obj.Start(of, nil, shard.Op{Verb: shard.VMapDrop, Key: []byte(e.key)}); err == nil { // otherwise: the hub tells us in vain
+		if number, err := obj.Start(of, nil, operation.Op{Verb: operation.VMapDrop, Key: []byte(e.key)}); err == nil { // otherwise: the hub tells us in vain
 			n.dropped = number
 		}
 	}

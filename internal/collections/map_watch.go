@@ -12,7 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Change is one that a watcher is told.
@@ -76,7 +76,7 @@ type pageTaker[V any] struct {
 }
 
 // Take implements client.Taker.
-func (t *pageTaker[V]) Take(of machine.Session, o *shard.Output) bool {
+func (t *pageTaker[V]) Take(of machine.Session, o *operation.Output) bool {
 	if of != t.of { // what an earlier session began to tell
 		t.of, t.entries = of, nil
 	}
@@ -97,7 +97,7 @@ func (s *Map[K, V]) page(ctx context.Context, cursor uint64) ([]item[V], uint64,
 		return s.alone.page(ctx, cursor)
 	}
 	t := &pageTaker[V]{}
-	err := s.Object().Ask(ctx, shard.Op{Verb: shard.VMapRange, A: cursor, B: pageEntries}, t, true)
+	err := s.Object().Ask(ctx, operation.Op{Verb: operation.VMapRange, A: cursor, B: pageEntries}, t, true)
 	if err != nil {
 		return nil, 0, s.Fault("range", err)
 	}
@@ -181,7 +181,7 @@ func (w *watcher[K, V]) answered() {
 }
 
 // Output implements client.Receiver.
-func (w *watcher[K, V]) Output(o *shard.Output) bool {
+func (w *watcher[K, V]) Output(o *operation.Output) bool {
 	switch o.Code {
 	case machine.OK:
 		w.answered()
@@ -227,7 +227,7 @@ func (w *watcher[K, V]) begin(ctx context.Context) error {
 			all = 1
 		}
 		w.obj, w.of = obj, of
-		req, err := obj.Start(of, w, shard.Op{Verb: shard.VMapWatch, Key: []byte(w.key), A: all})
+		req, err := obj.Start(of, w, operation.Op{Verb: operation.VMapWatch, Key: []byte(w.key), A: all})
 		switch {
 		case err == nil:
 		case errors.Is(err, client.ErrLost):
@@ -267,7 +267,7 @@ func (w *watcher[K, V]) end() {
 	w.ended = w.ended || req != 0
 	w.mu.Unlock()
 	if req != 0 {
-		w.obj.End(w.of, req, shard.Op{Verb: shard.VMapUnwatch, A: req})
+		w.obj.End(w.of, req, operation.Op{Verb: operation.VMapUnwatch, A: req})
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/queues"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Queue is a queue as one node knows it.
@@ -30,7 +30,7 @@ type numbersKey struct{}
 // most; so many items a queue without capacity may hold.
 func NewQueue[T any](h objects.Host, name string, capacity, most int) *Queue[T] {
 	numbers := h.Room.Value(numbersKey{}, func() any { return &queueNumbers{} }).(*queueNumbers)
-	id := objects.ID{Kind: shard.KQueue, Name: name, Param: uint64(capacity)}
+	id := objects.ID{Kind: operation.KQueue, Name: name, Param: uint64(capacity)}
 	v := h.Room.Value(id, func() any {
 		s := &Queue[T]{items: codec.For[T](), bound: queues.Bound{Capacity: capacity, Most: most}}
 		s.Base = objects.New(h, id, s)
@@ -51,7 +51,7 @@ func NewQueue[T any](h objects.Host, name string, capacity, most int) *Queue[T] 
 }
 
 // Event implements client.Sink. Who waits at the hub is told by itself.
-func (s *Queue[T]) Event(*shard.Output) {}
+func (s *Queue[T]) Event(*operation.Output) {}
 
 // Lost implements client.Sink.
 func (s *Queue[T]) Lost() {
@@ -77,7 +77,7 @@ func (s *Queue[T]) Put(ctx context.Context, item T, wait bool) (bool, error) {
 	if *buf, err = s.items.Append((*buf)[:0], item); err != nil {
 		return false, fmt.Errorf("%w: item: %w", objects.ErrInvalid, err)
 	}
-	op := shard.Op{Verb: shard.VPut, Val: *buf}
+	op := operation.Op{Verb: operation.VPut, Val: *buf}
 	var a client.Answer
 	if wait {
 		a, err = s.Object().Wait(ctx, op)
@@ -113,7 +113,7 @@ type onePut struct {
 }
 
 // Output implements client.Receiver.
-func (o *onePut) Output(out *shard.Output) bool {
+func (o *onePut) Output(out *operation.Output) bool {
 	o.p.answered(o.i, out.Code)
 	return true
 }
@@ -165,7 +165,7 @@ func (s *Queue[T]) PutSome(ctx context.Context, items []T) (int, error) {
 			break
 		}
 		each[i] = onePut{p, i}
-		req, err := obj.Start(of, &each[i], shard.Op{Verb: shard.VPut, Val: buf})
+		req, err := obj.Start(of, &each[i], operation.Op{Verb: operation.VPut, Val: buf})
 		if err != nil {
 			switch {
 			case errors.Is(err, client.ErrLost) && i == 0:
@@ -187,7 +187,7 @@ func (s *Queue[T]) PutSome(ctx context.Context, items []T) (int, error) {
 		case <-p.done:
 		case <-ctx.Done():
 			for i := len(reqs) - 1; i >= 0; i-- { // from behind: what gets in meanwhile are the first
-				_, _ = obj.Start(of, nil, shard.Op{Verb: shard.VAbandon, A: reqs[i]}) // without the session the wait is over as well
+				_, _ = obj.Start(of, nil, operation.Op{Verb: operation.VAbandon, A: reqs[i]}) // without the session the wait is over as well
 			}
 			<-p.done
 		}
@@ -224,17 +224,17 @@ type oneItem struct {
 }
 
 // Take implements client.Taker.
-func (t *oneItem) Take(_ machine.Session, o *shard.Output) bool {
+func (t *oneItem) Take(_ machine.Session, o *operation.Output) bool {
 	t.code, t.num, t.val = o.Code, o.Num, append(t.val[:0], o.Val...)
 	return true
 }
 
-func (s *Queue[T]) one(ctx context.Context, what string, op shard.Op, wait bool) (v T, ok bool, err error) {
+func (s *Queue[T]) one(ctx context.Context, what string, op operation.Op, wait bool) (v T, ok bool, err error) {
 	t := &oneItem{}
 	if wait {
 		err = s.Object().Await(ctx, op, t)
 	} else {
-		err = s.Object().Ask(ctx, op, t, op.Verb == shard.VPeek)
+		err = s.Object().Ask(ctx, op, t, op.Verb == operation.VPeek)
 	}
 	if err != nil {
 		return v, false, s.Fault(what, err)
@@ -266,9 +266,9 @@ func (s *Queue[T]) Take(ctx context.Context, wait bool) (v T, ok bool, err error
 	case s.alone != nil:
 		return s.alone.take(ctx, wait)
 	case wait:
-		return s.one(ctx, "take", shard.Op{Verb: shard.VTake, A: 1}, true)
+		return s.one(ctx, "take", operation.Op{Verb: operation.VTake, A: 1}, true)
 	}
-	return s.one(ctx, "take", shard.Op{Verb: shard.VTake, A: 1, B: 1}, false)
+	return s.one(ctx, "take", operation.Op{Verb: operation.VTake, A: 1, B: 1}, false)
 }
 
 // Peek reads the first item.
@@ -279,7 +279,7 @@ func (s *Queue[T]) Peek(ctx context.Context) (v T, ok bool, err error) {
 	case s.alone != nil:
 		return s.alone.peek(ctx)
 	}
-	return s.one(ctx, "peek", shard.Op{Verb: shard.VPeek}, false)
+	return s.one(ctx, "peek", operation.Op{Verb: operation.VPeek}, false)
 }
 
 // Len is how many items there are.
@@ -290,7 +290,7 @@ func (s *Queue[T]) Len(ctx context.Context) (int, error) {
 	case s.alone != nil:
 		return s.alone.length(ctx)
 	}
-	a, err := s.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)
+	a, err := s.Do(ctx, "len", operation.Op{Verb: operation.VQueueLen}, true)
 	return int(a.Num), err
 }
 
@@ -303,7 +303,7 @@ type manyItems struct {
 }
 
 // Take implements client.Taker.
-func (t *manyItems) Take(_ machine.Session, o *shard.Output) bool {
+func (t *manyItems) Take(_ machine.Session, o *operation.Output) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.code = o.Code
@@ -316,7 +316,7 @@ func (t *manyItems) Take(_ machine.Session, o *shard.Output) bool {
 }
 
 // TakeSome removes items with VTake or VDrain: at least one, if wait.
-func (s *Queue[T]) TakeSome(ctx context.Context, verb shard.Verb, most int, wait bool) ([]T, error) {
+func (s *Queue[T]) TakeSome(ctx context.Context, verb operation.Verb, most int, wait bool) ([]T, error) {
 	if s.Err != nil {
 		return nil, s.Err
 	}
@@ -324,7 +324,7 @@ func (s *Queue[T]) TakeSome(ctx context.Context, verb shard.Verb, most int, wait
 		return s.alone.takeSome(ctx, most, wait)
 	}
 	t := &manyItems{}
-	op := shard.Op{Verb: verb, A: uint64(most)}
+	op := operation.Op{Verb: verb, A: uint64(most)}
 	var err error
 	if wait {
 		err = s.Object().Await(ctx, op, t)
@@ -375,7 +375,7 @@ func (s *Queue[T]) Transfer(ctx context.Context, to *Queue[T]) (v T, err error) 
 			continue
 		}
 		t := &oneItem{}
-		err = from.AwaitIn(ctx, of, shard.Op{Verb: shard.VTransfer, A: into.Handle()}, t)
+		err = from.AwaitIn(ctx, of, operation.Op{Verb: operation.VTransfer, A: into.Handle()}, t)
 		switch {
 		case client.NotSent(err):
 			continue

@@ -11,7 +11,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/queues"
 	"github.com/distgear/distgear/internal/objects"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // aloneQueue is the queue of a process that is alone: the machine of package queues
@@ -334,7 +334,7 @@ func (s *Queue[T]) Destroy(ctx context.Context) error {
 // makes it anew.
 func (s *Queue[T]) gone(ctx context.Context, to *Queue[T]) error {
 	err := s.Fault("transfer", client.ErrGone)
-	_, _ = s.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true)  // notes it when it is gone
-	_, _ = to.Do(ctx, "len", shard.Op{Verb: shard.VQueueLen}, true) // the same
+	_, _ = s.Do(ctx, "len", operation.Op{Verb: operation.VQueueLen}, true)  // notes it when it is gone
+	_, _ = to.Do(ctx, "len", operation.Op{Verb: operation.VQueueLen}, true) // the same
 	return err
 }

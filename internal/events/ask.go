@@ -9,37 +9,38 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // What may be done with a run, wherever it is.
 const (
-	Cancel    = shard.RunCancel
-	Adopt     = shard.RunAdopt
-	Unwind    = shard.RunUnwind
-	Terminate = shard.RunTerminate
+	Cancel    = operation.RunCancel
+	Adopt     = operation.RunAdopt
+	Unwind    = operation.RunUnwind
+	Terminate = operation.RunTerminate
 )
 
 // Do does one of the above with a run; why is for people. It returns when the
 // ledger has taken that down. fault.ErrNoRun: it does not know the run.
 func (d *Desk) Do(ctx context.Context, id string, what uint64, why string) error {
-	_, err := d.ask(ctx, id, shard.Op{Verb: shard.VTask, Key: []byte(id), A: what, Val: []byte(why)}, false)
+	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)}, false)
 	return err
 }
 
 // Signal sends a signal to a run.
 func (d *Desk) Signal(ctx context.Context, id string, s journal.Signal) error {
-	_, err := d.ask(ctx, id, shard.Op{Verb: shard.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
+	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
 	return err
 }
 
 // Look is what the ledger has of a run.
 func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
-	b, err := d.ask(ctx, id, shard.Op{Verb: shard.VWatch, A: shard.WatchRun, Key: []byte(id)}, true)
+	b, err := d.ask(ctx, id, operation.Op{Verb: operation.VWatch, A: operation.WatchRun, Key: []byte(id)}, true)
 	if err != nil {
 		return runs.View{}, err
 	}
@@ -48,8 +49,8 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 
 // List is what the ledger has of runs, newest first: at most as many as one page
 // has.
-func (d *Desk) List(ctx context.Context) ([]shard.TaskState, error) {
-	q := client.Query{What: shard.Tasks, Executor: Name, Limit: listed}
+func (d *Desk) List(ctx context.Context) ([]look.TaskState, error) {
+	q := client.Query{What: look.Tasks, Executor: Name, Limit: listed}
 	if d.h.Room.Ledger.Alone() {
 		return d.h.Room.Ledger.Page(q).Tasks, nil
 	}
@@ -73,7 +74,7 @@ func (d *Desk) List(ctx context.Context) ([]shard.TaskState, error) {
 // listed is how many runs List answers.
 const listed = 1000
 
-func (d *Desk) ask(ctx context.Context, id string, op shard.Op, retry bool) ([]byte, error) {
+func (d *Desk) ask(ctx context.Context, id string, op operation.Op, retry bool) ([]byte, error) {
 	a, err := d.obj.Do(ctx, op, retry)
 	switch {
 	case errors.Is(err, client.ErrClosed):

@@ -38,9 +38,9 @@ import (
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/record"
 )
 
@@ -112,7 +112,7 @@ func New(h Host) *Desk {
 	d := &Desk{h: h, raised: map[string][]*raising{}, leases: map[uint64]*owned{}}
 	d.ctx, d.cancel = context.WithCancelCause(context.Background())
 	d.acks.pool = h.Room.Pool
-	d.obj = h.Room.Ledger.Object(shard.KExecutor, Name, 0, d)
+	d.obj = h.Room.Ledger.Object(operation.KExecutor, Name, 0, d)
 	h.Room.Join((*guest)(d))
 	return d
 }
@@ -146,7 +146,7 @@ func (o *opener) Run() {
 		return
 	}
 	d.session = of
-	d.say(nil, &shard.Op{Verb: shard.VConfigure, Val: words.AppendLimits(nil, &tasks.Limits{Retain: retain, MaxRetained: retained})})
+	d.say(nil, &operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &tasks.Limits{Retain: retain, MaxRetained: retained})})
 	d.tellOffer()
 	for _, rs := range d.raised {
 		for _, r := range rs {
@@ -178,7 +178,7 @@ func (d *Desk) refused(err error) {
 
 // say sends an operation in the session of now; the error is also that there is
 // none.
-func (d *Desk) say(r client.Receiver, op *shard.Op) error {
+func (d *Desk) say(r client.Receiver, op *operation.Op) error {
 	if d.session == 0 {
 		return client.ErrLost
 	}
@@ -205,7 +205,7 @@ func (d *Desk) Lost() {
 }
 
 // Event implements client.Sink.
-func (d *Desk) Event(o *shard.Output) {
+func (d *Desk) Event(o *operation.Output) {
 	if o.Code == machine.Message {
 		d.later(o, d.event)
 	}
@@ -213,7 +213,7 @@ func (d *Desk) Event(o *shard.Output) {
 
 // later takes something up that the ledger says. A ledger in this process says it
 // to who asks, before he goes on: he may hold mu.
-func (d *Desk) later(o *shard.Output, take func(*shard.Output)) {
+func (d *Desk) later(o *operation.Output, take func(*operation.Output)) {
 	if !d.h.Room.Ledger.Alone() {
 		take(o)
 		return
@@ -222,7 +222,7 @@ func (d *Desk) later(o *shard.Output, take func(*shard.Output)) {
 	d.acks.put(func() { take(&said) })
 }
 
-func (d *Desk) event(o *shard.Output) {
+func (d *Desk) event(o *operation.Output) {
 	var err error
 	switch tasks.Code(o.Aux) {
 	case tasks.Run:
@@ -231,7 +231,7 @@ func (d *Desk) event(o *shard.Output) {
 		err = d.stop(o)
 	case tasks.Finished:
 		err = d.finished(o)
-	case shard.RunSignal:
+	case operation.RunSignal:
 		err = d.signalled(o)
 	}
 	if err != nil {
@@ -239,7 +239,7 @@ func (d *Desk) event(o *shard.Output) {
 	}
 }
 
-func (d *Desk) signalled(o *shard.Output) error {
+func (d *Desk) signalled(o *operation.Output) error {
 	s, err := runs.ParseSignal(o.Val)
 	d.mu.Lock()
 	a := d.leases[o.Num]
@@ -250,7 +250,7 @@ func (d *Desk) signalled(o *shard.Output) error {
 	return err
 }
 
-func (d *Desk) stop(o *shard.Output) error {
+func (d *Desk) stop(o *operation.Output) error {
 	ls, err := words.ParseLeases(o.Val)
 	for _, l := range ls {
 		d.mu.Lock()

@@ -16,8 +16,8 @@ import (
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/runner"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/record"
 )
 
@@ -44,7 +44,7 @@ func (d *Desk) tellOffer() {
 		o = tasks.Offer{Kinds: []string{Name}}
 	}
 	if len(o.Kinds) > 0 {
-		_ = d.say(nil, &shard.Op{Verb: shard.VWork, Val: words.AppendOffer(nil, &o)}) // without a session it is told in the next
+		_ = d.say(nil, &operation.Op{Verb: operation.VWork, Val: words.AppendOffer(nil, &o)}) // without a session it is told in the next
 	}
 }
 
@@ -65,7 +65,7 @@ type owned struct {
 }
 
 // lease takes a lease up.
-func (d *Desk) lease(o *shard.Output) error {
+func (d *Desk) lease(o *operation.Output) error {
 	g, err := words.ParseGrant(o.Num, append([]byte(nil), o.Val...))
 	if err != nil {
 		return err
@@ -184,7 +184,7 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 	a.mu.Unlock()
 	err := client.ErrLost
 	if !over {
-		op := shard.Op{Verb: shard.VAppend, Val: runs.AppendEntry(nil, &x)}
+		op := operation.Op{Verb: operation.VAppend, Val: runs.AppendEntry(nil, &x)}
 		_, err = d.obj.Start(a.of, &appendAnswer{a, then, e.Give != nil}, op)
 	}
 	if err == nil {
@@ -200,7 +200,7 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 		d.h.Room.Logger.Error("a durable run is parked", "run", a.id, "why", text)
 		d.acks.put(func() { a.park(text) })
 	case errors.Is(err, client.ErrOverloaded):
-		_, _ = d.obj.Start(a.of, nil, shard.Op{Verb: shard.VGiveBack, Val: words.AppendLease(nil, a.lease)})
+		_, _ = d.obj.Start(a.of, nil, operation.Op{Verb: operation.VGiveBack, Val: words.AppendLease(nil, a.lease)})
 	}
 }
 
@@ -239,7 +239,7 @@ type appendAnswer struct {
 var errStale = errors.New("the run has another owner")
 
 // Output implements client.Receiver.
-func (w *appendAnswer) Output(o *shard.Output) bool {
+func (w *appendAnswer) Output(o *operation.Output) bool {
 	a, d := w.a, w.a.d
 	if o.Code == machine.OK && !w.last {
 		d.acks.put(func() { w.then(nil) })

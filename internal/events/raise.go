@@ -14,7 +14,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -100,10 +100,10 @@ func (d *Desk) await(ctx context.Context, r *raising) error {
 
 // send asks the ledger, in the session of now.
 func (r *raising) send() {
-	op := shard.Op{Verb: shard.VWatch, A: shard.WatchOn, Key: []byte(r.id)}
+	op := operation.Op{Verb: operation.VWatch, A: operation.WatchOn, Key: []byte(r.id)}
 	if r.r != nil {
 		s := tasks.Spec{ID: r.id, Kind: r.r.Kind, Idempotent: true, NotBefore: r.r.Delay.Milliseconds()}
-		op = shard.Op{Verb: shard.VSubmit, A: shard.SubmitWatches | shard.SubmitRuns, Val: words.AppendSpec(nil, &s, nil, r.r.Input)}
+		op = operation.Op{Verb: operation.VSubmit, A: operation.SubmitWatches | operation.SubmitRuns, Val: words.AppendSpec(nil, &s, nil, r.r.Input)}
 	}
 	switch err := r.d.say(&raiseAnswer{r, r.d.session}, &op); {
 	case err == nil:
@@ -132,12 +132,12 @@ type raiseAnswer struct {
 }
 
 // Output implements client.Receiver.
-func (a *raiseAnswer) Output(o *shard.Output) bool {
+func (a *raiseAnswer) Output(o *operation.Output) bool {
 	a.r.d.later(o, a.take)
 	return true
 }
 
-func (a *raiseAnswer) take(o *shard.Output) {
+func (a *raiseAnswer) take(o *operation.Output) {
 	r := a.r
 	d := r.d
 	d.mu.Lock()
@@ -209,7 +209,7 @@ func (r *raising) tell(node string, rep wire.Report) {
 }
 
 // finished takes up that a run has ended.
-func (d *Desk) finished(o *shard.Output) error {
+func (d *Desk) finished(o *operation.Output) error {
 	e, err := words.ParseEnd(o.Val)
 	if err != nil || e.State == tasks.Parked { // a person decides how it goes on
 		return err

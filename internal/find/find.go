@@ -30,10 +30,10 @@ import (
 	"github.com/distgear/distgear/internal/events"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/handled"
+	"github.com/distgear/distgear/internal/look"
 	machine "github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/runs"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/record"
 )
 
@@ -183,7 +183,7 @@ func (f Finder) All(ctx context.Context) iter.Seq2[record.Run, error] {
 	}
 }
 
-func summary(t *shard.TaskState) record.Run {
+func summary(t *look.TaskState) record.Run {
 	rec := record.Run{ID: record.RunID(t.ID), Event: t.Kind, Node: cluster.NodeName(t.Node), Started: time.UnixMilli(t.Submitted), Error: t.Reason}
 	states := map[string]tasks.State{"delayed": tasks.Delayed, "waiting": tasks.Delayed, "ready": tasks.Ready, "parked": tasks.Parked, "leased": tasks.Leased, "running": tasks.Leased}
 	s, ok := states[t.State]

@@ -7,7 +7,7 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Asked is an operation under way: its grant is taken up in the order of the
@@ -30,7 +30,7 @@ type Reply struct {
 
 // Ask sends an operation in a session in which the object is open. An error
 // means that it was not sent.
-func (b *Base) Ask(ctx context.Context, what string, op shard.Op, on func(*Asked, *Reply)) (*Asked, error) {
+func (b *Base) Ask(ctx context.Context, what string, op operation.Op, on func(*Asked, *Reply)) (*Asked, error) {
 	if b.Err != nil {
 		return nil, b.Err
 	}
@@ -54,7 +54,7 @@ func (b *Base) Ask(ctx context.Context, what string, op shard.Op, on func(*Asked
 }
 
 // Output implements client.Receiver.
-func (a *Asked) Output(o *shard.Output) bool {
+func (a *Asked) Output(o *operation.Output) bool {
 	a.say(Reply{o.Code, o.Num, o.Aux})
 	return o.Code != machine.Granted
 }
@@ -77,7 +77,7 @@ func (a *Asked) Wait(ctx context.Context) (r Reply, ended bool) {
 		return r, false
 	case <-ctx.Done():
 	}
-	a.Tell(shard.Op{Verb: shard.VAbandon, A: a.Req}) // without the session the wait is over as well
+	a.Tell(operation.Op{Verb: operation.VAbandon, A: a.Req}) // without the session the wait is over as well
 	return a.Next(), true
 }
 
@@ -86,7 +86,7 @@ func (a *Asked) Next() Reply { return <-a.said }
 
 // Tell sends an operation that has no answer, in the session of a: if that is
 // lost it is not sent.
-func (a *Asked) Tell(op shard.Op) { _, _ = a.obj.Start(a.session, nil, op) }
+func (a *Asked) Tell(op operation.Op) { _, _ = a.obj.Start(a.session, nil, op) }
 
 // Fault is what a reply that grants nothing means. If ctx has ended too, its
 // cause is in the error.

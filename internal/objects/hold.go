@@ -8,7 +8,7 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Holder is a named object of which this node's goroutines hold something, by
@@ -36,7 +36,7 @@ func NewHolder(h Host, id ID, fault error) *Holder {
 // Hold is one grant. Its fields after back are guarded by Holder.mu.
 type Hold struct {
 	x     *Holder
-	back  shard.Op // gives it back; with A 0 A is the request that got it
+	back  operation.Op // gives it back; with A 0 A is the request that got it
 	a     *Asked
 	token uint64
 	why   error    // why it is not held any more; nil while it is
@@ -45,7 +45,7 @@ type Hold struct {
 
 // Take asks for a grant, and waits for it; false: it was refused. Without a
 // grant nothing is held.
-func (x *Holder) Take(ctx context.Context, what string, op, back shard.Op) (*Hold, bool, error) {
+func (x *Holder) Take(ctx context.Context, what string, op, back operation.Op) (*Hold, bool, error) {
 	h := &Hold{x: x, back: back}
 	a, err := x.Ask(ctx, what, op, h.granted)
 	if err != nil {
@@ -158,7 +158,7 @@ func (x *Holder) lose(why error) {
 }
 
 // Event implements client.Sink.
-func (x *Holder) Event(o *shard.Output) {
+func (x *Holder) Event(o *operation.Output) {
 	if o.Code == machine.Gone {
 		x.lose(ErrDestroyed)
 	}

@@ -4,8 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/shard"
 )
 
 // opened are the locks of a node that the ledger knows as open: those that were
@@ -68,7 +68,7 @@ func (l *Lock) begin() {
 		openedOf(l.Room).add(l)
 	}
 	if l.Room.Ledger.Alone() && l.state.Grant() == 0 {
-		l.state.Begin(uint64(time.Now().UnixMilli()) << shard.TokenBits)
+		l.state.Begin(uint64(time.Now().UnixMilli()) << operation.TokenBits)
 	}
 }
 

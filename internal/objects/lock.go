@@ -9,8 +9,8 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/greedy"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/shard"
 )
 
 // Lock is a named lock as one node knows it: its goroutines, and the grant that
@@ -36,7 +36,7 @@ const (
 
 // NewLock returns the node's lock with that name.
 func NewLock(h Host, name string, param uint64) *Lock {
-	id := ID{shard.KLock, name, param}
+	id := ID{operation.KLock, name, param}
 	return room.Shared(h.Room, id, func() *Lock {
 		l := &Lock{}
 		l.state.Turn = turn
@@ -52,7 +52,7 @@ const turn = 4
 
 // NoLock returns a lock that nobody can use, because of err.
 func NoLock(h Host, name string, err error) *Lock {
-	l := &Lock{Base: New(h, ID{shard.KLock, name, Plain}, nil)}
+	l := &Lock{Base: New(h, ID{operation.KLock, name, Plain}, nil)}
 	l.Err = err
 	return l
 }
@@ -196,7 +196,7 @@ func (l *Lock) await(ctx context.Context, w *waiter) {
 // mu held. An error means that the session is lost, and everybody was told.
 func (l *Lock) flush() (err error) {
 	for i := range l.out.Ops {
-		if _, err = l.at.Start(l.session, nil, shard.LockOp(l.out.Ops[i])); err != nil {
+		if _, err = l.at.Start(l.session, nil, operation.LockOp(l.out.Ops[i])); err != nil {
 			break
 		}
 	}
@@ -218,7 +218,7 @@ func (l *Lock) flush() (err error) {
 }
 
 // Event implements client.Sink.
-func (l *Lock) Event(o *shard.Output) {
+func (l *Lock) Event(o *operation.Output) {
 	l.mu.Lock()
 	l.state.Told(machine.Effect[machine.None]{Code: o.Code, Num: o.Num, Aux: o.Aux}, &l.out)
 	_ = l.flush() // the loss of the session comes as Lost too

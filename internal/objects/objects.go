@@ -3,8 +3,8 @@
 // is held and how its loss is told, locks, and who waits under which.
 //
 //	h := objects.Host{Room: n.Room(), Unknown: unknown}
-//	b := objects.New(h, objects.ID{Kind: shard.KCounter, Name: "hits"}, nil)
-//	a, err := b.Do(ctx, "add", shard.Op{Verb: shard.VCounterAdd, A: 1}, false)
+//	b := objects.New(h, objects.ID{Kind: operation.KCounter, Name: "hits"}, nil)
+//	a, err := b.Do(ctx, "add", operation.Op{Verb: operation.VCounterAdd, A: 1}, false)
 //
 // Package shared is what users hold of it; maps and queues are in
 // internal/collections.
@@ -23,8 +23,8 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/shard"
 )
 
 // The errors of shared objects.
@@ -51,7 +51,7 @@ type Host struct {
 
 // ID is what a node keeps an object by, so that two handles are one.
 type ID struct {
-	Kind  shard.Kind
+	Kind  operation.Kind
 	Name  string
 	Param uint64
 }
@@ -110,7 +110,7 @@ func (b *Base) stale(obj *client.Object) bool {
 
 // Do sends one operation and waits for its answer; retry is for those that
 // change nothing.
-func (b *Base) Do(ctx context.Context, what string, op shard.Op, retry bool) (client.Answer, error) {
+func (b *Base) Do(ctx context.Context, what string, op operation.Op, retry bool) (client.Answer, error) {
 	if b.Err != nil {
 		return client.Answer{}, b.Err
 	}
@@ -152,7 +152,7 @@ func (b *Base) Fault(what string, err error) error {
 
 // Wait sends an operation that may be answered much later. When ctx ends first
 // the wait is taken back; nil: it was answered all the same.
-func (b *Base) Wait(ctx context.Context, what string, op shard.Op) error {
+func (b *Base) Wait(ctx context.Context, what string, op operation.Op) error {
 	if b.Err != nil {
 		return b.Err
 	}
@@ -172,7 +172,7 @@ func (b *Base) Destroy(ctx context.Context) error {
 		return b.Err
 	}
 	obj := b.Object()
-	_, err := obj.Do(ctx, shard.Op{Verb: shard.VDestroy}, false)
+	_, err := obj.Do(ctx, operation.Op{Verb: operation.VDestroy}, false)
 	if err == nil || errors.Is(err, client.ErrGone) { // by somebody else
 		b.drop(obj)
 		return nil

@@ -8,7 +8,7 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // Latest is what there is to see of an object now.
@@ -46,7 +46,7 @@ func (b *Base) Observe(ctx context.Context) (*View, error) {
 		if v.session, err = v.obj.Open(ctx); err != nil {
 			return nil, b.Fault(what, err)
 		}
-		if v.req, err = v.obj.Start(v.session, v, shard.Op{Verb: shard.VObserve}); err == nil {
+		if v.req, err = v.obj.Start(v.session, v, operation.Op{Verb: operation.VObserve}); err == nil {
 			return v, nil
 		}
 		if !errors.Is(err, client.ErrLost) {
@@ -69,11 +69,11 @@ func (v *View) Next(ctx context.Context) (now Latest, over bool, err error) {
 
 // Stop ends it.
 func (v *View) Stop() {
-	_, _ = v.obj.Start(v.session, nil, shard.Op{Verb: shard.VAbandon, A: v.req}) // a lost session hears nothing any more
+	_, _ = v.obj.Start(v.session, nil, operation.Op{Verb: operation.VAbandon, A: v.req}) // a lost session hears nothing any more
 }
 
 // Output implements client.Receiver.
-func (v *View) Output(o *shard.Output) (done bool) {
+func (v *View) Output(o *operation.Output) (done bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch o.Code {

@@ -4,21 +4,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/maps"
 	"github.com/distgear/distgear/internal/machine/queues"
-)
-
-// The verbs of a map. What they are answered is said by package maps.
-const (
-	VMapLoad           Verb = Verb(KMap)<<4 + iota // Key; A: 1 keeps it
-	VMapStore                                      // Key, Val; B: TTL in ms
-	VMapLoadOrStore                                // Key, Val; B: TTL in ms
-	VMapCompareAndSwap                             // Key, Val; A: revision; B: TTL in ms
-	VMapDelete                                     // Key; A: revision, or 0
-	VMapClear
-	VMapLen
-	VMapRange   // A: cursor; B: how many at most; pageSize may end it before
-	VMapWatch   // Key; A: 1 is a prefix
-	VMapUnwatch // A: the request of the Watch
-	VMapDrop    // Key: it is not kept any more
+	"github.com/distgear/distgear/internal/operation"
 )
 
 type mapOf struct {
@@ -30,27 +16,27 @@ func newMap(_, floor uint64) thing { return &mapOf{*maps.New[Value](floor)} }
 func (x *mapOf) apply(c *call) {
 	o, who := &c.op, c.who()
 	switch o.Verb {
-	case VMapLoad:
+	case operation.VMapLoad:
 		x.Load(&c.vals, who, string(o.Key), o.A != 0)
-	case VMapStore:
+	case operation.VMapStore:
 		x.Store(&c.vals, who, string(o.Key), c.value(), c.now, int64(o.B))
-	case VMapLoadOrStore:
+	case operation.VMapLoadOrStore:
 		x.LoadOrStore(&c.vals, who, string(o.Key), c.value(), c.now, int64(o.B))
-	case VMapCompareAndSwap:
+	case operation.VMapCompareAndSwap:
 		x.CompareAndSwap(&c.vals, who, string(o.Key), o.A, c.value(), c.now, int64(o.B))
-	case VMapDelete:
+	case operation.VMapDelete:
 		x.Delete(&c.vals, who, string(o.Key), o.A)
-	case VMapClear:
+	case operation.VMapClear:
 		x.Clear(&c.vals, who)
-	case VMapLen:
+	case operation.VMapLen:
 		x.Len(&c.vals, who)
-	case VMapRange:
+	case operation.VMapRange:
 		x.page(&c.vals, who, o.A, int(min(o.B, 10_000)))
-	case VMapWatch:
+	case operation.VMapWatch:
 		x.Watch(&c.vals, who, string(o.Key), o.A != 0)
-	case VMapUnwatch:
+	case operation.VMapUnwatch:
 		x.Unwatch(&c.vals, machine.Who{Session: who.Session, Req: o.A})
-	case VMapDrop:
+	case operation.VMapDrop:
 		x.Drop(who.Session, string(o.Key))
 	default:
 		c.invalid()
@@ -114,17 +100,6 @@ func appendValue(b []byte, v Value) []byte { return append(b, v.S...) }
 
 func parseValue(b []byte) (Value, error) { return Value{S: string(b)}, nil }
 
-// The verbs of a queue. Its parameter is its capacity; 0: none. What they are
-// answered is said by package queues.
-const (
-	VPut   Verb = Verb(KQueue)<<4 + iota // Val; B: 1 does not wait
-	VTake                                // A: how many at most; B: 1 does not wait; pageSize may end it before
-	VDrain                               // A: how many at most; 0: all; pageSize may end it before
-	VPeek
-	VQueueLen
-	VTransfer // A: the handle of the queue it goes to; B: 1 does not wait
-)
-
 // maxItems is how many items a queue without a capacity may hold.
 const maxItems = 10_000_000
 
@@ -141,23 +116,23 @@ func newQueue(param, _ uint64) thing {
 func (x *queue) apply(c *call) {
 	o, who := &c.op, c.who()
 	switch o.Verb {
-	case VPut:
+	case operation.VPut:
 		x.Put(&c.vals, who, c.value(), x.bound, o.B == 0)
-	case VTake:
+	case operation.VTake:
 		x.some(&c.vals, who, int(min(o.A, maxItems)), o.B == 0)
-	case VDrain:
+	case operation.VDrain:
 		most := int(min(o.A, maxItems))
 		if most == 0 {
 			most = maxItems
 		}
 		x.some(&c.vals, who, most, false)
-	case VPeek:
+	case operation.VPeek:
 		x.Peek(&c.vals, who)
-	case VQueueLen:
+	case operation.VQueueLen:
 		x.Len(&c.vals, who)
-	case VTransfer:
+	case operation.VTransfer:
 		to := c.ses.object(o.A)
-		if to == nil || to.kind != KQueue {
+		if to == nil || to.kind != operation.KQueue {
 			c.invalid()
 			return
 		}
@@ -199,7 +174,7 @@ func (x *queue) some(out *machine.Out[Value], who machine.Who, most int, wait bo
 func (x *queue) abandon(c *call, who machine.Who) {
 	n := len(c.vals.Effects)
 	x.Abandon(&c.vals, who)
-	if to := c.ses.object(c.op.B); to != nil && to.kind == KQueue && !to.gone && len(c.vals.Effects) == n {
+	if to := c.ses.object(c.op.B); to != nil && to.kind == operation.KQueue && !to.gone && len(c.vals.Effects) == n {
 		to.thing.(*queue).Abandon(&c.vals, who)
 	}
 }

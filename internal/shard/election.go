@@ -3,14 +3,7 @@ package shard
 import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/elections"
-)
-
-// The verbs of an election.
-const (
-	VCampaign Verb = Verb(KElection)<<4 + iota // Key: the value; B: 1 does not wait
-	VResign                                    // A: the request of the Campaign
-	VLeader
-	VObserve // until it is abandoned
+	"github.com/distgear/distgear/internal/operation"
 )
 
 type election struct {
@@ -22,14 +15,14 @@ func newElection(uint64, uint64) thing { return &election{} }
 
 func (x *election) apply(c *call) {
 	switch c.op.Verb {
-	case VCampaign:
+	case operation.VCampaign:
 		x.Campaign(&c.none, c.nextToken, c.who(), string(c.op.Key), c.op.B != 0)
-	case VResign:
+	case operation.VResign:
 		x.Resign(&c.none, c.nextToken, machine.Who{Session: c.ses.id, Req: c.op.A})
 		c.answer(machine.OK, 0, 0)
-	case VLeader:
+	case operation.VLeader:
 		x.Load(&c.none, c.who())
-	case VObserve:
+	case operation.VObserve:
 		x.Watch(&c.none, c.who())
 	default:
 		c.invalid()

@@ -1,125 +1,148 @@
 package shard
 
 import (
-	"strconv"
+	"maps"
+	"slices"
 
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/operation"
+	"github.com/distgear/distgear/internal/shard/executors"
 )
 
-// ExecutorState is one executor. Rates of its limits are per 1000 s.
-type ExecutorState struct {
-	Name      string       `json:"name"`
-	Line      int          `json:"line,omitempty"` // tasks that wait for room
-	Delayed   int          `json:"delayed,omitempty"`
-	Ready     int          `json:"ready,omitempty"`
-	Leased    int          `json:"leased,omitempty"`
-	Parked    int          `json:"parked,omitempty"`
-	Ended     int          `json:"ended,omitempty"`   // and still known
-	Total     uint64       `json:"total,omitempty"`   // that ended since it began
-	Rate      float64      `json:"rate,omitempty"`    // that ended per second, over the last ten
-	Oldest    int64        `json:"oldest,omitempty"`  // ledger ms, when the oldest that is ready was submitted, about
-	Workers   int          `json:"workers,omitempty"` // sessions
-	Quiet     int          `json:"quiet,omitempty"`   // of those
-	Slots     int          `json:"slots,omitempty"`
-	Paused    string       `json:"paused,omitempty"`   // why; empty: it is not
-	Unserved  []string     `json:"unserved,omitempty"` // actions that wait and that nobody offers, the first 16
-	Schedules int          `json:"schedules,omitempty"`
-	Limits    tasks.Limits `json:"limits,omitzero"`
+// executor is the thing that package executors is.
+type executor struct{ executors.Executor }
+
+func newExecutor(_, floor uint64) thing { return &executor{*executors.New(floor)} }
+
+// wall is the time that executors go by: ledger time, corrected by EntryClock. So
+// what is due while no hub runs is due when one does again.
+func (s *Shard) wall() int64 { return max(s.now+s.drift, 0) }
+
+// to is c as executors know it.
+func (c *call) to() executors.Call {
+	x := executors.Call{Op: c.op, Now: c.wall(), Ledger: c}
+	if c.ses != nil {
+		x.By = c.ses.id
+	}
+	return x
 }
 
-// TaskState is one task. Times are ledger ms.
-type TaskState struct {
-	Number     uint64          `json:"number"`
-	ID         string          `json:"id"`
-	Kind       string          `json:"kind"`
-	State      string          `json:"state"` // tasks.Words
-	Key        string          `json:"key,omitempty"`
-	Labels     string          `json:"labels,omitempty"`
-	Batch      string          `json:"batch,omitempty"`
-	Priority   int8            `json:"priority,omitempty"`
-	Idempotent bool            `json:"idempotent,omitempty"`
-	Attempts   int             `json:"attempts,omitempty"` // that were reported
-	Retries    int             `json:"retries,omitempty"`
-	Timeout    uint32          `json:"timeout,omitempty"`
-	Outcome    tasks.Outcome   `json:"outcome,omitempty"`
-	Cause      tasks.Cause     `json:"cause,omitempty"`
-	Reason     string          `json:"reason,omitempty"`  // of who parked it
-	Message    string          `json:"message,omitempty"` // of the last failure
-	Submitted  int64           `json:"submitted"`
-	Since      int64           `json:"since"` // in its state; of a delayed one: until when
-	Deadline   int64           `json:"deadline,omitempty"`
-	Node       string          `json:"node,omitempty"` // that has it
-	Session    machine.Session `json:"session,omitempty"`
-	Done       int64           `json:"done,omitempty"`
-	Goal       int64           `json:"goal,omitempty"` // of Done
-	History    []TryState      `json:"history,omitempty"`
+// Tell implements executors.Ledger.
+func (c *call) Tell(to machine.Who, o *operation.Output) { c.put(to, o, "") }
 
-	Val     []byte `json:"val,omitempty"`     // with an ID in the query: the input; the result, if its State is ok
-	Failure []byte `json:"failure,omitempty"` // and what the last failed report said
+// Opener implements executors.Ledger.
+func (c *call) Opener(except machine.Session) (first machine.Session) {
+	for id, ses := range c.sessions {
+		if c.obj.of(ses) != 0 && id != except && (first == 0 || id < first) {
+			first = id
+		}
+	}
+	return first
 }
 
-// TryState is an attempt that failed or was lost.
-type TryState struct {
-	Node    string          `json:"node,omitempty"` // empty: its session has ended
-	Session machine.Session `json:"session"`
-	Began   int64           `json:"began"`
-	Ended   int64           `json:"ended"`
-	Outcome tasks.Outcome   `json:"outcome"`
-	Lost    bool            `json:"lost,omitempty"`
-	Message string          `json:"message,omitempty"`
-}
+// Node implements executors.Ledger.
+func (c *call) Node(of machine.Session) string { return c.node(of) }
 
-// StateOfExecutor tells how a machine stands.
-func StateOfExecutor[V any](name string, m *tasks.Machine[V]) ExecutorState {
-	s := m.Stats()
-	return ExecutorState{
-		Name: name, Line: s.Line, Delayed: s.Delayed, Ready: s.Ready, Leased: s.Leased, Parked: s.Parked, Ended: s.Ended, Total: s.Total,
-		Oldest: s.Oldest, Workers: s.Workers, Quiet: s.Quiet, Slots: s.Slots, Paused: s.Paused, Unserved: s.Unserved, Schedules: s.Schedules, Limits: m.Limits(),
+func (x *executor) apply(c *call) {
+	to := c.to()
+	x.Apply(&to)
+	if c.op.Verb == operation.VWork || c.op.Verb == operation.VUnwork {
+		c.works(c.ses.id)
 	}
 }
 
-// StateOfTask tells of a task, but for its values. node tells a session's.
-func StateOfTask[V any](t *tasks.Task[V], node func(machine.Session) string) TaskState {
-	st := TaskState{
-		Number: t.Number, ID: t.ID, Kind: t.Kind(), State: t.Word(), Key: t.Key(), Labels: t.Labels(), Batch: t.Batch(), Priority: t.Priority(),
-		Idempotent: t.Idempotent(), Attempts: int(t.Attempts), Retries: int(t.Retries), Timeout: t.Timeout, Outcome: t.Outcome, Cause: t.Cause,
-		Reason: t.Reason(), Submitted: t.Submitted, Since: t.Since, Deadline: t.Deadline(), Session: t.Worker(),
-	}
-	if st.Session != 0 {
-		st.Node = node(st.Session)
-	}
-	st.Done, st.Goal = t.Progress()
-	for _, a := range t.History() {
-		st.History = append(st.History, TryState{node(a.Worker), a.Worker, a.Began, a.Ended, a.Outcome, a.Lost, a.Message})
-		st.Message = a.Message
-	}
-	return st
+func (x *executor) abandon(c *call, who machine.Who) {
+	to := c.to()
+	x.Abandon(&to, who)
 }
 
-// Shift adds to the times that are not zero.
-func (e *ExecutorState) Shift(by int64) { shift(by, &e.Oldest) }
+func (x *executor) expire(c *call) {
+	to := c.to()
+	x.Expire(&to)
+	c.works(c.ses.id)
+}
 
-// Shift adds to the times that are not zero.
-func (t *TaskState) Shift(by int64) {
-	shift(by, &t.Submitted, &t.Since, &t.Deadline)
-	for i := range t.History {
-		shift(by, &t.History[i].Began, &t.History[i].Ended)
+func (x *executor) destroy(c *call) {
+	c.goneToAll()
+	for _, id := range x.Destroy() {
+		c.works(id)
 	}
 }
 
-func shift(by int64, times ...*int64) {
-	for _, t := range times {
-		if *t != 0 {
-			*t = max(*t+by, 1)
+func (x *executor) floor() uint64 { return x.Last() }
+func (x *executor) due() int64    { return x.Due() }
+
+func (x *executor) tick(c *call) {
+	to := c.to()
+	x.Tick(&to)
+}
+
+func (x *executor) opened(c *call) {
+	to := c.to()
+	x.Opened(&to)
+}
+
+func (x *executor) quiet(c *call, quiet bool) {
+	to := c.to()
+	x.Quiet(&to, quiet)
+}
+
+// hush tells the executors of a session that it is quiet, or is heard of again.
+func (s *Shard) hush(ses *session, quiet bool) {
+	ses.quiet = quiet
+	for _, o := range ses.handles {
+		if o == nil || o.gone || o.of(ses) == 0 {
+			continue
+		}
+		if x, ok := o.thing.(*executor); ok {
+			x.quiet(&call{Shard: s, ses: ses, obj: o}, quiet)
+			s.timing(o)
 		}
 	}
 }
 
+// works tells the desk whether a session works for an executor, if that has changed.
+func (s *Shard) works(id machine.Session) {
+	ses := s.sessions[id]
+	on := ses != nil && ses.works()
+	if on != s.working[id] {
+		if on {
+			s.working[id] = true
+		} else {
+			delete(s.working, id)
+		}
+		if s.cfg.Works != nil && s.epoch != 0 {
+			s.cfg.Works(id, on)
+		}
+	}
+}
+
+// Working are the sessions that work for executors.
+func (s *Shard) Working() []machine.Session { return slices.Sorted(maps.Keys(s.working)) }
+
+func (ses *session) works() bool {
+	return slices.ContainsFunc(ses.handles, func(o *object) bool {
+		if o == nil || o.gone {
+			return false
+		}
+		x, ok := o.thing.(*executor)
+		return ok && x.Works(ses.id)
+	})
+}
+
+// clock sets how far ledger time is from the hub's.
+func (s *Shard) clock(wall uint64) {
+	s.drift = int64(min(wall, executors.MaxDelay)) - s.now
+	s.due = 0
+	for o := range maps.Keys(s.timed) {
+		s.timing(o)
+	}
+}
+
 // executorState has the times of the ledger: executors have their own.
-func (s *Shard) executorState(name string, x *executor) ExecutorState {
-	st := StateOfExecutor(name, x.m)
-	st.Rate = x.rate.perSecond(s.wall(), st.Total)
+func (s *Shard) executorState(name string, x *executor) look.ExecutorState {
+	st := x.State(name, s.wall())
 	st.Shift(-s.drift)
 	return st
 }
@@ -136,45 +159,23 @@ func (s *Shard) executor(name string) *executor {
 
 // pageTasks tells of the tasks of an executor: of all that are asked for, or of the
 // one with an ID.
-func (s *Shard) pageTasks(p *Page, q Query) {
+func (s *Shard) pageTasks(p *look.Page, q look.Query) {
 	x := s.executor(q.Executor)
 	if x == nil {
 		return
 	}
-	p.Executors = []ExecutorState{s.executorState(q.Executor, x)} // that it is there
-	if q.ID == "" {
-		p.Tasks, p.Next = LatestTasks(x.m, q, s.node)
-	} else if t := x.m.Find(q.ID); t != nil {
-		st := StateOfTask(t, s.node)
-		st.Val = []byte(t.Val)
-		if v, ok := t.Failure(); ok {
-			st.Failure = []byte(v)
-		}
-		p.Tasks = []TaskState{st}
-	}
+	p.Executors = []look.ExecutorState{s.executorState(q.Executor, x)} // that it is there
+	p.Tasks, p.Next = x.Tasks(q, s.node)
 	for i := range p.Tasks {
 		p.Tasks[i].Shift(-s.drift)
 	}
 }
 
-// LatestTasks are the tasks that a query asks for, the newest first, and the
-// After of the next page.
-func LatestTasks[V any](m *tasks.Machine[V], q Query, node func(machine.Session) string) (sts []TaskState, next string) {
-	after, _ := strconv.ParseUint(q.After, 10, 64) // 0: from the newest
-	ts, more := m.Latest(tasks.Filter{Kind: q.Kind, Key: q.Key, Prefix: q.Prefix}, q.State, after, q.Limit)
-	size := 0
-	for _, t := range ts {
-		if size > maxPage {
-			more = sts[len(sts)-1].Number
-			break
-		}
-		st := StateOfTask(t, node)
-		st.History = nil // a list is for finding
-		size += 512 + len(st.ID) + len(st.Kind) + len(st.Key) + len(st.Labels) + len(st.Batch) + len(st.Message)
-		sts = append(sts, st)
+// Refers tells whether a task of an executor is known, and whether the value that it
+// has now, its input or its result, is val.
+func (s *Shard) Refers(name, id, val string) (known, refers bool) {
+	if x := s.executor(name); x != nil {
+		return x.Refers(id, val)
 	}
-	if more != 0 {
-		next = strconv.FormatUint(more, 10)
-	}
-	return sts, next
+	return false, false
 }

@@ -1,5 +1,7 @@
 package shard
 
+import "github.com/distgear/distgear/internal/operation"
+
 // outbox is what is told to one session: numbered outputs, kept until the
 // session acknowledges them.
 type outbox struct {
@@ -24,13 +26,13 @@ const (
 	maxOutbox = 16 << 20 // bytes that a session may leave unacknowledged
 )
 
-func (o *outbox) add(out *Output) {
+func (o *outbox) add(out *operation.Output) {
 	o.last++
 	if o.cur.n == 0 {
 		o.cur.first = o.last
 	}
 	n := len(o.cur.bytes)
-	o.cur.bytes = AppendOutput(o.cur.bytes, out)
+	o.cur.bytes = operation.AppendOutput(o.cur.bytes, out)
 	o.cur.n++
 	o.size += len(o.cur.bytes) - n
 	if len(o.cur.bytes) >= maxChunk {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // The ledger keeps who is a member: what the authority of the writer's hub decided,
@@ -21,7 +22,7 @@ func AppendDecisions(b []byte, d *members.Decisions) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
-	return AppendEntry(b, &Entry{Type: EntryMembers, Session: Nobody, Decisions: data}), nil
+	return operation.AppendEntry(b, &operation.Entry{Type: operation.EntryMembers, Session: operation.Nobody, Decisions: data}), nil
 }
 
 func (s *Shard) decided(decisions []byte) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // decisions is the entry that a node joined.
@@ -30,7 +31,7 @@ func TestRoster_IsPartOfTheSnapshot(t *testing.T) {
 		w.Apply(2, decisions(t, 50+v, "n"))
 	}
 	w.Apply(3, decisions(t, 99, "ahead")) // it is not the next
-	w.Apply(3, []byte{Version, byte(EntryMembers), 1, 0, 0, 0, 0, 0, 0, 0, '{'})
+	w.Apply(3, []byte{operation.Version, byte(operation.EntryMembers), 1, 0, 0, 0, 0, 0, 0, 0, '{'})
 	if all := w.Roster().Members(); w.View() != 52 || len(all) != 3 || all[0].Load.InFlight != 0 {
 		t.Fatalf("version %d, %+v", w.View(), all)
 	}
@@ -55,9 +56,9 @@ func TestRoster_IsPartOfTheSnapshot(t *testing.T) {
 // A snapshot of the first format has no members, and no executors: it has fewer kinds.
 func TestRoster_TheFirstFormatIsRead(t *testing.T) {
 	data := []byte{snapshotFirst, 1, 0}
-	data = append(data, make([]byte, KElection+1)...) // floors
-	data = append(data, 0, 1)                         // no object, one session
-	data = append(data, 7, 1, 'n', 9, 1, 0, 0, 0, 0)  // id, name, ttl, stamp, applied, last output, handles, chunks
+	data = append(data, make([]byte, operation.KElection+1)...) // floors
+	data = append(data, 0, 1)                                   // no object, one session
+	data = append(data, 7, 1, 'n', 9, 1, 0, 0, 0, 0)            // id, name, ttl, stamp, applied, last output, handles, chunks
 	o := newWorld()
 	if err := o.Restore(data); err != nil {
 		t.Fatal(err)

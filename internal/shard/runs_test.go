@@ -8,10 +8,12 @@ import (
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
+	"github.com/distgear/distgear/internal/shard/executors"
 )
 
 // leased is the lease that a session was told of, and what it brings of the run.
-func leased(t *testing.T, all []Output) (words.Grant, runs.Lease) {
+func leased(t *testing.T, all []operation.Output) (words.Grant, runs.Lease) {
 	t.Helper()
 	e := one(t, all, tasks.Run)
 	g, err := words.ParseGrant(e.Num, e.Val)
@@ -27,9 +29,9 @@ func leased(t *testing.T, all []Output) (words.Grant, runs.Lease) {
 	return g, l
 }
 
-func (c *crew) entry(s machine.Session, e runs.Entry) []Output {
+func (c *crew) entry(s machine.Session, e runs.Entry) []operation.Output {
 	c.t.Helper()
-	return c.do(s, Op{Verb: VAppend, Val: runs.AppendEntry(nil, &e)})
+	return c.do(s, operation.Op{Verb: operation.VAppend, Val: runs.AppendEntry(nil, &e)})
 }
 
 func (c *crew) survives() {
@@ -40,7 +42,7 @@ func (c *crew) survives() {
 	}
 }
 
-func answered(t *testing.T, all []Output) machine.Code {
+func answered(t *testing.T, all []operation.Output) machine.Code {
 	t.Helper()
 	for _, o := range all {
 		if o.Req != 0 {
@@ -53,17 +55,17 @@ func answered(t *testing.T, all []Output) machine.Code {
 
 func TestRuns_I5_TheNextOwnerHasTheJournalAndTheOneBeforeCannotAppend(t *testing.T) {
 	c := newCrew(t, 7, 8, 9)
-	c.do(7, Op{Verb: VSubmit, A: SubmitWatches, Val: spec("r")})
-	first, l := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	c.do(7, operation.Op{Verb: operation.VSubmit, A: operation.SubmitWatches, Val: spec("r")})
+	first, l := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}))
 	if len(l.Units) != 0 {
 		t.Fatalf("%+v", l)
 	}
 	if code := answered(t, c.entry(8, runs.Entry{Lease: first.Lease, Unit: []byte("plan")})); code != machine.OK {
 		t.Fatal(code)
 	}
-	c.do(9, Op{Verb: VWork, Val: offer(1)})
+	c.do(9, operation.Op{Verb: operation.VWork, Val: offer(1)})
 	c.survives()
-	c.Apply(c.now, AppendEntry(nil, &Entry{Type: EntryExpire, Session: 8}))
+	c.Apply(c.now, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: 8}))
 	second, l := leased(t, c.hear(9))
 	if second.Epoch <= first.Epoch || len(l.Units) != 1 || string(l.Units[0]) != "plan" {
 		t.Fatalf("%+v %+v", second, l)
@@ -79,7 +81,7 @@ func TestRuns_I5_TheNextOwnerHasTheJournalAndTheOneBeforeCannotAppend(t *testing
 	if got, err := words.ParseEnd(e.Val); err != nil || got.Outcome != tasks.OK || string(got.Val) != "out" {
 		t.Errorf("%+v %v", got, err)
 	}
-	if code := answered(t, c.do(7, Op{Verb: VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go"})})); code != machine.Refused {
+	if code := answered(t, c.do(7, operation.Op{Verb: operation.VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go"})})); code != machine.Refused {
 		t.Errorf("a signal to a run that has ended: %v", code)
 	}
 	c.survives()
@@ -87,14 +89,14 @@ func TestRuns_I5_TheNextOwnerHasTheJournalAndTheOneBeforeCannotAppend(t *testing
 
 func TestRuns_SuspendedUntilASignalOrATime(t *testing.T) {
 	c := newCrew(t, 7, 8)
-	c.do(7, Op{Verb: VSubmit, Val: spec("r")})
-	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	c.do(7, operation.Op{Verb: operation.VSubmit, Val: spec("r")})
+	g, _ := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}))
 	all := c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Suspended, Signals: []string{"go"}})
 	if len(all) != 1 || answered(t, all) != machine.OK {
 		t.Fatalf("%+v", all)
 	}
 	c.survives()
-	signal := Op{Verb: VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go", Value: []byte("v")})}
+	signal := operation.Op{Verb: operation.VSignal, Key: []byte("r"), Val: runs.AppendSignal(nil, &runs.Signal{Name: "go", Value: []byte("v")})}
 	c.do(7, signal)
 	g, l := leased(t, c.hear(8))
 	if len(l.Signals) != 1 || string(l.Signals[0].Value) != "v" || l.Signals[0].Number != 1 {
@@ -111,10 +113,10 @@ func TestRuns_SuspendedUntilASignalOrATime(t *testing.T) {
 		t.Fatalf("%+v", l)
 	}
 	c.do(7, signal) // its owner is told
-	if e := one(t, c.hear(8), RunSignal); e.Num != g.Number {
+	if e := one(t, c.hear(8), operation.RunSignal); e.Num != g.Number {
 		t.Fatalf("%+v", e)
 	}
-	cancel := Op{Verb: VTask, Key: []byte("r"), A: RunCancel}
+	cancel := operation.Op{Verb: operation.VTask, Key: []byte("r"), A: operation.RunCancel}
 	if code := answered(t, c.do(7, cancel)); code != machine.OK {
 		t.Fatal(code)
 	}
@@ -127,11 +129,11 @@ func TestRuns_SuspendedUntilASignalOrATime(t *testing.T) {
 
 func TestRuns_D9_ThreePanicsPark(t *testing.T) {
 	c := newCrew(t, 7, 8)
-	c.do(7, Op{Verb: VSubmit, A: SubmitWatches, Val: spec("r")})
-	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: offer(1)}))
+	c.do(7, operation.Op{Verb: operation.VSubmit, A: operation.SubmitWatches, Val: spec("r")})
+	g, _ := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}))
 	for range 2 {
 		c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Panicked, Text: "boom"})
-		c.now += panicWait
+		c.now += executors.PanicWait
 		c.Apply(c.now, nil)
 		g, _ = leased(t, c.hear(8))
 	}
@@ -140,10 +142,10 @@ func TestRuns_D9_ThreePanicsPark(t *testing.T) {
 	if end, err := words.ParseEnd(e.Val); err != nil || end.State != tasks.Parked || end.Reason != "boom" {
 		t.Fatalf("%+v %v", end, err)
 	}
-	if _, l := leased(t, c.do(8, Op{Verb: VTask, Key: []byte("r"), A: RunAdopt})); !l.Adopt {
+	if _, l := leased(t, c.do(8, operation.Op{Verb: operation.VTask, Key: []byte("r"), A: operation.RunAdopt})); !l.Adopt {
 		t.Errorf("%+v", l)
 	}
-	if code := answered(t, c.do(7, Op{Verb: VTask, Key: []byte("r"), A: RunTerminate, Val: []byte("enough")})); code != machine.OK {
+	if code := answered(t, c.do(7, operation.Op{Verb: operation.VTask, Key: []byte("r"), A: operation.RunTerminate, Val: []byte("enough")})); code != machine.OK {
 		t.Fatal(code)
 	}
 	one(t, c.hear(8), tasks.Stop)
@@ -152,9 +154,9 @@ func TestRuns_D9_ThreePanicsPark(t *testing.T) {
 
 func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 	c := newCrew(t, 7, 8)
-	raise := func(kind, in string) Output {
+	raise := func(kind, in string) operation.Output {
 		t.Helper()
-		all := c.do(7, Op{Verb: VSubmit, A: SubmitWatches | SubmitRuns, Val: words.AppendSpec(nil, &tasks.Spec{ID: "r", Kind: kind, Idempotent: true}, nil, []byte(in))})
+		all := c.do(7, operation.Op{Verb: operation.VSubmit, A: operation.SubmitWatches | operation.SubmitRuns, Val: words.AppendSpec(nil, &tasks.Spec{ID: "r", Kind: kind, Idempotent: true}, nil, []byte(in))})
 		if len(all) != 1 && all[1].Aux != uint64(tasks.Finished) {
 			t.Fatalf("%+v", all)
 		}
@@ -165,7 +167,7 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 		if o := raise("deploy", "in"); o.Code != machine.OK {
 			t.Errorf("the same again: %+v", o)
 		}
-		for _, o := range []Output{raise("deploy", "other"), raise("ship", "in")} {
+		for _, o := range []operation.Output{raise("deploy", "other"), raise("ship", "in")} {
 			if o.Code != machine.Refused || words.Error(o.Aux) != tasks.ErrConflict {
 				t.Errorf("%+v", o)
 			}
@@ -173,9 +175,9 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 		c.survives()
 	}
 	check()
-	g, _ := leased(t, c.do(8, Op{Verb: VWork, Val: words.AppendOffer(nil, &tasks.Offer{Slots: 1, Kinds: []string{"deploy"}})}))
+	g, _ := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: words.AppendOffer(nil, &tasks.Offer{Slots: 1, Kinds: []string{"deploy"}})}))
 	check()
-	all := c.do(7, Op{Verb: VWatch, A: WatchRun, Key: []byte("r")})
+	all := c.do(7, operation.Op{Verb: operation.VWatch, A: operation.WatchRun, Key: []byte("r")})
 	v, err := runs.ParseView(all[0].Val)
 	if err != nil || v.Kind != "deploy" || v.State != tasks.Leased || string(v.Input) != "in" {
 		t.Errorf("%+v %v", v, err)
@@ -183,7 +185,7 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 	c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Ended, Outcome: tasks.OK, Report: []byte("out"), Summary: []byte("{}"), Keep: true})
 	c.hear(7)
 	check()
-	if code := answered(t, c.do(7, Op{Verb: VTask, Key: []byte("r"), A: RunUnwind})); code != machine.OK {
+	if code := answered(t, c.do(7, operation.Op{Verb: operation.VTask, Key: []byte("r"), A: operation.RunUnwind})); code != machine.OK {
 		t.Fatal(code)
 	}
 	g, l := leased(t, c.hear(8))

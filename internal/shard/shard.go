@@ -28,11 +28,8 @@ import (
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/operation"
 )
-
-// TokenBits of a token number the grants of one millisecond: more borrow from
-// the next. With 41 bits of time that stays below greedy's bound.
-const TokenBits = 2
 
 // Config says where frames go.
 type Config struct {
@@ -41,7 +38,7 @@ type Config struct {
 	Send func(to machine.Session, frame []byte)
 	// Deliver is called instead with each output, by Do, in a process that is
 	// alone: there is one session, nothing is kept for it and nothing is encoded.
-	Deliver func(o *Output)
+	Deliver func(o *operation.Output)
 	// Works is told, at the writer, that a session works for executors now, or does
 	// no more. Working tells how it is when it becomes the writer. Nil: nobody
 	// wants to know.
@@ -56,16 +53,16 @@ type Shard struct {
 	epoch    uint64 // of this writer; 0: a standby
 	sessions map[machine.Session]*session
 	names    map[string]*object
-	floors   [endKinds]uint64     // see kinds
-	timed    map[*object]struct{} // objects whose due is not 0
-	due      int64                // no object is due before; 0: none is
-	drift    int64                // what is to be added to now for the time of the hub; see EntryClock
+	floors   [operation.KEnd]uint64 // see kinds
+	timed    map[*object]struct{}   // objects whose due is not 0
+	due      int64                  // no object is due before; 0: none is
+	drift    int64                  // what is to be added to now for the time of the hub; see EntryClock
 	working  map[machine.Session]bool
 	roster   members.Roster
 
 	only  *session                  // see Do
 	alone call                      // Do's, so that it needs no memory
-	said  Output                    // scratch
+	said  operation.Output          // scratch
 	dirty []*session                // to be told something at the next Cut; none at a standby
 	owing []*session                // to be confirmed to some time, by the time since when; owed 0: it was
 	over  []machine.Session         // to be told so at the next Cut; none at a standby
@@ -95,7 +92,7 @@ type object struct {
 	thing
 	param uint64 // what it was created with: size, capacity, parties
 	openers
-	kind Kind
+	kind operation.Kind
 	gone bool // destroyed
 }
 
@@ -104,7 +101,7 @@ type call struct {
 	*Shard
 	ses *session
 	obj *object
-	op  Op
+	op  operation.Op
 }
 
 func (c *call) who() machine.Who { return machine.Who{Session: c.ses.id, Req: c.op.Req} }
@@ -124,13 +121,13 @@ func (s *Shard) reset() {
 // nextToken grows with every call, and with the ledger's time: so tokens grow
 // also when a log was lost and begun again.
 func (s *Shard) nextToken() uint64 {
-	s.token = max(s.token+1, uint64(s.now)<<TokenBits)
+	s.token = max(s.token+1, uint64(s.now)<<operation.TokenBits)
 	return s.token
 }
 
 // Do applies one operation of the only session of a process that is alone. Its
 // time is that of the last Apply, which objects with a time would not go by.
-func (s *Shard) Do(op *Op) {
+func (s *Shard) Do(op *operation.Op) {
 	if s.only == nil {
 		s.only = &session{id: 1}
 		s.sessions[1] = s.only
@@ -149,13 +146,13 @@ func (s *Shard) Apply(now int64, entry []byte) {
 	if len(entry) == 0 {
 		return
 	}
-	e, err := ParseEntry(entry)
+	e, err := operation.ParseEntry(entry)
 	if err != nil {
 		return // nobody to tell: the head does not parse
 	}
 	ses := s.sessions[e.Session]
 	switch e.Type {
-	case EntryOpen:
+	case operation.EntryOpen:
 		if ses == nil {
 			ses = &session{id: e.Session, name: string(e.Name), ttl: e.TTL}
 			s.sessions[e.Session] = ses
@@ -163,19 +160,19 @@ func (s *Shard) Apply(now int64, entry []byte) {
 		ses.stamp = max(ses.stamp, e.Stamp)
 		ses.prompt = true
 		s.soil(ses)
-	case EntryExpire:
+	case operation.EntryExpire:
 		if ses != nil {
 			s.end(ses)
 		}
-	case EntryMembers:
+	case operation.EntryMembers:
 		s.decided(e.Decisions)
-	case EntryQuiet:
+	case operation.EntryQuiet:
 		if ses != nil {
 			s.hush(ses, true)
 		}
-	case EntryClock:
+	case operation.EntryClock:
 		s.clock(e.Stamp)
-	case EntryOps, EntryAsk:
+	case operation.EntryOps, operation.EntryAsk:
 		if ses == nil {
 			s.ended(e.Session)
 			return
@@ -184,10 +181,10 @@ func (s *Shard) Apply(now int64, entry []byte) {
 	}
 }
 
-func (s *Shard) ops(ses *session, e *Entry) {
+func (s *Shard) ops(ses *session, e *operation.Entry) {
 	ses.stamp = max(ses.stamp, e.Stamp)
 	ses.out.ack(min(e.Ack, ses.out.last))
-	if e.Type == EntryAsk {
+	if e.Type == operation.EntryAsk {
 		ses.out.sent, ses.prompt = 0, true
 	}
 	s.soil(ses)
@@ -228,7 +225,7 @@ func (s *Shard) ended(id machine.Session) {
 }
 
 func (c *call) apply() {
-	if c.op.Verb == VOpen {
+	if c.op.Verb == operation.VOpen {
 		c.open()
 		return
 	}
@@ -236,14 +233,14 @@ func (c *call) apply() {
 	switch {
 	case c.obj == nil:
 		c.answer(machine.Invalid, 0, 0)
-	case c.op.Verb == VClose:
+	case c.op.Verb == operation.VClose:
 		c.closeHandle()
 	case c.obj.gone:
 		c.answer(machine.Gone, 0, 0)
-	case c.op.Verb == VAbandon:
+	case c.op.Verb == operation.VAbandon:
 		c.obj.abandon(c, machine.Who{Session: c.ses.id, Req: c.op.A})
 		c.told()
-	case c.op.Verb == VDestroy:
+	case c.op.Verb == operation.VDestroy:
 		c.destroyObject()
 		c.answer(machine.OK, 0, 0)
 	case c.op.Verb.Kind() != c.obj.kind:
@@ -269,14 +266,14 @@ const maxHandles = 1 << 22 // objects that one session may have open
 // creates the object with the kind A and the parameter B. Invalid tells that the
 // name has another kind (Num) or parameter (Aux).
 func (c *call) open() {
-	h, name, kind := c.op.Handle, string(c.op.Key), Kind(c.op.A)
-	if h == 0 || h > maxHandles || c.ses.object(h) != nil || !kind.known() || name == "" {
+	h, name, kind := c.op.Handle, string(c.op.Key), operation.Kind(c.op.A)
+	if h == 0 || h > maxHandles || c.ses.object(h) != nil || !kind.Known() || name == "" {
 		c.answer(machine.Invalid, 0, 0)
 		return
 	}
 	o := c.names[name]
 	if o == nil {
-		o = &object{name: name, kind: kind, param: c.op.B, thing: kinds[kind].make(c.op.B, c.floors[kind])}
+		o = &object{name: name, kind: kind, param: c.op.B, thing: makers[kind](c.op.B, c.floors[kind])}
 		c.names[name] = o
 	} else if o.kind != kind || o.param != c.op.B {
 		c.answer(machine.Invalid, uint64(o.kind), o.param)
@@ -352,7 +349,7 @@ func (s *Shard) end(ses *session) {
 // answer tells the one who asked.
 func (c *call) answer(code machine.Code, num, aux uint64) {
 	if c.op.Req != 0 {
-		c.said = Output{Code: code, Num: num, Aux: aux}
+		c.said = operation.Output{Code: code, Num: num, Aux: aux}
 		c.put(c.who(), &c.said, "")
 	}
 }
@@ -363,19 +360,19 @@ func (c *call) invalid() { c.answer(machine.Invalid, 0, 0) }
 func (c *call) told() {
 	for i := range c.none.Effects {
 		e := &c.none.Effects[i]
-		c.said = Output{Code: e.Code, Num: e.Num, Aux: e.Aux}
+		c.said = operation.Output{Code: e.Code, Num: e.Num, Aux: e.Aux}
 		c.put(e.To, &c.said, e.Key)
 	}
 	for i := range c.vals.Effects {
 		e := &c.vals.Effects[i]
-		c.said = Output{Code: e.Code, Num: e.Num, Aux: e.Aux, str: e.Val.S, X: e.Val.X}
+		c.said = operation.Output{Code: e.Code, Num: e.Num, Aux: e.Aux, Str: e.Val.S, X: e.Val.X}
 		c.put(e.To, &c.said, e.Key)
 	}
 	c.none.Reset()
 	c.vals.Reset()
 }
 
-func (c *call) put(to machine.Who, o *Output, key string) {
+func (c *call) put(to machine.Who, o *operation.Output, key string) {
 	ses := c.ses
 	if ses == nil || ses.id != to.Session {
 		if ses = c.sessions[to.Session]; ses == nil {
@@ -383,7 +380,7 @@ func (c *call) put(to machine.Who, o *Output, key string) {
 		}
 	}
 	if to.Req == 0 {
-		if o.Code < machine.Granted && c.obj.kind != KLock { // the answer to an operation that wants none
+		if o.Code < machine.Granted && c.obj.kind != operation.KLock { // the answer to an operation that wants none
 			return
 		}
 		if o.Handle = c.obj.of(ses); o.Handle == 0 {
@@ -420,7 +417,7 @@ func (s *Shard) timing(o *object) {
 // dueOf is when an object wants a tick, ledger ms; 0: never.
 func (s *Shard) dueOf(o *object) int64 {
 	d := o.due()
-	if o.kind == KExecutor && d != 0 {
+	if o.kind == operation.KExecutor && d != 0 {
 		d = max(d-s.drift, 1)
 	}
 	return d
@@ -560,11 +557,11 @@ func (s *Shard) Cut() *Release {
 // Release publishes the frames.
 func (r *Release) Release() {
 	for _, p := range r.parts {
-		r.buf = AppendFrame(r.buf[:0], &Frame{Type: FrameOutputs, Epoch: r.epoch, Stamp: p.stamp, Applied: p.applied, First: p.c.first})
+		r.buf = operation.AppendFrame(r.buf[:0], &operation.Frame{Type: operation.FrameOutputs, Epoch: r.epoch, Stamp: p.stamp, Applied: p.applied, First: p.c.first})
 		r.buf = append(r.buf, p.c.bytes...)
 		r.send(p.to, r.buf)
 	}
 	for _, id := range r.over {
-		r.send(id, AppendFrame(r.buf[:0], &Frame{Type: FrameOver, Epoch: r.epoch}))
+		r.send(id, operation.AppendFrame(r.buf[:0], &operation.Frame{Type: operation.FrameOver, Epoch: r.epoch}))
 	}
 }

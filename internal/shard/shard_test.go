@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/locks"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // world is a shard and what it sent, by session.
@@ -33,15 +34,15 @@ func (w *world) cut() {
 }
 
 // told takes what a session was told, and forgets it.
-func (w *world) told(t *testing.T, id machine.Session) (all []Output, last Frame) {
+func (w *world) told(t *testing.T, id machine.Session) (all []operation.Output, last operation.Frame) {
 	t.Helper()
 	for _, b := range w.sent[id] {
-		f, err := ParseFrame(b)
+		f, err := operation.ParseFrame(b)
 		if err != nil {
 			t.Fatal(err)
 		}
 		last = f
-		var o Output
+		var o operation.Output
 		for f.Next(&o) {
 			o.Key, o.Val = bytes.Clone(o.Key), bytes.Clone(o.Val)
 			all = append(all, o)
@@ -52,13 +53,13 @@ func (w *world) told(t *testing.T, id machine.Session) (all []Output, last Frame
 }
 
 func opening(id machine.Session) []byte {
-	return AppendEntry(nil, &Entry{Type: EntryOpen, Session: id, TTL: 1000, Name: []byte(fmt.Sprint("n", id))})
+	return operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOpen, Session: id, TTL: 1000, Name: []byte(fmt.Sprint("n", id))})
 }
 
-func entry(id machine.Session, first, ack uint64, ops ...Op) []byte {
-	b := AppendEntry(nil, &Entry{Type: EntryOps, Session: id, First: first, Ack: ack})
+func entry(id machine.Session, first, ack uint64, ops ...operation.Op) []byte {
+	b := operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOps, Session: id, First: first, Ack: ack})
 	for i := range ops {
-		b = AppendOp(b, &ops[i])
+		b = operation.AppendOp(b, &ops[i])
 	}
 	return b
 }
@@ -66,21 +67,21 @@ func entry(id machine.Session, first, ack uint64, ops ...Op) []byte {
 func TestShard_ResentOperationsAreAppliedOnce(t *testing.T) {
 	w := newWorld()
 	w.Apply(1, opening(7))
-	e := entry(7, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KCounter), Key: []byte("c")}, Op{Verb: VCounterAdd, Handle: 1, Req: 2, A: 5})
+	e := entry(7, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KCounter), Key: []byte("c")}, operation.Op{Verb: operation.VCounterAdd, Handle: 1, Req: 2, A: 5})
 	w.Apply(2, e)
 	w.Apply(3, e)
-	w.Apply(4, entry(7, 4, 0, Op{Verb: VCounterAdd, Handle: 1, Req: 4, A: 5})) // 3 is missing: not applied
+	w.Apply(4, entry(7, 4, 0, operation.Op{Verb: operation.VCounterAdd, Handle: 1, Req: 4, A: 5})) // 3 is missing: not applied
 	w.cut()
 	all, f := w.told(t, 7)
 	if len(all) != 1 || all[0].Num != 5 || f.Applied != 2 {
 		t.Fatalf("%+v, applied %d", all, f.Applied)
 	}
-	w.Apply(5, AppendEntry(nil, &Entry{Type: EntryAsk, Session: 7, First: 3, Ack: 0}))
+	w.Apply(5, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryAsk, Session: 7, First: 3, Ack: 0}))
 	w.cut()
 	if all, _ = w.told(t, 7); len(all) != 1 || all[0].Num != 5 {
 		t.Fatalf("told again: %+v", all)
 	}
-	w.Apply(6, entry(7, 3, 1, Op{Verb: VCounterAdd, Handle: 1, Req: 3, A: 1}))
+	w.Apply(6, entry(7, 3, 1, operation.Op{Verb: operation.VCounterAdd, Handle: 1, Req: 3, A: 1}))
 	w.Lead(2) // another writer tells again what was not acknowledged, and nothing else
 	w.cut()
 	if all, f = w.told(t, 7); len(all) != 1 || all[0].Num != 6 || f.Epoch != 2 || f.First != 2 {
@@ -90,9 +91,9 @@ func TestShard_ResentOperationsAreAppliedOnce(t *testing.T) {
 
 func TestShard_UnknownSessionIsOver(t *testing.T) {
 	w := newWorld()
-	w.Apply(1, entry(9, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KCounter), Key: []byte("c")}))
+	w.Apply(1, entry(9, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KCounter), Key: []byte("c")}))
 	w.cut()
-	if _, f := w.told(t, 9); f.Type != FrameOver {
+	if _, f := w.told(t, 9); f.Type != operation.FrameOver {
 		t.Fatalf("%+v", f)
 	}
 }
@@ -101,16 +102,16 @@ func TestShard_NamesAreOfOneKindAndFreeAgainWhenIdle(t *testing.T) {
 	w := newWorld()
 	w.Apply(1, opening(7))
 	w.Apply(1, entry(7, 1, 0,
-		Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")},
-		Op{Verb: VOpen, Handle: 2, Req: 2, A: uint64(KQueue), Key: []byte("c")},
-		Op{Verb: VCounterAdd, Handle: 1, Req: 3, A: 1},
-		Op{Verb: VClose, Handle: 1, Req: 4},
-		Op{Verb: VOpen, Handle: 2, Req: 5, A: uint64(KQueue), Key: []byte("c")}, // it is not 0: it stays
-		Op{Verb: VOpen, Handle: 1, Req: 6, A: uint64(KCounter), Key: []byte("c")},
-		Op{Verb: VDestroy, Handle: 1, Req: 7},
-		Op{Verb: VCounterLoad, Handle: 1, Req: 8},
-		Op{Verb: VOpen, Handle: 2, Req: 9, A: uint64(KQueue), Key: []byte("c")},
-		Op{Verb: VClose, Handle: 2, Req: 10},
+		operation.Op{Verb: operation.VOpen, Handle: 1, Req: 1, A: uint64(operation.KCounter), Key: []byte("c")},
+		operation.Op{Verb: operation.VOpen, Handle: 2, Req: 2, A: uint64(operation.KQueue), Key: []byte("c")},
+		operation.Op{Verb: operation.VCounterAdd, Handle: 1, Req: 3, A: 1},
+		operation.Op{Verb: operation.VClose, Handle: 1, Req: 4},
+		operation.Op{Verb: operation.VOpen, Handle: 2, Req: 5, A: uint64(operation.KQueue), Key: []byte("c")}, // it is not 0: it stays
+		operation.Op{Verb: operation.VOpen, Handle: 1, Req: 6, A: uint64(operation.KCounter), Key: []byte("c")},
+		operation.Op{Verb: operation.VDestroy, Handle: 1, Req: 7},
+		operation.Op{Verb: operation.VCounterLoad, Handle: 1, Req: 8},
+		operation.Op{Verb: operation.VOpen, Handle: 2, Req: 9, A: uint64(operation.KQueue), Key: []byte("c")},
+		operation.Op{Verb: operation.VClose, Handle: 2, Req: 10},
 	))
 	w.cut()
 	all, _ := w.told(t, 7)
@@ -132,14 +133,14 @@ func TestShard_NamesAreOfOneKindAndFreeAgainWhenIdle(t *testing.T) {
 func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
 	w := newWorld()
 	w.Apply(1, opening(7))
-	w.Apply(1, entry(7, 1, 0, Op{Verb: VOpen, Handle: 1, A: uint64(KMap), Key: []byte("m")}))
+	w.Apply(1, entry(7, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KMap), Key: []byte("m")}))
 	n, val := uint64(2), make([]byte, 64<<10)
 	for range 2 * maxOutbox / len(val) {
-		w.Apply(1, entry(7, n, 0, Op{Verb: VMapStore, Handle: 1, Key: []byte("k"), Val: val}, Op{Verb: VMapLoad, Handle: 1, Req: n + 1, Key: []byte("k")}))
+		w.Apply(1, entry(7, n, 0, operation.Op{Verb: operation.VMapStore, Handle: 1, Key: []byte("k"), Val: val}, operation.Op{Verb: operation.VMapLoad, Handle: 1, Req: n + 1, Key: []byte("k")}))
 		n += 2
 	}
 	w.cut()
-	if _, f := w.told(t, 7); f.Type != FrameOver || w.sessions[7] != nil {
+	if _, f := w.told(t, 7); f.Type != operation.FrameOver || w.sessions[7] != nil {
 		t.Fatalf("%+v", f)
 	}
 }
@@ -157,19 +158,19 @@ func TestShard_AStandbyKeepsNothingOfSessionsThatComeAndGo(t *testing.T) {
 	for i := range machine.Session(sessions) {
 		id := 10 + i
 		w.Apply(2, opening(id))
-		w.Apply(2, entry(id, 1, 0, Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")}))
-		w.Apply(2, entry(id, 2, 1, Op{Verb: VCounterLoad, Handle: 1, Req: 2}))
-		w.Apply(2, AppendEntry(nil, &Entry{Type: EntryExpire, Session: id}))
+		w.Apply(2, entry(id, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, Req: 1, A: uint64(operation.KCounter), Key: []byte("c")}))
+		w.Apply(2, entry(id, 2, 1, operation.Op{Verb: operation.VCounterLoad, Handle: 1, Req: 2}))
+		w.Apply(2, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: id}))
 		w.Apply(2, entry(id, 3, 1))
 	}
 	if cap(w.dirty) != 0 || cap(w.over) != 0 || len(w.owing) != 0 || len(w.sessions) != 2 || len(w.names) != 0 {
 		t.Fatalf("kept: %d to be told, %d over, %d owing, %d sessions, %d names", cap(w.dirty), cap(w.over), len(w.owing), len(w.sessions), len(w.names))
 	}
 	w.Lead(2)
-	w.Apply(3, entry(1, 1, 0, Op{Verb: VOpen, Handle: 1, Req: 1, A: uint64(KCounter), Key: []byte("c")}))
+	w.Apply(3, entry(1, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, Req: 1, A: uint64(operation.KCounter), Key: []byte("c")}))
 	w.Apply(3, entry(10, 3, 1)) // one that ended meanwhile asks
 	w.cut()
-	for id, want := range map[machine.Session]FrameType{1: FrameOutputs, 2: FrameOutputs, 10: FrameOver} {
+	for id, want := range map[machine.Session]operation.FrameType{1: operation.FrameOutputs, 2: operation.FrameOutputs, 10: operation.FrameOver} {
 		if n := len(w.sent[id]); n != 1 {
 			t.Errorf("session %d is told %d times", id, n)
 		}
@@ -188,36 +189,36 @@ func randomEntry(r *rand.Rand, next map[machine.Session]uint64) []byte {
 	switch r.IntN(40) {
 	case 0:
 		next[id] = 0
-		return AppendEntry(nil, &Entry{Type: EntryExpire, Session: id})
+		return operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: id})
 	case 1:
-		return AppendEntry(nil, &Entry{Type: EntryAsk, Session: id, First: next[id] + 1, Ack: uint64(r.IntN(30))})
+		return operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryAsk, Session: id, First: next[id] + 1, Ack: uint64(r.IntN(30))})
 	}
 	if next[id] == 0 {
 		next[id] = 1
 		return opening(id)
 	}
-	e := AppendEntry(nil, &Entry{Type: EntryOps, Session: id, First: next[id], Ack: uint64(r.IntN(50)), Stamp: r.Uint64N(100)})
+	e := operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOps, Session: id, First: next[id], Ack: uint64(r.IntN(50)), Stamp: r.Uint64N(100)})
 	for range r.IntN(4) {
-		o := Op{Handle: 1 + r.Uint64N(10), Req: next[id], A: r.Uint64N(4), B: r.Uint64N(3), Key: []byte{byte('a' + r.IntN(3))}}
+		o := operation.Op{Handle: 1 + r.Uint64N(10), Req: next[id], A: r.Uint64N(4), B: r.Uint64N(3), Key: []byte{byte('a' + r.IntN(3))}}
 		next[id]++
 		switch r.IntN(8) {
 		case 0, 1, 2:
-			kind := 1 + r.Uint64N(uint64(endKinds)-1)
-			o.Verb, o.A, o.B, o.Key = VOpen, kind, kind%3+1, []byte(fmt.Sprint("o", kind, r.IntN(2)))
+			kind := 1 + r.Uint64N(uint64(operation.KEnd)-1)
+			o.Verb, o.A, o.B, o.Key = operation.VOpen, kind, kind%3+1, []byte(fmt.Sprint("o", kind, r.IntN(2)))
 			o.Handle = kind
 		case 3:
-			o.Verb = Verb(1 + r.IntN(3))
+			o.Verb = operation.Verb(1 + r.IntN(3))
 		default:
-			o.Verb = Verb(o.Handle<<4) + Verb(r.IntN(12))
-			if o.Handle == uint64(KLock) {
-				o = LockOp(locks.Op{Verb: locks.Verb(1 + r.IntN(9)), Mode: locks.Mode(1 + r.IntN(2)), Token: r.Uint64N(50), Ticket: 1 + r.Uint64N(3)})
-				o.Handle = uint64(KLock)
+			o.Verb = operation.Verb(o.Handle<<4) + operation.Verb(r.IntN(12))
+			if o.Handle == uint64(operation.KLock) {
+				o = operation.LockOp(locks.Op{Verb: locks.Verb(1 + r.IntN(9)), Mode: locks.Mode(1 + r.IntN(2)), Token: r.Uint64N(50), Ticket: 1 + r.Uint64N(3)})
+				o.Handle = uint64(operation.KLock)
 			}
 			if r.IntN(2) == 0 {
 				o.Val = []byte("some value")
 			}
 		}
-		e = AppendOp(e, &o)
+		e = operation.AppendOp(e, &o)
 	}
 	return e
 }
@@ -272,7 +273,7 @@ func FuzzApply(f *testing.F) {
 		f.Add(randomEntry(r, next))
 	}
 	f.Add(decisions(f, 1, "a"))
-	f.Add([]byte{Version, byte(EntryOps), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff})
+	f.Add([]byte{operation.Version, byte(operation.EntryOps), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		w := newWorld()
 		for id := range machine.Session(3) {
@@ -302,13 +303,13 @@ func FuzzRestore(f *testing.F) {
 }
 
 func FuzzFrame(f *testing.F) {
-	f.Add(AppendOutput(AppendFrame(nil, &Frame{Type: FrameOutputs, First: 1}), &Output{Code: machine.OK, Req: 1, Val: []byte("v")}))
+	f.Add(operation.AppendOutput(operation.AppendFrame(nil, &operation.Frame{Type: operation.FrameOutputs, First: 1}), &operation.Output{Code: machine.OK, Req: 1, Val: []byte("v")}))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		fr, err := ParseFrame(b)
+		fr, err := operation.ParseFrame(b)
 		if err != nil {
 			return
 		}
-		var o Output
+		var o operation.Output
 		for fr.Next(&o) {
 		}
 	})
@@ -320,8 +321,8 @@ func TestShard_ANewSessionOpensHighHandles(t *testing.T) {
 	w.Apply(1, opening(7))
 	for i, h := range []uint64{50_000, maxHandles, maxHandles + 1, 3} {
 		w.Apply(int64(i)+2, entry(7, uint64(2*i)+1, 0,
-			Op{Verb: VOpen, Handle: h, Req: uint64(2*i) + 1, A: uint64(KCounter), Key: fmt.Append(nil, "c", h)},
-			Op{Verb: VCounterAdd, Handle: h, Req: uint64(2*i) + 2, A: 5}))
+			operation.Op{Verb: operation.VOpen, Handle: h, Req: uint64(2*i) + 1, A: uint64(operation.KCounter), Key: fmt.Append(nil, "c", h)},
+			operation.Op{Verb: operation.VCounterAdd, Handle: h, Req: uint64(2*i) + 2, A: 5}))
 	}
 	w.cut()
 	all, _ := w.told(t, 7)

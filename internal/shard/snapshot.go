@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/pack"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // The formats: the first has no roster, the first two know no executors.
@@ -110,7 +111,7 @@ func (s *Shard) restore(r *pack.Reader) error {
 		return fmt.Errorf("%w: version %d, and this program knows %d: run the hub with the version that wrote it, or a newer one", errSnapshot, v, snapshotVersion)
 	}
 	s.now, s.token = int64(r.Uvarint()), r.Uvarint()
-	floors := uint64(KExecutor)
+	floors := uint64(operation.KExecutor)
 	if v > snapshotSecond {
 		s.drift = r.Varint()
 		if floors = r.Count(1); floors > uint64(len(s.floors)) {
@@ -122,12 +123,12 @@ func (s *Shard) restore(r *pack.Reader) error {
 	}
 	var all []*object
 	for range r.Count(1) {
-		o := &object{name: string(r.Bytes()), kind: Kind(r.Byte()), param: r.Uvarint()}
+		o := &object{name: string(r.Bytes()), kind: operation.Kind(r.Byte()), param: r.Uvarint()}
 		state := r.Bytes()
-		if r.Bad() || !o.kind.known() || s.names[o.name] != nil {
+		if r.Bad() || !o.kind.Known() || s.names[o.name] != nil {
 			return errSnapshot
 		}
-		o.thing = kinds[o.kind].make(o.param, 0)
+		o.thing = makers[o.kind](o.param, 0)
 		if err := o.Restore(state); err != nil {
 			return fmt.Errorf("%s %q: %w", o.kind, o.name, err)
 		}
@@ -170,7 +171,7 @@ func parseSession(r *pack.Reader, version byte, all []*object) (*session, error)
 		switch r.Byte() {
 		case handleFree:
 		case handleGone:
-			o = &object{kind: Kind(r.Byte()), gone: true}
+			o = &object{kind: operation.Kind(r.Byte()), gone: true}
 		case handleOpen:
 			if o = pick(all, r.Uvarint()); o == nil || o.of(ses) != 0 || i >= maxHandles {
 				return nil, errSnapshot

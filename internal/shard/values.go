@@ -4,14 +4,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/counters"
 	"github.com/distgear/distgear/internal/machine/topics"
-)
-
-// The verbs of a counter.
-const (
-	VCounterLoad          Verb = Verb(KCounter)<<4 + iota
-	VCounterAdd                // A: what is added, two's complement
-	VCounterStore              // A: the value
-	VCounterCompareAndSet      // A: old; B: new
+	"github.com/distgear/distgear/internal/operation"
 )
 
 type counter struct {
@@ -23,13 +16,13 @@ func newCounter(uint64, uint64) thing { return &counter{} }
 
 func (x *counter) apply(c *call) {
 	switch c.op.Verb {
-	case VCounterLoad:
+	case operation.VCounterLoad:
 		x.Load(&c.none, c.who())
-	case VCounterAdd:
+	case operation.VCounterAdd:
 		x.Add(&c.none, c.who(), int64(c.op.A))
-	case VCounterStore:
+	case operation.VCounterStore:
 		x.Store(&c.none, c.who(), int64(c.op.A))
-	case VCounterCompareAndSet:
+	case operation.VCounterCompareAndSet:
 		x.CompareAndSet(&c.none, c.who(), int64(c.op.A), int64(c.op.B))
 	default:
 		c.invalid()
@@ -40,13 +33,6 @@ func (x *counter) abandon(*call, machine.Who) {}
 func (x *counter) expire(*call)               {}
 func (x *counter) destroy(c *call)            { c.goneToAll(); x.Destroy(&c.none) }
 
-// The verbs of a topic.
-const (
-	VPublish Verb = Verb(KTopic)<<4 + iota // Val: the message
-	VSubscribe
-	VUnsubscribe // A: the request of the Subscribe
-)
-
 type topic struct {
 	plain
 	topics.Topic[Value]
@@ -56,11 +42,11 @@ func newTopic(_, floor uint64) thing { return &topic{Topic: *topics.New[Value](f
 
 func (x *topic) apply(c *call) {
 	switch c.op.Verb {
-	case VPublish:
+	case operation.VPublish:
 		x.Publish(&c.vals, c.who(), c.value())
-	case VSubscribe:
+	case operation.VSubscribe:
 		x.Subscribe(&c.vals, c.who())
-	case VUnsubscribe:
+	case operation.VUnsubscribe:
 		x.Unsubscribe(&c.vals, machine.Who{Session: c.ses.id, Req: c.op.A})
 	default:
 		c.invalid()

@@ -8,12 +8,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/barriers"
 	"github.com/distgear/distgear/internal/machine/latches"
 	"github.com/distgear/distgear/internal/machine/semaphores"
-)
-
-// The verbs of a semaphore. Its parameter is how many permits there are.
-const (
-	VAcquire Verb = Verb(KSemaphore)<<4 + iota // A: permits; B: 1 does not wait
-	VRelease                                   // A: permits
+	"github.com/distgear/distgear/internal/operation"
 )
 
 type semaphore struct {
@@ -26,10 +21,10 @@ func newSemaphore(param, _ uint64) thing { return &semaphore{size: int64(param)}
 
 func (x *semaphore) apply(c *call) {
 	switch c.op.Verb {
-	case VAcquire:
+	case operation.VAcquire:
 		x.Acquire(&c.none, c.who(), x.size, int64(c.op.A), c.op.B != 0)
 		x.tokens(c)
-	case VRelease:
+	case operation.VRelease:
 		x.Release(&c.none, c.who(), int64(c.op.A))
 		x.tokens(c) // the answer to the release has one too: it means nothing
 	default:
@@ -50,13 +45,6 @@ func (x *semaphore) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who);
 func (x *semaphore) expire(c *call)                   { x.Expire(&c.none, c.ses.id); x.tokens(c) }
 func (x *semaphore) destroy(c *call)                  { c.goneToAll(); x.Destroy(&c.none) }
 
-// The verbs of a barrier. Its parameter is how many parties it has.
-const (
-	VAwait Verb = Verb(KBarrier)<<4 + iota // A: 1 runs an action
-	VTrip                                  // A: the request of the Await; B: 1: the action failed
-	VReset
-)
-
 type barrier struct {
 	plain
 	barriers.Barrier
@@ -69,11 +57,11 @@ func newBarrier(param, floor uint64) thing {
 
 func (x *barrier) apply(c *call) {
 	switch c.op.Verb {
-	case VAwait:
+	case operation.VAwait:
 		x.Await(&c.none, c.who(), x.parties, c.op.A != 0)
-	case VTrip:
+	case operation.VTrip:
 		x.Trip(&c.none, machine.Who{Session: c.ses.id, Req: c.op.A}, c.op.B != 0)
-	case VReset:
+	case operation.VReset:
 		x.Reset(&c.none, c.who())
 	default:
 		c.invalid()
@@ -85,13 +73,6 @@ func (x *barrier) expire(c *call)                   { x.Expire(&c.none, c.ses.id
 func (x *barrier) destroy(c *call)                  { c.goneToAll(); x.Destroy(&c.none) }
 func (x *barrier) floor() uint64                    { return x.Generation() }
 
-// The verbs of a latch. Its parameter is its count.
-const (
-	VLatchDown Verb = Verb(KLatch)<<4 + iota // Key: what is counted
-	VLatchWait
-	VLatchLoad
-)
-
 type latch struct {
 	plain
 	latches.Latch
@@ -102,11 +83,11 @@ func newLatch(param, _ uint64) thing { return &latch{count: int64(param)} }
 
 func (x *latch) apply(c *call) {
 	switch c.op.Verb {
-	case VLatchDown:
+	case operation.VLatchDown:
 		x.CountDown(&c.none, c.who(), x.count, string(c.op.Key))
-	case VLatchWait:
+	case operation.VLatchWait:
 		x.Wait(&c.none, c.who(), x.count)
-	case VLatchLoad:
+	case operation.VLatchLoad:
 		if x.Missing() == 0 && !x.Open() { // nobody has named the count yet
 			c.answer(machine.OK, uint64(x.count), 0)
 			return
@@ -121,12 +102,6 @@ func (x *latch) abandon(c *call, who machine.Who) { x.Abandon(&c.none, who) }
 func (x *latch) expire(c *call)                   { x.Expire(&c.none, c.ses.id) }
 func (x *latch) destroy(c *call)                  { x.Destroy(&c.none) }
 
-// The verbs of a wait group.
-const (
-	VGroupAdd Verb = Verb(KGroup)<<4 + iota // A: what is added, two's complement
-	VGroupWait
-)
-
 type group struct {
 	plain
 	latches.WaitGroup
@@ -136,9 +111,9 @@ func newGroup(uint64, uint64) thing { return &group{} }
 
 func (x *group) apply(c *call) {
 	switch c.op.Verb {
-	case VGroupAdd:
+	case operation.VGroupAdd:
 		x.Add(&c.none, c.who(), int64(c.op.A))
-	case VGroupWait:
+	case operation.VGroupWait:
 		x.Wait(&c.none, c.who())
 	default:
 		c.invalid()

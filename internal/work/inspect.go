@@ -15,9 +15,9 @@ import (
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -27,7 +27,7 @@ const kindLook = "_executors"
 
 // Order is a question about the queues in a process, or something to be done with one.
 type Order struct {
-	client.Query // What: shard.Executors or shard.Tasks
+	client.Query // What: look.Executors or look.Tasks
 
 	Do     string `json:"do,omitempty"`     // a word below; empty: look only
 	Reason string `json:"reason,omitempty"` // of Pause
@@ -92,7 +92,7 @@ func (q *queues) serve(in *link.Inbound) {
 
 // carryOut answers with times in ms since 1970.
 func (q *queues) carryOut(o *Order) (in client.Inspection) {
-	if o.What == shard.Executors {
+	if o.What == look.Executors {
 		for _, f := range q.sorted() {
 			if strings.HasPrefix(f.name, o.Prefix) {
 				in.Page.Executors = append(in.Page.Executors, f.standing())
@@ -106,7 +106,7 @@ func (q *queues) carryOut(o *Order) (in client.Inspection) {
 	if f == nil || !f.used() {
 		return in
 	}
-	in.Page.Executors = []shard.ExecutorState{f.standing()}
+	in.Page.Executors = []look.ExecutorState{f.standing()}
 	switch o.Do {
 	case DoPause, DoResume:
 		_ = f.Pause(context.Background(), o.Reason)
@@ -115,7 +115,7 @@ func (q *queues) carryOut(o *Order) (in client.Inspection) {
 		if o.ID == "" {
 			in.Page.Tasks, in.Page.Next = f.latest(o.Query)
 		} else if st, ok := f.byID(o.ID, o.Do == DoCancel); ok {
-			in.Page.Tasks = []shard.TaskState{st}
+			in.Page.Tasks = []look.TaskState{st}
 		}
 	default:
 		in.Error = "this node does not know " + o.Do
@@ -135,11 +135,11 @@ func (f *Fast) used() bool {
 func (f *Fast) zero() int64 { return f.start.UnixMilli() - 1 }
 
 // standing tells how the queue stands. Its rate is that since somebody looked before.
-func (f *Fast) standing() shard.ExecutorState {
+func (f *Fast) standing() look.ExecutorState {
 	f.mu.Lock()
 	defer f.unlock()
 	f.gather()
-	st := shard.StateOfExecutor(f.name, f.m)
+	st := look.StateOfExecutor(f.name, f.m)
 	now := f.now()
 	if f.looked.at == 0 || now-f.looked.at >= 500 {
 		f.looked.rate = 0
@@ -160,12 +160,12 @@ type lookedAt struct {
 	rate  float64
 }
 
-func (f *Fast) latest(q shard.Query) (sts []shard.TaskState, next string) {
+func (f *Fast) latest(q look.Query) (sts []look.TaskState, next string) {
 	f.mu.Lock()
 	defer f.unlock()
 	f.gather()
 	q.Limit = min(max(q.Limit, 1), 1000)
-	sts, next = shard.LatestTasks(f.m, q, f.nodeLocked)
+	sts, next = look.LatestTasks(f.m, q, f.nodeLocked)
 	for i := range sts {
 		f.completeLocked(&sts[i])
 	}
@@ -173,7 +173,7 @@ func (f *Fast) latest(q shard.Query) (sts []shard.TaskState, next string) {
 }
 
 // completeLocked adds what the machine does not know.
-func (f *Fast) completeLocked(st *shard.TaskState) {
+func (f *Fast) completeLocked(st *look.TaskState) {
 	if t := f.m.Numbered(st.Number); t != nil {
 		st.ID = t.Val.ID()
 		st.Done, st.Goal = t.Val.Progress()
@@ -182,7 +182,7 @@ func (f *Fast) completeLocked(st *shard.TaskState) {
 }
 
 // byID is a task by its ID, or by its name; with cancel it is cancelled.
-func (f *Fast) byID(id string, cancel bool) (st shard.TaskState, ok bool) {
+func (f *Fast) byID(id string, cancel bool) (st look.TaskState, ok bool) {
 	f.mu.Lock()
 	f.gather()
 	t := f.m.Find(id)
@@ -195,7 +195,7 @@ func (f *Fast) byID(id string, cancel bool) (st shard.TaskState, ok bool) {
 		f.unlock()
 		return st, false
 	}
-	st = shard.StateOfTask(t, f.nodeLocked)
+	st = look.StateOfTask(t, f.nodeLocked)
 	f.completeLocked(&st)
 	j := t.Val
 	f.unlock()
@@ -284,14 +284,14 @@ func askOne(ctx context.Context, r *room.Room, id link.ID, b []byte) (in client.
 type (
 	Query         = client.Query
 	Inspection    = client.Inspection
-	ExecutorState = shard.ExecutorState
-	TaskState     = shard.TaskState
+	ExecutorState = look.ExecutorState
+	TaskState     = look.TaskState
 )
 
 // What a Query may ask for.
 const (
-	Executors = shard.Executors
-	Tasks     = shard.Tasks
+	Executors = look.Executors
+	Tasks     = look.Tasks
 )
 
 // Pages asks the hub, page by page. The node must not be alone.

@@ -9,17 +9,18 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/work"
 )
 
 // What operators may do with one task, besides Cancel by who submitted it.
 const (
-	CancelTask = shard.TaskCancel // it ends; what runs is told to stop first
-	RetryTask  = shard.TaskRetry  // one that is parked or failed is ready again
-	ParkTask   = shard.TaskPark   // it waits for a person; what runs is told to stop
+	CancelTask = operation.TaskCancel // it ends; what runs is told to stop first
+	RetryTask  = operation.TaskRetry  // one that is parked or failed is ready again
+	ParkTask   = operation.TaskPark   // it waits for a person; what runs is told to stop
 )
 
 // Task does something with the task that has an ID; why is for people, and needed to park
@@ -28,14 +29,14 @@ func (d *Queue) Task(ctx context.Context, id string, what uint64, why string) er
 	if what == ParkTask && why == "" {
 		return fmt.Errorf("%w: say why task %q is parked", fault.ErrInvalid, id)
 	}
-	_, err := d.q.do(ctx, fmt.Sprintf("task %q", id), shard.Op{Verb: shard.VTask, Key: []byte(id), A: what, Val: []byte(why)})
+	_, err := d.q.do(ctx, fmt.Sprintf("task %q", id), operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)})
 	return err
 }
 
 // Configure tells the ledger other limits. They hold until somebody tells others, also
 // over restarts.
 func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
-	_, err := d.q.do(ctx, "configure", shard.Op{Verb: shard.VConfigure, Val: words.AppendLimits(nil, &l)})
+	_, err := d.q.do(ctx, "configure", operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &l)})
 	if err == nil {
 		d.q.mu.Lock()
 		d.q.limits = l
@@ -46,7 +47,7 @@ func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
 
 // Pause implements Class.
 func (d *Queue) Pause(ctx context.Context, reason string) error {
-	_, err := d.q.do(ctx, "pause", shard.Op{Verb: shard.VPause, Key: []byte(reason)})
+	_, err := d.q.do(ctx, "pause", operation.Op{Verb: operation.VPause, Key: []byte(reason)})
 	return err
 }
 
@@ -76,13 +77,13 @@ func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
 	spec := s.Spec
 	spec.ID = "" // each has its own
 	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
-	_, err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), shard.Op{Verb: shard.VSchedule, Key: []byte(s.Name), Val: val})
+	_, err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), operation.Op{Verb: operation.VSchedule, Key: []byte(s.Name), Val: val})
 	return err
 }
 
 // Unschedule ends a schedule; its tasks go on.
 func (d *Queue) Unschedule(ctx context.Context, name string) error {
-	_, err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), shard.Op{Verb: shard.VUnschedule, Key: []byte(name)})
+	_, err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name)})
 	if errors.Is(err, tasks.ErrNoSchedule) {
 		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
 	}
@@ -91,7 +92,7 @@ func (d *Queue) Unschedule(ctx context.Context, name string) error {
 
 // Stats implements Class.
 func (d *Queue) Stats(ctx context.Context) (s work.Stats, err error) {
-	in, err := d.q.inspect(ctx, client.Query{What: shard.Executors, Prefix: d.q.name, Limit: 1})
+	in, err := d.q.inspect(ctx, client.Query{What: look.Executors, Prefix: d.q.name, Limit: 1})
 	if err != nil || len(in.Page.Executors) == 0 || in.Page.Executors[0].Name != d.q.name {
 		return s, err
 	}

@@ -37,8 +37,8 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/work"
 )
 
@@ -122,7 +122,7 @@ func newQueue(r *room.Room, name string) *queue {
 		known: map[string]*entry{}, batches: map[*batchWatch]struct{}{}, leases: map[uint64]*attempt{}, advances: map[uint64]advance{},
 	}
 	q.ctx, q.cancel = context.WithCancelCause(context.Background())
-	q.obj = r.Ledger.Object(shard.KExecutor, name, 0, q)
+	q.obj = r.Ledger.Object(operation.KExecutor, name, 0, q)
 	r.Join((*guest)(q))
 	return q
 }
@@ -171,7 +171,7 @@ func (q *queue) pump() {
 	}
 	if !q.configured {
 		q.configured = true
-		q.say(nil, shard.Op{Verb: shard.VConfigure, Val: words.AppendLimits(nil, &q.limits)})
+		q.say(nil, operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &q.limits)})
 	}
 	q.pumpReports()
 	q.pumpOffer()
@@ -179,7 +179,7 @@ func (q *queue) pump() {
 }
 
 // say sends an operation. What is not sent now is not sent in this session.
-func (q *queue) say(r client.Receiver, op shard.Op) {
+func (q *queue) say(r client.Receiver, op operation.Op) {
 	_, err := q.obj.Start(q.session, r, op)
 	q.retry(err)
 }
@@ -280,7 +280,7 @@ func (q *queue) Lost() {
 }
 
 // Event implements client.Sink.
-func (q *queue) Event(o *shard.Output) {
+func (q *queue) Event(o *operation.Output) {
 	q.mu.Lock()
 	defer q.unlock()
 	if o.Code == machine.Gone {
@@ -331,7 +331,7 @@ func (q *queue) gone() {
 		}
 	}
 	old := q.obj
-	q.obj = q.room.Ledger.Object(shard.KExecutor, q.name, 0, q)
+	q.obj = q.room.Ledger.Object(operation.KExecutor, q.name, 0, q)
 	old.Close()
 	q.pump()
 }
@@ -342,7 +342,7 @@ func (q *queue) next(b []byte) error {
 	if err != nil {
 		return err
 	}
-	op := shard.Op{Verb: shard.VNextTime, Key: []byte(a.Name), A: uint64(a.Last)}
+	op := operation.Op{Verb: operation.VNextTime, Key: []byte(a.Name), A: uint64(a.Last)}
 	t, bad := ParseTimetable(a.Text)
 	if bad != nil {
 		q.room.Logger.Error("a schedule cannot be read here", "executor", q.name, "schedule", a.Name, "err", bad)
@@ -377,7 +377,7 @@ func (q *queue) fault(what string, err error) error {
 
 // do sends one operation, which may be done twice, and waits for its answer.
 // Refused is the error that it says.
-func (q *queue) do(ctx context.Context, what string, op shard.Op) (client.Answer, error) {
+func (q *queue) do(ctx context.Context, what string, op operation.Op) (client.Answer, error) {
 	q.mu.Lock()
 	obj, left := q.obj, q.left
 	q.mu.Unlock()

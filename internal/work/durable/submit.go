@@ -8,7 +8,7 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/work"
 )
 
@@ -280,7 +280,7 @@ func (q *queue) abandon(s *submission, why error) {
 		}
 		if mine && !b.abandoned {
 			b.abandoned = true
-			q.say(nil, shard.Op{Verb: shard.VAbandon, A: b.req})
+			q.say(nil, operation.Op{Verb: operation.VAbandon, A: b.req})
 		}
 	}
 	if e := s.finds; e != nil && e.state == entryAccepted && own(e) {
@@ -360,9 +360,9 @@ func (q *queue) pumpLine() {
 		if len(b.entries) == 0 {
 			return
 		}
-		op := shard.Op{Verb: shard.VSubmit, Val: buf, A: shard.SubmitWatches}
+		op := operation.Op{Verb: operation.VSubmit, Val: buf, A: operation.SubmitWatches}
 		if !refuse {
-			op.A |= shard.SubmitWaits
+			op.A |= operation.SubmitWaits
 		}
 		req, err := q.obj.Start(q.session, b, op)
 		if err != nil {
@@ -379,7 +379,7 @@ func (q *queue) pumpLine() {
 }
 
 // Output implements client.Receiver.
-func (b *batch) Output(o *shard.Output) bool {
+func (b *batch) Output(o *operation.Output) bool {
 	q := b.q
 	q.mu.Lock()
 	defer q.unlock()

@@ -8,7 +8,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
-	"github.com/distgear/distgear/internal/shard"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/internal/work"
 )
@@ -92,7 +92,7 @@ func (d *Queue) Cancel(j *work.Job) {
 // there yet: it is cancelled again once it was accepted.
 func (q *queue) sayCancel(e *entry) {
 	if q.session != 0 {
-		q.say(nil, shard.Op{Verb: shard.VTask, A: shard.TaskCancel, Key: []byte(e.id)})
+		q.say(nil, operation.Op{Verb: operation.VTask, A: operation.TaskCancel, Key: []byte(e.id)})
 	}
 }
 
@@ -128,7 +128,7 @@ func (d *Queue) Find(ctx context.Context, j *work.Job) error {
 
 // watch asks to be told of the end of a task.
 func (q *queue) watch(e *entry) {
-	q.say(&watchAnswer{q, e, q.session}, shard.Op{Verb: shard.VWatch, A: shard.WatchOn, Key: []byte(e.id)})
+	q.say(&watchAnswer{q, e, q.session}, operation.Op{Verb: operation.VWatch, A: operation.WatchOn, Key: []byte(e.id)})
 	if e.cancelled {
 		q.sayCancel(e)
 	}
@@ -142,7 +142,7 @@ type watchAnswer struct {
 }
 
 // Output implements client.Receiver.
-func (w *watchAnswer) Output(o *shard.Output) bool {
+func (w *watchAnswer) Output(o *operation.Output) bool {
 	q, e := w.q, w.e
 	q.mu.Lock()
 	defer q.unlock()
@@ -211,7 +211,7 @@ func (d *Queue) Batch(_ context.Context, name string, done func(work.BatchEnd)) 
 		if _, ok := q.batches[b]; ok {
 			delete(q.batches, b)
 			if b.of == q.session && b.of != 0 {
-				q.say(nil, shard.Op{Verb: shard.VAbandon, A: b.req})
+				q.say(nil, operation.Op{Verb: operation.VAbandon, A: b.req})
 			}
 		}
 	}, nil
@@ -221,14 +221,14 @@ func (d *Queue) Batch(_ context.Context, name string, done func(work.BatchEnd)) 
 func (b *batchWatch) ask() {
 	b.of = b.q.session
 	var err error
-	if b.req, err = b.q.obj.Start(b.of, b, shard.Op{Verb: shard.VBatch, Key: []byte(b.name)}); err != nil {
+	if b.req, err = b.q.obj.Start(b.of, b, operation.Op{Verb: operation.VBatch, Key: []byte(b.name)}); err != nil {
 		b.q.retry(err)
 		b.of = 0
 	}
 }
 
 // Output implements client.Receiver.
-func (b *batchWatch) Output(o *shard.Output) bool {
+func (b *batchWatch) Output(o *operation.Output) bool {
 	q := b.q
 	q.mu.Lock()
 	defer q.unlock()

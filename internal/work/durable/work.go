@@ -11,8 +11,8 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/runner"
-	"github.com/distgear/distgear/internal/shard"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/internal/work"
 )
@@ -108,7 +108,7 @@ func (q *queue) leave(ctx context.Context, s *seat) {
 	q.mu.Lock()
 	if len(q.seats) == 0 {
 		if q.session != 0 {
-			q.say(nil, shard.Op{Verb: shard.VUnwork})
+			q.say(nil, operation.Op{Verb: operation.VUnwork})
 		}
 		q.room.Ledger.Busy(-1)
 	}
@@ -130,7 +130,7 @@ func (q *queue) pumpOffer() {
 	}
 	q.offered, q.offering = true, true
 	o := q.offer()
-	op := shard.Op{Verb: shard.VWork, Val: words.AppendOffer(nil, &o)}
+	op := operation.Op{Verb: operation.VWork, Val: words.AppendOffer(nil, &o)}
 	if _, err := q.obj.Start(q.session, &offerAnswer{q, q.session}, op); err != nil {
 		q.offered, q.offering = false, false
 		q.retry(err)
@@ -158,7 +158,7 @@ type offerAnswer struct {
 }
 
 // Output implements client.Receiver.
-func (a *offerAnswer) Output(*shard.Output) bool {
+func (a *offerAnswer) Output(*operation.Output) bool {
 	q := a.q
 	q.mu.Lock()
 	if a.of == q.session {
@@ -279,7 +279,7 @@ func (q *queue) recall(code tasks.Code, b []byte) error {
 		}
 	}
 	if len(kept) > 0 {
-		q.say(nil, shard.Op{Verb: shard.VGiveBack, A: 1, Val: kept})
+		q.say(nil, operation.Op{Verb: operation.VGiveBack, A: 1, Val: kept})
 	}
 	q.pump()
 	return err
@@ -382,11 +382,11 @@ func (q *queue) lingered() {
 // pumpReports sends reports and what is given back.
 func (q *queue) pumpReports() {
 	if len(q.back) > 0 {
-		q.say(nil, shard.Op{Verb: shard.VGiveBack, Val: q.back})
+		q.say(nil, operation.Op{Verb: operation.VGiveBack, Val: q.back})
 		q.back = nil
 	}
 	for q.telling < reporting && len(q.reports) > 0 && !q.lingering {
-		if _, err := q.obj.Start(q.session, &reportAnswer{q, q.session}, shard.Op{Verb: shard.VDone, Val: q.reports[0].val}); err != nil {
+		if _, err := q.obj.Start(q.session, &reportAnswer{q, q.session}, operation.Op{Verb: operation.VDone, Val: q.reports[0].val}); err != nil {
 			q.retry(err)
 			return
 		}
@@ -401,7 +401,7 @@ type reportAnswer struct {
 }
 
 // Output implements client.Receiver.
-func (a *reportAnswer) Output(*shard.Output) bool {
+func (a *reportAnswer) Output(*operation.Output) bool {
 	q := a.q
 	q.mu.Lock()
 	if a.of == q.session {
@@ -452,7 +452,7 @@ func (q *queue) advance() {
 		b = words.AppendProgress(b, x.lease, x.done, x.total)
 	}
 	clear(q.advances)
-	q.say(nil, shard.Op{Verb: shard.VProgress, Val: b})
+	q.say(nil, operation.Op{Verb: operation.VProgress, Val: b})
 	q.pacer.Reset(pace)
 }
 

@@ -1,8 +1,9 @@
-package shard
+package operation
 
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/pack"
@@ -60,6 +61,9 @@ type Entry struct {
 	ops []byte
 }
 
+// TTL is a time-to-live as an entry has it: in ms, at most a day.
+func TTL(ms uint64) time.Duration { return time.Duration(min(ms, 86_400_000)) * time.Millisecond }
+
 // Op is one operation on an object. Handle 0 means the session itself.
 type Op struct {
 	Verb   Verb
@@ -101,7 +105,7 @@ type Output struct {
 	Key    []byte
 	Val    []byte
 	X      any    // instead of Val, in a process that is alone
-	str    string // instead of Val, at the hub
+	Str    string // instead of Val, where there are strings
 }
 
 // AppendEntry appends the head of an entry.
@@ -202,8 +206,8 @@ func AppendOutput(b []byte, o *Output) []byte {
 	b = binary.AppendUvarint(b, o.Num)
 	b = binary.AppendUvarint(b, o.Aux)
 	b = pack.AppendBytes(b, o.Key)
-	if o.str != "" {
-		return pack.AppendBytes(b, o.str)
+	if o.Str != "" {
+		return pack.AppendBytes(b, o.Str)
 	}
 	return pack.AppendBytes(b, o.Val)
 }

@@ -1,4 +1,4 @@
-package shard
+package operation
 
 import (
 	"fmt"
@@ -9,9 +9,9 @@ import (
 var verbs = map[Verb]string{
 	VOpen: "open", VClose: "close", VDestroy: "destroy", VAbandon: "take back",
 
-	vLock + Verb(locks.DoWant): "want", vLock + Verb(locks.DoAbandon): "take back", vLock + Verb(locks.DoRelease): "release",
-	vLock + Verb(locks.DoBusy): "busy", vLock + Verb(locks.DoDowngrade): "downgrade", vLock + Verb(locks.DoWait): "wait",
-	vLock + Verb(locks.DoNotify): "notify", vLock + Verb(locks.DoCancelWait): "end of a wait", vLock + Verb(locks.DoResume): "resume",
+	VLock + Verb(locks.DoWant): "want", VLock + Verb(locks.DoAbandon): "take back", VLock + Verb(locks.DoRelease): "release",
+	VLock + Verb(locks.DoBusy): "busy", VLock + Verb(locks.DoDowngrade): "downgrade", VLock + Verb(locks.DoWait): "wait",
+	VLock + Verb(locks.DoNotify): "notify", VLock + Verb(locks.DoCancelWait): "end of a wait", VLock + Verb(locks.DoResume): "resume",
 
 	VAcquire: "acquire", VRelease: "release",
 	VAwait: "await", VTrip: "trip", VReset: "reset",

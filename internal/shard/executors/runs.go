@@ -1,4 +1,4 @@
-package shard
+package executors
 
 import (
 	"cmp"
@@ -11,15 +11,16 @@ import (
 	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
+	"github.com/distgear/distgear/internal/operation"
 )
 
 // A task whose worker keeps a journal is the run of a durable event: docs/adr/0007.
-// What the ledger has of it beside the task is in executor.runs, by the task's number. It is
+// What the ledger has of it beside the task is in Executor.runs, by the task's number. It is
 // there from the first VAppend, VSignal or RunCancel on, until the task is
 // forgotten.
 
 // run is what there is beside a task, made when there is nothing.
-func (x *executor) run(t *tasks.Task[string]) *runs.Run {
+func (x *Executor) run(t *tasks.Task[string]) *runs.Run {
 	r := x.runs[t.Number]
 	if r == nil {
 		if x.runs == nil {
@@ -33,7 +34,7 @@ func (x *executor) run(t *tasks.Task[string]) *runs.Run {
 }
 
 // sweepRuns forgets the runs of tasks that are forgotten, when they may be half of all.
-func (x *executor) sweepRuns() {
+func (x *Executor) sweepRuns() {
 	s := x.m.Stats()
 	if len(x.runs) < 2*(x.m.Len()+s.Ended)+1024 {
 		return
@@ -46,7 +47,7 @@ func (x *executor) sweepRuns() {
 }
 
 // raised tells whether the runs to be submitted are those that their IDs say.
-func (x *executor) raised() bool {
+func (x *Executor) raised() bool {
 	for i := range x.items {
 		it := &x.items[i]
 		t := x.m.Find(it.Spec.ID)
@@ -61,8 +62,8 @@ func (x *executor) raised() bool {
 }
 
 // begin notes what runs were raised with.
-func (x *executor) begin(c *call) {
-	if c.op.A&SubmitRuns == 0 {
+func (x *Executor) begin(c *Call) {
+	if c.Op.A&operation.SubmitRuns == 0 {
 		return
 	}
 	for i := range x.items {
@@ -80,10 +81,10 @@ func sum(in string) uint64 {
 }
 
 // view is what there is to tell of a run.
-func (x *executor) view(c *call, t *tasks.Task[string], b []byte) []byte {
+func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
 	v := runs.View{Kind: t.Kind(), State: t.State, Outcome: t.Outcome, Started: t.Submitted, Since: t.Since, Reason: t.Reason()}
 	if s := t.Worker(); s != 0 {
-		v.Node = c.node(s)
+		v.Node = c.Ledger.Node(s)
 	}
 	r := x.runs[t.Number]
 	if r != nil {
@@ -96,15 +97,15 @@ func (x *executor) view(c *call, t *tasks.Task[string], b []byte) []byte {
 }
 
 // append takes an entry of a run's owner up (VAppend).
-func (x *executor) append(c *call) {
-	e, err := runs.ParseEntry(c.op.Val)
+func (x *Executor) append(c *Call) {
+	e, err := runs.ParseEntry(c.Op.Val)
 	if err != nil {
-		c.invalid()
+		x.invalid(c)
 		return
 	}
-	t := x.m.Held(c.ses.id, e.Lease)
+	t := x.m.Held(c.By, e.Lease)
 	if t == nil {
-		c.answer(machine.Stale, 0, 0)
+		x.say(c, machine.Stale, 0, 0)
 		return
 	}
 	r := x.run(t)
@@ -124,7 +125,7 @@ func (x *executor) append(c *call) {
 		if r.Panicked() {
 			x.m.SetAside(&x.out, t, tasks.Dirty, e.Text)
 		} else {
-			x.m.Suspend(&x.out, t, c.wall()+panicWait)
+			x.m.Suspend(&x.out, t, c.Now+PanicWait)
 		}
 	case runs.Ended:
 		in := r.Input()
@@ -133,35 +134,35 @@ func (x *executor) append(c *call) {
 		}
 		r.End(slices.Clone(e.Summary), in, e.Keep)
 		x.dones = append(x.dones[:0], tasks.Report[string]{Lease: e.Lease, Outcome: e.Outcome, Permanent: true, Message: e.Text, Val: string(e.Report)})
-		x.m.Done(&x.out, c.ses.id, x.dones)
+		x.m.Done(&x.out, c.By, x.dones)
 		clear(x.dones)
 		x.dones = x.dones[:0]
 	case runs.Kept:
 	}
-	c.answer(machine.OK, 0, 0)
+	x.say(c, machine.OK, 0, 0)
 }
 
-// panicWait is how long a run rests, in ms, whose handler has panicked.
-const panicWait = 500
+// PanicWait is how long a run rests, in ms, whose handler has panicked.
+const PanicWait = 500
 
-func (x *executor) suspend(c *call, t *tasks.Task[string], r *runs.Run, e *runs.Entry) {
+func (x *Executor) suspend(c *Call, t *tasks.Task[string], r *runs.Run, e *runs.Entry) {
 	switch {
 	case r.Suspend(slices.Clone(e.Signals)), e.In == 0 && len(e.Signals) == 0:
-		x.m.GiveBack(&x.out, c.ses.id, []tasks.Lease{e.Lease})
+		x.m.GiveBack(&x.out, c.By, []tasks.Lease{e.Lease})
 	case e.In == 0:
 		x.m.Suspend(&x.out, t, 0)
 	default:
-		x.m.Suspend(&x.out, t, c.wall()+min(e.In, maxDelay))
+		x.m.Suspend(&x.out, t, c.Now+min(e.In, MaxDelay))
 	}
 }
 
 // signal keeps a signal to a run, or tells it its owner (VSignal).
-func (x *executor) signal(c *call) {
-	t := x.m.Find(string(c.op.Key))
-	s, err := runs.ParseSignal(c.op.Val)
+func (x *Executor) signal(c *Call) {
+	t := x.m.Find(string(c.Op.Key))
+	s, err := runs.ParseSignal(c.Op.Val)
 	switch {
 	case err != nil:
-		c.invalid()
+		x.invalid(c)
 		return
 	case t == nil:
 		x.answer(c, tasks.ErrNoTask)
@@ -177,33 +178,21 @@ func (x *executor) signal(c *call) {
 	}
 	if t.State == tasks.Leased {
 		x.buf = runs.AppendSignal(x.buf[:0], &s)
-		c.said = Output{Code: machine.Message, Aux: RunSignal, Num: t.Number, Val: x.buf}
-		c.put(machine.Who{Session: t.Worker()}, &c.said, "")
+		x.said = operation.Output{Code: machine.Message, Aux: operation.RunSignal, Num: t.Number, Val: x.buf}
+		c.Ledger.Tell(machine.Who{Session: t.Worker()}, &x.said)
 	} else if wake {
 		x.m.Wake(&x.out, t)
 	}
-	c.answer(machine.OK, s.Number, 0)
+	x.say(c, machine.OK, s.Number, 0)
 }
 
-// RunSignal is the Aux of what the owner of a run is told of a signal: Val is
-// runs.AppendSignal. It follows the codes of package tasks.
-const RunSignal = 64
-
-// What VTask does to a run: A, following those for any task.
-const (
-	RunCancel    = 16 + iota // undo what there is to undo; a run that nobody has begun ends at once
-	RunAdopt                 // a parked one goes on with plans of another shape
-	RunUnwind                // one that has ended and kept its journal is undone
-	RunTerminate             // it ends without being undone; Val: why
-)
-
 // operate does to a run what VTask says.
-func (x *executor) operate(c *call, t *tasks.Task[string]) {
+func (x *Executor) operate(c *Call, t *tasks.Task[string]) {
 	r := x.runs[t.Number]
-	switch c.op.A {
-	case RunCancel:
+	switch c.Op.A {
+	case operation.RunCancel:
 		x.cancelRun(c, t, r)
-	case RunAdopt:
+	case operation.RunAdopt:
 		if t.State != tasks.Parked {
 			x.answer(c, tasks.ErrNotRetried)
 			return
@@ -211,22 +200,22 @@ func (x *executor) operate(c *call, t *tasks.Task[string]) {
 		x.run(t).Adopt()
 		x.run(t).Resume()
 		x.answer(c, x.m.Retry(&x.out, t))
-	case RunUnwind:
+	case operation.RunUnwind:
 		if t.State != tasks.Ended || r == nil || len(r.Units()) == 0 {
 			x.answer(c, tasks.ErrNotRetried)
 			return
 		}
 		r.Unwind()
 		x.answer(c, x.m.Again(&x.out, t))
-	case RunTerminate:
-		x.answer(c, x.m.Terminate(&x.out, t, string(c.op.Val)))
+	case operation.RunTerminate:
+		x.answer(c, x.m.Terminate(&x.out, t, string(c.Op.Val)))
 	default:
-		c.invalid()
+		x.invalid(c)
 	}
 }
 
 // cancelRun cancels a run: its owner is told, or there will be one to undo what was done.
-func (x *executor) cancelRun(c *call, t *tasks.Task[string], r *runs.Run) {
+func (x *Executor) cancelRun(c *Call, t *tasks.Task[string], r *runs.Run) {
 	switch {
 	case t.State == tasks.Ended:
 		x.answer(c, tasks.ErrEnded)
@@ -234,8 +223,8 @@ func (x *executor) cancelRun(c *call, t *tasks.Task[string], r *runs.Run) {
 	case t.State == tasks.Leased:
 		x.run(t).Cancel()
 		x.buf = words.AppendLease(x.buf[:0], tasks.Lease{Number: t.Number, Epoch: t.Epoch})
-		c.said = Output{Code: machine.Message, Aux: uint64(tasks.Stop), Num: t.Number, Val: x.buf}
-		c.put(machine.Who{Session: t.Worker()}, &c.said, "")
+		x.said = operation.Output{Code: machine.Message, Aux: uint64(tasks.Stop), Num: t.Number, Val: x.buf}
+		c.Ledger.Tell(machine.Who{Session: t.Worker()}, &x.said)
 	case r == nil || len(r.Units()) == 0:
 		x.answer(c, x.m.Cancel(&x.out, t))
 		return
@@ -249,11 +238,11 @@ func (x *executor) cancelRun(c *call, t *tasks.Task[string], r *runs.Run) {
 		r.Wake()
 		x.m.Wake(&x.out, t)
 	}
-	c.answer(machine.OK, 0, 0)
+	x.say(c, machine.OK, 0, 0)
 }
 
 // appendRuns appends the runs to a snapshot.
-func (x *executor) appendRuns(b []byte) []byte {
+func (x *Executor) appendRuns(b []byte) []byte {
 	numbers := make([]uint64, 0, len(x.runs))
 	for n := range x.runs {
 		if x.m.Numbered(n) != nil {
@@ -271,7 +260,7 @@ func (x *executor) appendRuns(b []byte) []byte {
 }
 
 // restoreRuns reads what appendRuns wrote.
-func (x *executor) restoreRuns(r *pack.Reader) error {
+func (x *Executor) restoreRuns(r *pack.Reader) error {
 	x.runs = nil
 	for n := r.Count(2); n > 0; n-- {
 		number := r.Uvarint()

@@ -1,0 +1,44 @@
+package executors
+
+import (
+	"github.com/distgear/distgear/internal/look"
+	"github.com/distgear/distgear/internal/machine"
+)
+
+// State tells how the executor stands. Times are its own.
+func (x *Executor) State(name string, now int64) look.ExecutorState {
+	st := look.StateOfExecutor(name, x.m)
+	st.Rate = x.rate.perSecond(now, st.Total)
+	return st
+}
+
+// Tasks are those that a query asks for, or the one with its ID, and the After of the
+// next page. Times are the executor's.
+func (x *Executor) Tasks(q look.Query, node func(machine.Session) string) (sts []look.TaskState, next string) {
+	if q.ID == "" {
+		return look.LatestTasks(x.m, q, node)
+	}
+	t := x.m.Find(q.ID)
+	if t == nil {
+		return nil, ""
+	}
+	st := look.StateOfTask(t, node)
+	st.Val = []byte(t.Val)
+	if v, ok := t.Failure(); ok {
+		st.Failure = []byte(v)
+	}
+	return []look.TaskState{st}, ""
+}
+
+// Len is how many tasks have not ended.
+func (x *Executor) Len() int { return x.m.Len() }
+
+// Refers tells whether a task is known, and whether the value that it has now, its input or
+// its result, is val.
+func (x *Executor) Refers(id, val string) (known, refers bool) {
+	t := x.m.Find(id)
+	if t == nil {
+		return false, false
+	}
+	return true, t.Val == val
+}
