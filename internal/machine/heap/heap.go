@@ -52,7 +52,7 @@ func (h *Heap[E]) Remove(i int) {
 
 // Fix says that the rank of what is at place i has changed.
 func (h *Heap[E]) Fix(i int) {
-	if len(*h) > 1 && !h.up(i) {
+	if !h.up(i) {
 		h.down(i)
 	}
 }
