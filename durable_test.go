@@ -3,6 +3,7 @@ package distgear_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -211,5 +212,89 @@ func TestDurable_D7_ManyRunsWait(t *testing.T) {
 		if out, err := fs[i].Wait(ctx); err != nil || out != i {
 			t.Error(out, err)
 		}
+	}
+}
+
+// A durable event may be a step of another, which undoes it when it fails (S16).
+func TestDurable_S16_NestedIsUndone(t *testing.T) {
+	o := newOrder(payAndShip)
+	bad := &distgear.Action[int, int]{Name: "bad", Do: func(context.Context, int) (int, error) { return 0, errors.New("as it was told") }}
+	for _, durable := range []bool{false, true} {
+		outer := &distgear.Event[bool, int]{Name: "outer", Durable: durable, On: func(ctx context.Context, r *distgear.Run, fails bool) (int, error) {
+			p := distgear.Plan{Name: "outer", Rollback: true}
+			s := o.event.Step(&p, distgear.Any(), 4)
+			if fails {
+				bad.Step(&p, distgear.Any(), 0, s)
+			}
+			if err := r.Do(ctx, &p); err != nil {
+				return 0, err
+			}
+			return s.Result()
+		}}
+		hs := geartest.Nodes{Handlers: func(*distgear.Node) []distgear.Handler { return []distgear.Handler{o.pay, o.ship, o.event, bad, outer} }}
+		body := func(t *testing.T, n *distgear.Node) {
+			o.paid.Store(0)
+			o.shipped.Store(0)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			for _, fails := range []bool{false, true} {
+				f, err := outer.Raise(ctx, n, fails)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if out, err := f.Wait(ctx); fails == (err == nil) || !fails && out != 50 {
+					t.Fatalf("fails %v: %d %v", fails, out, err)
+				}
+			}
+			if o.paid.Load() != 1 || o.shipped.Load() != 1 {
+				t.Errorf("paid %d, shipped %d: want what the first run did", o.paid.Load(), o.shipped.Load())
+			}
+		}
+		t.Run(fmt.Sprint("durable ", durable, ", alone"), func(t *testing.T) { body(t, geartest.Alone(t, hs).Here()) })
+		t.Run(fmt.Sprint("durable ", durable, ", nodes"), func(t *testing.T) { body(t, geartest.StartCluster(t, hs).Here()) })
+	}
+}
+
+// A node that leaves gives its runs to others at once.
+func TestDurable_LeavingGivesRunsAway(t *testing.T) {
+	o := newOrder(nil)
+	owners, open := make(chan *distgear.Node, 10), make(chan struct{})
+	wait := &distgear.Action[int, int]{Name: "wait", Do: func(ctx context.Context, in int) (int, error) {
+		select {
+		case <-open:
+		case <-ctx.Done():
+		}
+		return int(o.paid.Add(1)), context.Cause(ctx)
+	}}
+	c := geartest.StartCluster(t, geartest.Nodes{Handlers: func(n *distgear.Node) []distgear.Handler {
+		if n.Name() == "node-3" {
+			return []distgear.Handler{wait}
+		}
+		return []distgear.Handler{&distgear.Event[int, int]{Name: "order", Durable: true, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
+			owners <- n
+			p := distgear.Plan{Name: "p"}
+			s := wait.Step(&p, distgear.Any(), in)
+			if err := r.Do(ctx, &p); err != nil {
+				return 0, err
+			}
+			return s.Result()
+		}}}
+	}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	f, err := o.event.Raise(ctx, c.Here(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := <-owners
+	if err := first.Leave(ctx); err != nil {
+		t.Error(err)
+	}
+	if second := <-owners; second == first {
+		t.Error("the node that left owns it again")
+	}
+	close(open)
+	if out, err := f.Wait(ctx); err != nil || out != 1 {
+		t.Error(out, err)
 	}
 }
