@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -96,7 +97,7 @@ func TestExecutor_ATaskIsLeasedDoneAndTold(t *testing.T) {
 	if end, err = words.ParseEnd(a[0].Val); err != nil || string(end.Val) != "out" || a[0].Aux != uint64(tasks.Ended) {
 		t.Fatalf("%+v %v", a, err)
 	}
-	if a = c.do(8, operation.Op{Verb: operation.VWatch, Key: []byte("b")}); a[0].Code != machine.Refused || words.Error(a[0].Aux) != tasks.ErrNoTask {
+	if a = c.do(8, operation.Op{Verb: operation.VWatch, Key: []byte("b")}); a[0].Code != machine.Refused || !errors.Is(words.Error(a[0].Aux), tasks.ErrNoTask) {
 		t.Fatalf("%+v", a)
 	}
 }

@@ -32,7 +32,8 @@ func BenchmarkCrowd(b *testing.B) {
 					enter(fmt.Sprint("key", i))
 				}
 			}
-			for n, _ := m.Next(); n != nil; n, _ = m.Next() { //nolint:revive // all that can be leased
+			for n, _ := m.Next(); n != nil; {
+				n, _ = m.Next() // all that can be leased
 			}
 			for b.Loop() {
 				t := enter("mine")

@@ -50,17 +50,17 @@ func (w *world) check() error {
 	}
 	w.out.Reset()
 	for _, t := range w.tasks {
-		real := w.m.Numbered(t.number)
+		has := w.m.Numbered(t.number)
 		switch {
-		case real == nil && t.state != 0:
+		case has == nil && t.state != 0:
 			return fmt.Errorf("task %d is lost, want state %d", t.number, t.state)
-		case real == nil:
+		case has == nil:
 			continue
-		case real.State != t.state || real.Epoch != t.epoch || real.Worker() != t.worker || real.ID != t.ID:
-			return fmt.Errorf("task %d: state %d, lease %d of %d, want %d, %d of %d", t.number, real.State, real.Epoch, real.Worker(), t.state, t.epoch, t.worker)
-		case int(real.losses) != t.losses && t.state < Parked:
-			return fmt.Errorf("task %d: %d losses, want %d", t.number, real.losses, t.losses)
-		case t.state < Parked && t.ran != (real.before() != NeverRan):
+		case has.State != t.state || has.Epoch != t.epoch || has.Worker() != t.worker || has.ID != t.ID:
+			return fmt.Errorf("task %d: state %d, lease %d of %d, want %d, %d of %d", t.number, has.State, has.Epoch, has.Worker(), t.state, t.epoch, t.worker)
+		case int(has.losses) != t.losses && t.state < Parked:
+			return fmt.Errorf("task %d: %d losses, want %d", t.number, has.losses, t.losses)
+		case t.state < Parked && t.ran != (has.before() != NeverRan):
 			return fmt.Errorf("task %d: ran %v", t.number, t.ran)
 		}
 		if t.ID != "" && t.state == Ended && w.ended[t.number] != 1 {

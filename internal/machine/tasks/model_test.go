@@ -3,6 +3,7 @@ package tasks
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -368,8 +369,8 @@ func (w *world) cancel(t *task) error {
 	err := w.m.Cancel(&w.out, w.m.Numbered(t.number))
 	switch t.state {
 	case Ended:
-		if err != ErrEnded {
-			return fmt.Errorf("cancelled: %v", err)
+		if !errors.Is(err, ErrEnded) {
+			return fmt.Errorf("cancelled: %w", err)
 		}
 		return w.check()
 	case Leased:
@@ -388,8 +389,8 @@ func (w *world) park(t *task) error {
 	err := w.m.Park(&w.out, w.m.Numbered(t.number), "because")
 	switch t.state {
 	case Ended:
-		if err != ErrEnded {
-			return fmt.Errorf("parked: %v", err)
+		if !errors.Is(err, ErrEnded) {
+			return fmt.Errorf("parked: %w", err)
 		}
 		return w.check()
 	case Leased:
@@ -405,12 +406,12 @@ func (w *world) park(t *task) error {
 
 func (w *world) retry(t *task) error {
 	w.say("retry %d", t.number)
-	real := w.m.Numbered(t.number)
-	failed := t.state == Ended && real.Outcome != OK
-	err := w.m.Retry(&w.out, real)
+	had := w.m.Numbered(t.number)
+	failed := t.state == Ended && had.Outcome != OK
+	err := w.m.Retry(&w.out, had)
 	if t.state != Parked && !failed {
-		if err != ErrNotRetried {
-			return fmt.Errorf("retried: %v", err)
+		if !errors.Is(err, ErrNotRetried) {
+			return fmt.Errorf("retried: %w", err)
 		}
 		return w.check()
 	}

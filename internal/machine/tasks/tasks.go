@@ -45,7 +45,8 @@ import (
 	"github.com/distgear/distgear/internal/machine/words"
 )
 
-// The words that are those of package words.
+// What is said in the words of package words.
+
 type (
 	Spec            = words.Spec
 	State           = words.State

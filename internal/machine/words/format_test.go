@@ -2,6 +2,7 @@ package words
 
 import (
 	"bytes"
+	"errors"
 	"reflect"
 	"testing"
 )
@@ -31,7 +32,7 @@ func TestSpecs(t *testing.T) {
 		t.Fatal(i, err)
 	}
 	for n := range len(b) {
-		if err := ParseSpecs(b[:n], func(*Spec, []byte) {}); err != nil && err != ErrMalformed {
+		if err := ParseSpecs(b[:n], func(*Spec, []byte) {}); err != nil && !errors.Is(err, ErrMalformed) {
 			t.Fatal(err)
 		}
 	}
@@ -44,11 +45,11 @@ func again[T any](t *testing.T, v T, b []byte, parse func([]byte) (T, error)) {
 	if err != nil || !reflect.DeepEqual(got, v) {
 		t.Errorf("%+v, want %+v: %v", got, v, err)
 	}
-	if _, err := parse(append(bytes.Clone(b), 0)); err != ErrMalformed {
+	if _, err := parse(append(bytes.Clone(b), 0)); !errors.Is(err, ErrMalformed) {
 		t.Errorf("%T: what follows is not seen: %v", v, err)
 	}
 	for n := range len(b) {
-		if _, err := parse(b[:n]); err != ErrMalformed {
+		if _, err := parse(b[:n]); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%T: the first %d of %d bytes are read: %v", v, n, len(b), err)
 		}
 	}
@@ -74,7 +75,7 @@ func TestMessages(t *testing.T) {
 			t.Errorf("error %d", n)
 		}
 		id, why, err := ParseRefusal(AppendRefusal(nil, "a", Error(n)))
-		if id != "a" || why != Error(n) || err != nil {
+		if id != "a" || !errors.Is(why, Error(n)) || err != nil {
 			t.Error(id, why, err)
 		}
 	}
