@@ -45,8 +45,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/words"
 )
 
-// What is said in the words of package words.
-
+// Spec and the others are the words of package words, and of package assign.
 type (
 	Spec            = words.Spec
 	State           = words.State
