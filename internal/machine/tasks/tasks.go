@@ -45,20 +45,32 @@ import (
 	"github.com/distgear/distgear/internal/machine/words"
 )
 
-// Spec and the others are the words of package words, and of package assign.
+// What is said in the words of package words, and of package assign.
 type (
-	Spec            = words.Spec
-	State           = words.State
-	Outcome         = words.Outcome
-	Cause           = words.Cause
-	Offer           = words.Offer
-	Lease           = words.Lease
-	Report[V any]   = words.Report[V]
-	Limits          = words.Limits
-	Attempt         = words.Attempt
-	Code            = words.Code
+	// Spec is words.Spec.
+	Spec = words.Spec
+	// State is words.State.
+	State = words.State
+	// Outcome is words.Outcome.
+	Outcome = words.Outcome
+	// Cause is words.Cause.
+	Cause = words.Cause
+	// Offer is words.Offer.
+	Offer = words.Offer
+	// Lease is words.Lease.
+	Lease = words.Lease
+	// Report is words.Report.
+	Report[V any] = words.Report[V]
+	// Limits is words.Limits.
+	Limits = words.Limits
+	// Attempt is words.Attempt.
+	Attempt = words.Attempt
+	// Code is words.Code.
+	Code = words.Code
+	// Schedule is words.Schedule.
 	Schedule[V any] = words.Schedule[V]
-	WorkerStats     = assign.WorkerStats
+	// WorkerStats is assign.WorkerStats.
+	WorkerStats = assign.WorkerStats
 )
 
 // The states.
