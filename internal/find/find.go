@@ -33,7 +33,6 @@ import (
 	"github.com/distgear/distgear/internal/look"
 	machine "github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
-	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/record"
 )
 
@@ -42,6 +41,8 @@ const (
 	ledgerTime = time.Second
 	// lookTime is how often a durable run is looked at that is watched.
 	lookTime = 100 * time.Millisecond
+	// maxShown bounds an input as it is shown, in bytes.
+	maxShown = 16 << 10
 )
 
 // Finder looks at both.
@@ -101,13 +102,13 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	}
 	units, err := machine.Units(v.Journal)
 	if err == nil && v.State != tasks.Ended {
-		rec, err = runs.Shown(rec, v.Input, units)
+		rec, err = shown(rec, v.Input, units)
 	}
 	if err != nil { // of a version that is newer than ours, say: who owns it can read it
 		rec.Error, err = err.Error(), nil
 	}
 	if rec.Input == nil && len(v.Input) > 0 {
-		rec.Input, _ = codec.ToJSON(v.Input)
+		rec.Input = codec.Show(v.Input, maxShown)
 	}
 	rec.Version = rec.Version<<3 | uint64(v.State)
 	if s := state(v.State, v.Outcome, rec.State); s != "" {

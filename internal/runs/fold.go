@@ -132,7 +132,7 @@ func (d *drive) fold(x *journal.Record) error {
 		d.take(a, &x.Report)
 	case journal.Ended:
 		d.tracks[i].waiting = false
-		err := &told{x.Report.Error}
+		err := fault.Told(x.Report.Error)
 		if x.Undo {
 			d.undoFailed(i, err, nil)
 		} else {
@@ -342,20 +342,6 @@ func (d *drive) ended(i int, undo bool, err error) {
 	r := fault.NeverRan(err, 0)
 	d.note(journal.Record{Kind: journal.Ended, Step: uint32(i), Undo: undo, Report: r})
 }
-
-// told is an error that the journal tells of.
-type told struct{ e *wire.Error }
-
-// Error implements error.
-func (t *told) Error() string {
-	if t.e == nil {
-		return "unknown"
-	}
-	return t.e.Message
-}
-
-// Unwrap is what the error wrapped.
-func (t *told) Unwrap() error { return fault.TraceOf(t.e) }
 
 // shape is the plan as data.
 func (p *Plan) shape() *journal.Plan {

@@ -1,7 +1,6 @@
 package runs
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/distgear/distgear/internal/codec"
@@ -37,7 +36,7 @@ func (r *Run) recordLocked(whole bool) record.Run {
 	if !whole {
 		return rec
 	}
-	rec.Input, rec.Result = shown(r.input), shown(end.out)
+	rec.Input, rec.Result = codec.Show(r.input, maxShown), codec.Show(end.out, maxShown)
 	for _, x := range r.plans {
 		p := record.Plan{Name: x.p.Name, Rollback: x.p.Rollback, Steps: make([]record.Step, len(x.p.Steps))}
 		for i, s := range x.p.Steps {
@@ -63,20 +62,6 @@ func instant(ns int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, ns)
-}
-
-func shown(payload []byte) json.RawMessage {
-	if len(payload) == 0 {
-		return nil
-	}
-	if len(payload) > maxShown {
-		return json.RawMessage(`"(large)"`)
-	}
-	b, err := codec.ToJSON(payload)
-	if err != nil {
-		return nil
-	}
-	return b
 }
 
 func (r *Run) state() record.RunState {
