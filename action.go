@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -13,9 +12,11 @@ import (
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/served"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -44,7 +45,7 @@ type Action[In, Out any] struct {
 	Queue      time.Duration // an attempt that has not started by then never will; zero means 10s
 	Retries    int           // further attempts after a failure; zero means none
 
-	coding  coding[In, Out]
+	coding  codec.Pair[In, Out]
 	replies sync.Pool // of chan struct{}
 }
 
@@ -79,29 +80,22 @@ func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error)
 	if c.Undo {
 		return nil, a.serveUndo(ctx, c)
 	}
-	k := a.coding.get()
-	in, err := k.in.New(c.Input)
+	k := a.coding.Get()
+	in, err := k.In.New(c.Input)
 	if err != nil {
-		return nil, unread[In]("action", a.Name, c.Input, err)
+		return nil, payload.Unread[In]("action", a.Name, c.Input, err)
 	}
 	out, err := a.Do(ctx, in)
 	if err != nil {
 		return nil, err
 	}
 	if c.lender != Handler(a) {
-		b, err := k.out.Append(nil, out)
-		return b, badOutput(a.Name, err)
+		b, err := k.Out.Append(nil, out)
+		return b, payload.BadOutput(a.Name, err)
 	}
 	c.lent = getSending()
-	c.lent.buf, err = k.out.Append(c.lent.buf[:0], out)
-	return c.lent.buf, badOutput(a.Name, err)
-}
-
-func badOutput(kind string, err error) error {
-	if err != nil {
-		return Permanent(fmt.Errorf("%w: result of %s: %w", ErrInvalid, kind, err))
-	}
-	return nil
+	c.lent.buf, err = k.Out.Append(c.lent.buf[:0], out)
+	return c.lent.buf, payload.BadOutput(a.Name, err)
 }
 
 // usualPayload is the first space of a payload, in bytes: many need no more.
@@ -109,7 +103,7 @@ const usualPayload = 32
 
 func encodeResult[Out any](kind string, out Out) ([]byte, error) {
 	b, err := codec.Append(make([]byte, 0, usualPayload), out)
-	return b, badOutput(kind, err)
+	return b, payload.BadOutput(kind, err)
 }
 
 func (a *Action[In, Out]) serveUndo(ctx context.Context, c *Command) error {
@@ -154,7 +148,7 @@ func (a *Action[In, Out]) Call(ctx context.Context, n *Node, on Target, in In) (
 	if err := t.place(n, a.Name); err != nil {
 		return a.again(ctx, n, &t, in, err)
 	}
-	if t.at.Life == n.id && a.coding.get().copies {
+	if t.at.Life == n.id && a.coding.Get().Copies {
 		if o := n.offers.Load().m[a.Name]; o != nil && o.plain == Handler(a) && !n.draining.Load() {
 			out, err := a.callHere(ctx, n, o, in)
 			if err != nil && a.Retries > 0 {
@@ -179,7 +173,7 @@ type try struct {
 
 // place says where the next attempt goes.
 func (t *try) place(n *Node, kind string) (err error) {
-	t.at, err = n.place(t.on, kind, "", t.at.Life)
+	t.at, err = n.where.Find(t.on, kind, "", t.at.Life)
 	return err
 }
 
@@ -205,10 +199,10 @@ func (a *Action[In, Out]) ask(ctx context.Context, n *Node, t *try, in In, attem
 // command is the command of an attempt.
 func (a *Action[In, Out]) command(n *Node, in In, attempt uint32) (s *sending, err error) {
 	s = getSending()
-	if s.buf, err = a.coding.get().in.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+	if s.buf, err = a.coding.Get().In.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
 		n := len(s.buf)
 		s.put()
-		return nil, badInput(a.Name, n, err)
+		return nil, payload.BadInput(a.Name, n, err)
 	}
 	s.c = wire.Command{
 		Kind: a.Name, Attempt: attempt, Run: millis(a.Timeout, defaultTimeout), Input: s.buf,
@@ -217,10 +211,10 @@ func (a *Action[In, Out]) command(n *Node, in In, attempt uint32) (s *sending, e
 	return s, nil
 }
 
-func (a *Action[In, Out]) decode(payload []byte, at place.Place) (Out, error) {
-	out, err := a.coding.get().out.New(payload)
+func (a *Action[In, Out]) decode(b []byte, at place.Place) (Out, error) {
+	out, err := a.coding.Get().Out.New(b)
 	if err != nil {
-		return out, badResult(a.Name, at, err)
+		return out, payload.BadResult(a.Name, at.Node, err)
 	}
 	return out, nil
 }
@@ -270,14 +264,14 @@ func (t *try) last(err error, attempt int) plan.Last {
 // Send hands a command over and does not ask what became of it: it runs at
 // most once. It blocks while the node is too far behind.
 func (a *Action[In, Out]) Send(ctx context.Context, n *Node, on Target, in In) error {
-	at, err := n.place(on.to, a.Name, "", 0)
+	at, err := n.where.Find(on.to, a.Name, "", 0)
 	if err != nil {
 		return err
 	}
 	s := getSending()
 	defer s.put()
-	if s.buf, err = a.coding.get().in.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
-		return badInput(a.Name, len(s.buf), err)
+	if s.buf, err = a.coding.Get().In.Append(s.buf[:0], in); err != nil || len(s.buf) > MaxPayload {
+		return payload.BadInput(a.Name, len(s.buf), err)
 	}
 	s.c = wire.Command{Kind: a.Name, Run: millis(a.Timeout, defaultTimeout), Input: s.buf}
 	if at.Life == n.id {
@@ -315,7 +309,7 @@ func (a *Action[In, Out]) callHere(ctx context.Context, n *Node, o *offer, in In
 	}
 	c := &call[In, Out]{a: a, n: n, o: o, in: in, done: done}
 	c.SetDeadline(time.Now().Add(or(a.Timeout, defaultTimeout)))
-	n.active.Add(1)
+	n.active.Begin()
 	o.inFlight.Add(1)
 	n.pool.Go(c)
 	if ctx.Done() == nil {
@@ -342,36 +336,20 @@ func (c *call[In, Out]) Run() {
 	if err == nil {
 		c.out, c.rep.Outcome = out, wire.OK
 	} else {
-		c.rep = failed(&c.Context, err)
+		c.rep = served.Failed(c.Cancelled(), err)
 	}
 	c.o.inFlight.Add(-1)
-	c.n.finished()
+	c.n.active.Done()
 	c.done <- struct{}{}
 }
 
 func (c *call[In, Out]) protected() (out Out, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = &panicError{v, string(debug.Stack())}
+			err = served.Recovered(v)
 		}
 	}()
 	return c.a.Do(c, c.in)
-}
-
-// coding is what an action knows about its types, looked up once.
-type coding[In, Out any] struct {
-	once   sync.Once
-	in     codec.Of[In]
-	out    codec.Of[Out]
-	copies bool // values may be handed over as they are
-}
-
-func (c *coding[In, Out]) get() *coding[In, Out] {
-	c.once.Do(func() {
-		c.in, c.out = codec.For[In](), codec.For[Out]()
-		c.copies = c.in.Copies() && c.out.Copies()
-	})
-	return c
 }
 
 // sending is a reusable space for a command on its way out.
@@ -389,21 +367,6 @@ func (s *sending) put() {
 	if cap(s.buf) <= 64<<10 { // a rare giant is not kept
 		sendings.Put(s)
 	}
-}
-
-func badInput(kind string, size int, err error) error {
-	if err != nil {
-		return fmt.Errorf("%w: input of %s: %w", ErrInvalid, kind, err)
-	}
-	return tooLarge(kind, size)
-}
-
-func badResult(kind string, at place.Place, err error) error {
-	return fmt.Errorf("%w: result of %s from %s: %w", ErrInvalid, kind, at.Node, err)
-}
-
-func tooLarge(kind string, n int) error {
-	return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, kind, n, MaxPayload)
 }
 
 func or(d, zero time.Duration) time.Duration {

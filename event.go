@@ -13,9 +13,11 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/events"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/runs"
+	"github.com/distgear/distgear/internal/served"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
 )
@@ -102,7 +104,7 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte, own *run
 		b, err = encodeResult(e.Name, out)
 	}
 	if own != nil && err != nil {
-		err, _ = stopped(own, err)
+		err, _ = served.Stopped(own.Cancelled(), err)
 	}
 	return r.n.runs.End(&r.in, b, err)
 }
@@ -110,7 +112,7 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte, own *run
 func (e *Event[In, Out]) decode(r *Run, input []byte) (In, error) {
 	in, err := codec.Of[In]{}.New(input)
 	if err != nil {
-		return in, unread[In]("event", e.Name, input, err)
+		return in, payload.Unread[In]("event", e.Name, input, err)
 	}
 	if e.Name == NodeJoin {
 		if m, ok := any(in).(cluster.Member); ok {
@@ -252,7 +254,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 		return nil, fmt.Errorf("%w: input of %s: %w", ErrInvalid, e.Name, err)
 	}
 	if len(b) > MaxPayload {
-		return nil, tooLarge(e.Name, len(b))
+		return nil, payload.TooLarge(e.Name, len(b))
 	}
 	r := &raised[Out]{n: n, kind: e.Name}
 	r.done = make(chan struct{})
@@ -289,7 +291,7 @@ func (e *Event[In, Out]) Find(ctx context.Context, n *Node, id record.RunID) (*F
 
 // later holds a raise back; leaving ends it.
 func (e *Event[In, Out]) later(n *Node, r *raised[Out], c *wire.Command, o raising) (*Future[Out], error) {
-	if !n.known(e.Name) {
+	if !n.where.Known(e.Name) {
 		return nil, fmt.Errorf("%w: nobody handles %q", ErrNoNode, e.Name)
 	}
 	n.mu.Lock()
@@ -314,7 +316,7 @@ func (e *Event[In, Out]) later(n *Node, r *raised[Out], c *wire.Command, o raisi
 }
 
 func (r *raised[Out]) send(c *wire.Command, id string) (err error) {
-	if r.at, err = r.n.placeEvent(c.Kind, id); err != nil {
+	if r.at, err = r.n.where.FindEvent(c.Kind, id); err != nil {
 		return err
 	}
 	_, err = r.n.start(r.at, c, 0, r)

@@ -21,7 +21,7 @@ func (n *Node) heard(_ context.Context, from cluster.NodeName, _ *wire.Command) 
 // others are the live members but this one: what they sent to a node that has
 // left never ran, and they are told so until they have heard of it.
 func (n *Node) others() (names []string) {
-	for _, m := range n.view() {
+	for _, m := range n.where.Members() {
 		if link.ID(m.Life) != n.id && m.State == members.Alive {
 			names = append(names, m.Name)
 		}

@@ -48,7 +48,7 @@ func (n *Node) mayReturn(on Target, kind string, err error) bool {
 		return false
 	}
 	if on.to.Name == "" {
-		return n.known(kind)
+		return n.where.Known(kind)
 	}
 	s := n.session.Load()
 	return s != nil && s.View().Members[string(on.to.Name)] != nil

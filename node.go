@@ -75,6 +75,7 @@ type Node struct {
 	since time.Time
 
 	pool    *runner.Pool
+	where   *place.Map // where commands go
 	room    room.Room
 	hub     *hub.Hub                        // nil unless this process hosts it
 	conn    *engine.Conn                    // nil when alone
@@ -89,18 +90,18 @@ type Node struct {
 
 	offers   atomic.Pointer[offers]
 	builtin  map[string]handled.Answer
-	active   atomic.Int64 // commands being served, and runs' late work
+	active   runner.Gauge // commands being served, and runs' late work
 	draining atomic.Bool
-	idle     chan struct{} // 1: active came to zero while draining
 
 	wg   sync.WaitGroup // raises that are held back
 	done chan struct{}
 	stop chan struct{} // closed when leaving begins to be hard
 
-	mu       sync.Mutex
-	leaving  bool
-	err      error
-	watchers map[*watcher]bool
+	watchers session.Watchers
+
+	mu      sync.Mutex
+	leaving bool
+	err     error
 }
 
 // offers is what a node handles; it is replaced, never changed.
@@ -125,8 +126,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, name: cfg.Name, since: time.Now(), pool: runner.New(),
-		done: make(chan struct{}), stop: make(chan struct{}), idle: make(chan struct{}, 1),
-		watchers: map[*watcher]bool{},
+		done: make(chan struct{}), stop: make(chan struct{}),
 	}
 	n.id = link.NewID(n.since)
 	if n.name == "" {
@@ -137,6 +137,7 @@ func Join(ctx context.Context, cfg Config) (*Node, error) {
 	if err := members.CheckName(string(n.name)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	n.where = n.mapped()
 	n.host = n.hosting()
 	n.runs = handled.New(n.host)
 	n.offers.Store(&offers{map[string]*offer{}})
@@ -201,7 +202,7 @@ func (n *Node) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.asker.Endpoint, n.asker.Done, n.room.Ask = n.end, n.done, n.askHub
+	n.asker.Endpoint, n.asker.Done, n.room.Ask = n.end, n.done, n.asker.Ask
 	s, err := session.Open(ctx, session.Config{
 		Name: string(n.name), Version: Version, Labels: n.cfg.Labels, Endpoint: n.end, Conn: n.conn, Prefix: prefix,
 		Kinds: n.kinds, Load: n.load, OnChange: n.changed, OnLapse: n.lapsed, Logger: n.cfg.Logger,
@@ -352,11 +353,7 @@ func (n *Node) changed(m members.Member) {
 			n.end.Back(id)
 		}
 	}
-	n.mu.Lock()
-	for w := range n.watchers {
-		w.put(member(&m))
-	}
-	n.mu.Unlock()
+	n.watchers.Put(&m)
 	n.bye.Heard("")
 	n.room.Changed()
 }
@@ -402,15 +399,16 @@ func (n *Node) Leave(ctx context.Context) error {
 		cancel()
 	}
 	var err error
-	if !n.drained(ctx) {
-		err = fmt.Errorf("left with %d commands unfinished: %w", n.active.Load(), context.Cause(ctx))
+	if !n.active.Drained(ctx) {
+		err = fmt.Errorf("left with %d commands unfinished: %w", n.active.Count(), context.Cause(ctx))
 	}
 	close(n.stop)
+	n.active.Close()
 	if s != nil {
 		sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 		if s.Leave(sctx) == nil { // else the hub sees it as lost
 			n.bye.Wait(context.WithoutCancel(ctx), n.others)
-			n.drained(ctx) // an undo may have come meanwhile (S13)
+			n.active.Drained(ctx) // an undo may have come meanwhile (S13)
 		}
 		cancel()
 	}
@@ -438,17 +436,6 @@ func (n *Node) rest() {
 	n.wg.Wait()
 }
 
-func (n *Node) drained(ctx context.Context) bool {
-	for n.active.Load() > 0 {
-		select {
-		case <-n.idle:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
-}
-
 // close releases what connect took, in reverse.
 func (n *Node) close() {
 	if s := n.session.Load(); s != nil {
@@ -471,8 +458,8 @@ func (n *Node) close() {
 // hosting is this node as runs see it.
 func (n *Node) hosting() *runs.Host {
 	return &runs.Host{
-		Here: n.here(), Log: n.cfg.Logger, Stop: n.stop,
-		Place: n.place, Cancel: n.cancel, Error: reportError, Places: n.places, Request: n.request, Hold: n.hold, Free: n.finished,
+		Here: n.where.Here, Log: n.cfg.Logger, Stop: n.stop,
+		Place: n.where.Find, Cancel: n.cancel, Error: reportError, Places: n.where.Places, Request: n.request, Hold: n.active.Hold, Free: n.active.Done,
 		Clock: func() time.Time { return n.hubTime(time.Now()) },
 		Start: func(at place.Place, c *wire.Command, begin time.Time, lost time.Duration, r link.Receiver) (runs.Flight, error) {
 			if !begin.IsZero() {
@@ -480,28 +467,6 @@ func (n *Node) hosting() *runs.Host {
 			}
 			return n.start(at, c, lost, r)
 		},
-	}
-}
-
-// hold counts late work of a run, as a command being served; false when the
-// node has left.
-func (n *Node) hold() bool {
-	select {
-	case <-n.stop:
-		return false
-	default:
-		n.active.Add(1)
-		return true
-	}
-}
-
-// finished counts down what enter counted up.
-func (n *Node) finished() {
-	if n.active.Add(-1) == 0 && n.draining.Load() {
-		select {
-		case n.idle <- struct{}{}:
-		default:
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/naming"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/record"
 )
@@ -195,7 +196,7 @@ func encoder[In any](kind string, in func() (In, error)) func([]byte) ([]byte, e
 		}
 		begin := len(b)
 		if b, err = codec.Append(b, v); err == nil && len(b)-begin > MaxPayload {
-			err = tooLarge(kind, len(b)-begin)
+			err = payload.TooLarge(kind, len(b)-begin)
 		}
 		return b, err
 	}
@@ -213,10 +214,10 @@ func (p *Plan) validate(n *Node, run record.RunID) error {
 			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, err))
 		}
 		if len(s.Input) > MaxPayload {
-			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, tooLarge(s.Kind, len(s.Input))))
+			faults = append(faults, fmt.Errorf("step %s: %w", s.Name, payload.TooLarge(s.Kind, len(s.Input))))
 		}
 		if s.On.Name == "" || s.On.Name == n.name {
-			if !n.known(s.Kind) {
+			if !n.where.Known(s.Kind) {
 				faults = append(faults, fmt.Errorf("step %s: %w: nobody handles %q", s.Name, ErrNoNode, s.Kind))
 			}
 		}

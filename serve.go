@@ -2,9 +2,7 @@ package distgear
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/runs"
+	"github.com/distgear/distgear/internal/served"
 	"github.com/distgear/distgear/internal/wire"
 )
 
@@ -57,7 +56,7 @@ var commands = sync.Pool{New: func() any { return new(Command) }}
 // load is what the hub is told about this node.
 func (n *Node) load() members.Load {
 	l := n.meter.Read()
-	l.InFlight = int(n.active.Load())
+	l.InFlight = n.active.Count()
 	for k, o := range n.offers.Load().m {
 		if c := o.inFlight.Load(); c > 0 {
 			if l.Kinds == nil {
@@ -86,7 +85,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 		in.Reply(fault.NeverRan(fmt.Errorf("%w: its session with the hub has lapsed", ErrNoNode), fault.Refused))
 		return
 	}
-	n.active.Add(1)
+	n.active.Begin()
 	rep, lent := n.serve(in.Context, &in.Command, cluster.NodeName(in.FromName()), now, true)
 	in.Reply(rep)
 	if lent != nil {
@@ -96,7 +95,7 @@ func (n *Node) serveLink(in *link.Inbound) {
 		lent.put()
 	}
 	in.Free()
-	n.finished() // not before the report is on its way: leaving waits for this
+	n.active.Done() // not before the report is on its way: leaving waits for this
 }
 
 // serve runs one command on the calling goroutine. Its frame, and those below,
@@ -124,7 +123,7 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName
 	}
 	out, lent, err := protect(ctx, o.h, c)
 	o.inFlight.Add(-1)
-	return ended(ctx, out, err, MaxPayload), lent
+	return served.Ended(ctx.Cancelled(), out, err, MaxPayload), lent
 }
 
 // refusal is why a command is not started, if so.
@@ -151,55 +150,12 @@ func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from clus
 	return c
 }
 
-// ended makes the report of a handler that has returned. The result has so many
-// bytes at most.
-func ended(ctx *runner.Context, out []byte, err error, most int) wire.Report {
-	if err == nil {
-		if len(out) > most {
-			err = fmt.Errorf("%w: the result has %d bytes encoded, %d are allowed: pass large data by reference", ErrInvalid, len(out), most)
-		} else {
-			return wire.Report{Outcome: wire.OK, Over: true, Payload: out}
-		}
-	}
-	return failed(ctx, err)
-}
-
-// failed makes the report of a handler that has returned an error.
-func failed(ctx *runner.Context, err error) wire.Report {
-	err, flags := stopped(ctx, err)
-	r := fault.Report(err)
-	r.Error.Flags |= flags
-	if p, ok := errors.AsType[*panicError](err); ok {
-		r.Error.Stack = fault.Clip(p.stack)
-	}
-	return r
-}
-
-// stopped says of the error of what was told to stop that it was.
-func stopped(ctx *runner.Context, err error) (_ error, flags uint8) {
-	switch why := ctx.Cancelled(); {
-	case errors.Is(why, context.DeadlineExceeded): // S3: it was told to stop, and stopped
-		return fmt.Errorf("%w: %w", ErrTimeout, err), 0
-	case errors.Is(why, context.Canceled):
-		return fmt.Errorf("%w: %w", ErrCancelled, err), fault.Cancelled
-	}
-	return err, 0
-}
-
-// panicError is a handler's panic.
-type panicError struct {
-	value any
-	stack string
-}
-
-func (p *panicError) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
 // protect turns a panic into an error (S18), and takes the command back.
 func protect(ctx context.Context, h Handler, c *Command) (out []byte, lent *sending, err error) {
 	direct := c.direct
 	defer func() {
 		if v := recover(); v != nil {
-			out, err = nil, &panicError{v, string(debug.Stack())}
+			out, err = nil, served.Recovered(v)
 		}
 		if !direct { // an event has done so itself
 			lent = c.lent
@@ -225,7 +181,7 @@ func (n *Node) serveBuiltin(ctx *runner.Context, w *wire.Command, from cluster.N
 		return fault.NeverRan(fmt.Errorf("%w: it does not handle %q", ErrNoNode, w.Kind), 0)
 	}
 	out, err := f(ctx, from, w)
-	return ended(ctx, out, err, MaxPayload)
+	return served.Ended(ctx.Cancelled(), out, err, MaxPayload)
 }
 
 // localCommand is a command to this very node.
@@ -242,10 +198,10 @@ func (l *localCommand) Run() {
 		l.to.Report(l.n.serveBuiltin(&l.Context, &l.Command, l.n.name))
 		return
 	}
-	l.n.active.Add(1)
+	l.n.active.Begin()
 	rep, _ := l.n.serve(&l.Context, &l.Command, l.n.name, time.Now(), false)
 	l.to.Report(rep)
-	l.n.finished()
+	l.n.active.Done()
 }
 
 // start sends a command to a place; its outcome goes to r. An error means that

@@ -9,21 +9,23 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/machine/members"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
+	"github.com/distgear/distgear/internal/served"
 	"github.com/distgear/distgear/internal/wire"
 )
 
 // works is what package executor's rooms need of this node.
 func (n *Node) works() room.Works {
 	return room.Works{
-		Pool: n.pool, Wrapped: n.cfg.Wrap != nil, Labels: n.cfg.Labels, Hold: n.hold, Free: n.finished, Told: n.tellKinds,
+		Pool: n.pool, Wrapped: n.cfg.Wrap != nil, Labels: n.cfg.Labels, Hold: n.active.Hold, Free: n.active.Done, Told: n.tellKinds,
 		Check: checkAction, Serve: n.serveTask,
 		Failed: func(c *runner.Context, err error, panicked any, stack string) wire.Report {
 			if panicked != nil {
-				err = &panicError{panicked, stack}
+				err = &served.Panic{Value: panicked, Stack: stack}
 			}
-			return failed(c, err)
+			return served.Failed(c.Cancelled(), err)
 		},
 		Error: func(r wire.Report, node, kind string) error { return reportError(r, cluster.NodeName(node), kind) },
 		Handling: func(kind string) []*members.Member {
@@ -33,7 +35,7 @@ func (n *Node) works() room.Works {
 			return nil
 		},
 		Live: func() []*members.Member {
-			return slices.DeleteFunc(n.view(), func(m *members.Member) bool { return !m.State.Live() })
+			return slices.DeleteFunc(n.where.Members(), func(m *members.Member) bool { return !m.State.Live() })
 		},
 		Valid: func() bool { s := n.session.Load(); return s == nil || s.Valid(time.Now()) },
 	}
@@ -58,5 +60,8 @@ func (n *Node) serveTask(ctx context.Context, c *runner.Context, h any, w *wire.
 	if from == "" { // a task that the ledger leased: what is large goes to the engine's object store
 		most = engine.MaxObject
 	}
-	return ended(c, out, err, most)
+	return served.Ended(c.Cancelled(), out, err, most)
 }
+
+// What is said of payloads elsewhere is of the same bound.
+var _ = [1]struct{}{}[MaxPayload-payload.Max]

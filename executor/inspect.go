@@ -17,8 +17,8 @@ import (
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/orders"
 	"github.com/distgear/distgear/internal/wire"
-	"github.com/distgear/distgear/internal/work"
 )
 
 // The errors of Ops, besides those of executors. Nothing was done.
@@ -142,7 +142,7 @@ func (o Ops) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
 }
 
 func (o Ops) list(ctx context.Context, prefix string) ([]Info, error) {
-	all, err := work.Standings(ctx, o.n.Room(), prefix)
+	all, err := orders.Standings(ctx, o.n.Room(), prefix)
 	infos := make([]Info, len(all))
 	for i := range all {
 		infos[i] = info(&all[i])
@@ -151,7 +151,7 @@ func (o Ops) list(ctx context.Context, prefix string) ([]Info, error) {
 	return infos, err
 }
 
-func info(e *work.Standing) Info {
+func info(e *orders.Standing) Info {
 	node := cluster.NodeName(e.Node)
 	return Info{
 		Name: e.Name, Class: classOf(node), Node: node, Waiting: e.Line + e.Delayed + e.Ready, Delayed: e.Delayed, Ready: e.Ready, Leased: e.Leased,
@@ -178,7 +178,7 @@ func at(zero, ms int64) time.Time {
 // those in the memory of each node. ErrNoExecutor, distgear.ErrInvalid.
 func (o Ops) Tasks(ctx context.Context, executor string, f TaskFilter) iter.Seq2[TaskInfo, error] {
 	return func(yield func(TaskInfo, error) bool) {
-		q := work.Query{What: work.Tasks, Executor: executor, State: f.State, Kind: f.Action, Key: f.Key, Prefix: f.Prefix, Limit: 1000}
+		q := orders.Query{What: orders.Tasks, Executor: executor, State: f.State, Kind: f.Action, Key: f.Key, Prefix: f.Prefix, Limit: 1000}
 		if q.State != "" && !slices.Contains(TaskStates(), q.State) {
 			yield(TaskInfo{}, fmt.Errorf("%w: state %q: want one of %s", distgear.ErrInvalid, q.State, strings.Join(TaskStates(), ", ")))
 			return
@@ -257,13 +257,13 @@ func (o Ops) named(ctx context.Context, executor string) ([]Info, error) {
 }
 
 // pages yields what a source has.
-func (s source) pages(ctx context.Context, n *distgear.Node, q work.Query) iter.Seq2[work.Inspection, error] {
+func (s source) pages(ctx context.Context, n *distgear.Node, q orders.Query) iter.Seq2[orders.Inspection, error] {
 	if s.node == "" {
-		return work.Pages(ctx, n.Room(), q)
+		return orders.Pages(ctx, n.Room(), q)
 	}
-	return func(yield func(work.Inspection, error) bool) {
+	return func(yield func(orders.Inspection, error) bool) {
 		for q := q; ; {
-			all, silent, err := work.OrderAll(ctx, n.Room(), string(s.node), &work.Order{Query: q})
+			all, silent, err := orders.All(ctx, n.Room(), string(s.node), &orders.Order{Query: q})
 			switch {
 			case err != nil:
 			case len(silent) > 0:
@@ -274,7 +274,7 @@ func (s source) pages(ctx context.Context, n *distgear.Node, q work.Query) iter.
 				err = fmt.Errorf("%w: node %s: %s", distgear.ErrRefused, s.node, all[0].Error)
 			}
 			if err != nil {
-				yield(work.Inspection{}, err)
+				yield(orders.Inspection{}, err)
 				return
 			}
 			if !yield(all[0].Inspection, nil) || all[0].Page.Next == "" {
@@ -285,7 +285,7 @@ func (s source) pages(ctx context.Context, n *distgear.Node, q work.Query) iter.
 	}
 }
 
-func taskInfo(t *work.TaskState, executor string, node cluster.NodeName, zero int64) TaskInfo {
+func taskInfo(t *orders.TaskState, executor string, node cluster.NodeName, zero int64) TaskInfo {
 	in := TaskInfo{
 		ID: TaskID(t.ID), Executor: executor, Class: classOf(node), Queue: node, Number: t.Number, Action: t.Kind, State: t.State, Key: t.Key, Batch: t.Batch,
 		Priority: int(t.Priority), Idempotent: t.Idempotent, Attempts: t.Attempts, Retries: t.Retries, Submitted: at(zero, t.Submitted), Since: at(zero, t.Since),

@@ -12,6 +12,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/orders"
 	"github.com/distgear/distgear/internal/work"
 	"github.com/distgear/distgear/internal/work/durable"
 )
@@ -31,7 +32,7 @@ func (o Ops) task(ctx context.Context, infos []Info, id TaskID) (TaskInfo, error
 		return TaskInfo{}, fmt.Errorf("%w: the ID of the task is empty", distgear.ErrInvalid)
 	}
 	for _, in := range infos {
-		for p, err := range (source{node: in.Node}).pages(ctx, o.n, work.Query{What: work.Tasks, Executor: executor, ID: string(id)}) {
+		for p, err := range (source{node: in.Node}).pages(ctx, o.n, orders.Query{What: orders.Tasks, Executor: executor, ID: string(id)}) {
 			if err != nil {
 				return TaskInfo{}, err
 			}
@@ -86,7 +87,7 @@ func (o Ops) do(ctx context.Context, executor string, id TaskID, what uint64, re
 		return err
 	}
 	if t.Class == Fast {
-		order := &work.Order{Query: work.Query{What: work.Tasks, Executor: executor, ID: string(id)}, Do: work.DoCancel}
+		order := &orders.Order{Query: orders.Query{What: orders.Tasks, Executor: executor, ID: string(id)}, Do: orders.DoCancel}
 		return o.order(ctx, t.Queue, order)
 	}
 	err = o.ledger(executor).Task(ctx, string(id), what, reason)
@@ -131,8 +132,8 @@ func (o Ops) ledger(executor string) *durable.Queue {
 }
 
 // order has a node do something with its queue.
-func (o Ops) order(ctx context.Context, node cluster.NodeName, order *work.Order) error {
-	all, silent, err := work.OrderAll(ctx, o.n.Room(), string(node), order)
+func (o Ops) order(ctx context.Context, node cluster.NodeName, order *orders.Order) error {
+	all, silent, err := orders.All(ctx, o.n.Room(), string(node), order)
 	switch {
 	case err != nil:
 		return err
@@ -169,9 +170,9 @@ func (o Ops) pause(ctx context.Context, executor, reason string) error {
 			err = errors.Join(err, o.ledger(executor).Pause(ctx, reason))
 			continue
 		}
-		order := &work.Order{Query: work.Query{What: work.Tasks, Executor: executor}, Do: work.DoPause, Reason: reason}
+		order := &orders.Order{Query: orders.Query{What: orders.Tasks, Executor: executor}, Do: orders.DoPause, Reason: reason}
 		if reason == "" {
-			order.Do = work.DoResume
+			order.Do = orders.DoResume
 		}
 		order.Limit = 1
 		err = errors.Join(err, o.order(ctx, in.Node, order))

@@ -10,7 +10,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/client"
-	"github.com/distgear/distgear/internal/work"
+	"github.com/distgear/distgear/internal/orders"
 )
 
 // MaxSkew is by how much a node's clock may differ from the hub's before Doctor
@@ -95,7 +95,7 @@ func Doctor(ctx context.Context, n *distgear.Node) (Health, error) {
 	}
 	h.judge()
 	if h.Ledger.Open {
-		all, err := work.Standings(ctx, n.Room(), "")
+		all, err := orders.Standings(ctx, n.Room(), "")
 		if err != nil && !errors.Is(err, distgear.ErrNoNode) {
 			return h, err
 		}
@@ -156,7 +156,7 @@ func (h *Health) judge() {
 }
 
 // executors finds those whose tasks wait for nobody, or for a person.
-func (h *Health) executors(all []work.Standing) {
+func (h *Health) executors(all []orders.Standing) {
 	for _, e := range all {
 		name := fmt.Sprintf("executor %q", e.Name)
 		if e.Node != "" && !h.Alone {

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -20,8 +21,8 @@ const (
 	maxAsking = 16
 )
 
-// ErrNoHub is the answer of an Asker when no hub gives one.
-var ErrNoHub = errors.New("no hub answers (does one run? of three, do two?)")
+// errNoHub is the answer of an Asker when no hub gives one.
+var errNoHub = fmt.Errorf("%w: no hub answers (does one run? of three, do two?)", fault.ErrNoNode)
 
 // Asker asks the hub what changes nothing. It is safe for concurrent use.
 type Asker struct {
@@ -49,18 +50,18 @@ func (q *question) Report(r wire.Report) {
 	}
 }
 
-// Ask sends a command and returns its result. ErrNoHub: there was none in time,
-// or the hub refused; ErrClosed: Done is closed.
+// Ask sends a command and returns its result. fault.ErrNoNode: no hub answered in
+// time, or it refused; fault.ErrLeft: Done is closed.
 func (a *Asker) Ask(ctx context.Context, kind string, in []byte) ([]byte, error) {
 	if a.asking.Add(1) > maxAsking {
 		a.asking.Add(-1)
-		return nil, ErrNoHub
+		return nil, errNoHub
 	}
 	q := &question{answer: make(chan wire.Report, 1), asking: &a.asking}
 	if _, err := a.Endpoint.Start(link.Hub, &wire.Command{Kind: kind, Input: in}, hubAnswers, q); err != nil {
 		a.asking.Add(-1)
 		if errors.Is(err, link.ErrClosed) {
-			err = ErrClosed
+			err = fault.ErrLeft
 		}
 		return nil, err
 	}
@@ -71,7 +72,7 @@ func (a *Asker) Ask(ctx context.Context, kind string, in []byte) ([]byte, error)
 	case rep = <-q.answer:
 	case <-late.C:
 	case <-a.Done:
-		return nil, ErrClosed
+		return nil, fault.ErrLeft
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -79,7 +80,7 @@ func (a *Asker) Ask(ctx context.Context, kind string, in []byte) ([]byte, error)
 	case rep.Outcome == wire.OK:
 		return rep.Payload, nil
 	case rep.Outcome != wire.Unknown && rep.Error != nil:
-		return nil, fmt.Errorf("%w: the hub: %s", ErrNoHub, rep.Error.Message)
+		return nil, fmt.Errorf("%w: the hub: %s", errNoHub, rep.Error.Message)
 	}
-	return nil, ErrNoHub
+	return nil, errNoHub
 }

@@ -26,6 +26,12 @@ type View struct {
 // The slice belongs to the View.
 func (v *View) Handling(kind string) []*members.Member { return v.handling[kind] }
 
+// All are the sessions that have a name, one for each, in no order.
+func (v *View) All() []*members.Member { return slices.Collect(maps.Values(v.Members)) }
+
+// Named is the session that has a name, else the latest that had; nil: none.
+func (v *View) Named(name string) *members.Member { return v.Members[name] }
+
 // Life returns the latest session of a life, or nil.
 func (v *View) Life(life uint64) *members.Member { return v.lives[life] }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/internal/work/frames"
 )
 
 // The kinds of command between a queue and workers elsewhere; the executor's name
@@ -80,7 +81,7 @@ func (l *life) Report(rep wire.Report) {
 		f.lose(l)
 		return
 	}
-	version, offers, err := parseOffers(rep.Payload)
+	version, offers, err := frames.ParseOffers(rep.Payload)
 	if rep.Outcome != wire.OK || err != nil {
 		offers = nil // it leaves: nobody works there now
 	}
@@ -139,7 +140,7 @@ type lease struct {
 func (b *bench) send(j *Job, l tasks.Lease) {
 	f := b.f
 	x := &lease{b: b, j: j, lease: l}
-	input, err := j.body.Input(appendLease(f.scratch[:0], l))
+	input, err := j.body.Input(frames.AppendLease(f.scratch[:0], l))
 	if err == nil {
 		if cap(input) <= 64<<10 {
 			f.scratch = input[:0]
@@ -223,7 +224,7 @@ func (b *bench) resume() {
 // recall asks for the attempt if it has not started.
 func (x *lease) recall() {
 	x.asked = true
-	send(x.b.f.room, x.b.life.id, kindRecall+x.b.f.name, appendLease(nil, x.lease))
+	send(x.b.f.room, x.b.life.id, kindRecall+x.b.f.name, frames.AppendLease(nil, x.lease))
 }
 
 func (x *lease) cancel() { x.b.f.room.Links.Cancel(x.b.life.id, x.ref) }
@@ -237,8 +238,8 @@ func send(r *room.Room, to link.ID, kind string, input []byte) {
 
 // progress takes in how far an attempt elsewhere is.
 func (f *Fast) progress(in *link.Inbound) {
-	l, rest, err := parseLease(in.Input)
-	done, total, err2 := parseTwo(rest)
+	l, rest, err := frames.ParseLease(in.Input)
+	done, total, err2 := frames.ParseTwo(rest)
 	if err != nil || err2 != nil {
 		return
 	}

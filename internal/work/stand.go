@@ -13,6 +13,7 @@ import (
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/internal/work/frames"
 )
 
 // progressEvery is how often an attempt's progress is sent at most.
@@ -87,7 +88,7 @@ func (s *stand) join(w *Worker) (leave func()) {
 // serve takes up the attempts of one action.
 func (s *stand) serve(w *Worker, kind string) func(*link.Inbound) {
 	return func(in *link.Inbound) {
-		l, input, err := parseLease(in.Input)
+		l, input, err := frames.ParseLease(in.Input)
 		if err != nil {
 			in.Reply(fault.NeverRan(fault.Useless(fmt.Errorf("%w: lease of a task: %w", fault.ErrInvalid, err)), 0))
 			in.Free()
@@ -126,14 +127,14 @@ func (x *inbound) Advanced(a *Attempt, done, total int64) {
 	if now-last < int64(progressEvery) || !x.told.CompareAndSwap(last, now) {
 		return
 	}
-	b := appendLease(nil, tasks.Lease{Number: a.name.number, Epoch: a.epoch})
+	b := frames.AppendLease(nil, tasks.Lease{Number: a.name.number, Epoch: a.epoch})
 	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(max(done, 0))), uint64(max(total, 0)))
 	send(x.stand.room, link.ID(a.name.origin), kindProgress+x.stand.name, b)
 }
 
 // recall gives an attempt back that has not started.
 func (s *stand) recall(in *link.Inbound) {
-	l, _, err := parseLease(in.Input)
+	l, _, err := frames.ParseLease(in.Input)
 	if err != nil {
 		return
 	}
@@ -186,7 +187,7 @@ func (s *stand) offersLocked() []byte {
 	for number, w := range s.workers {
 		offers[number] = w.Offer()
 	}
-	return appendOffers(s.version, offers)
+	return frames.AppendOffers(s.version, offers)
 }
 
 // Changed implements room.Guest.

@@ -121,7 +121,7 @@ func (w *Worker) gather() (last, ended uint64, run, wait []*Attempt) {
 			run = append(run, s.a)
 		}
 	}
-	for w.count > 0 {
+	for w.queue.Len() > 0 {
 		if a := w.pop(); a != nil {
 			a.straight, a.state = false, takenBack
 			wait = append(wait, a)
@@ -133,19 +133,19 @@ func (w *Worker) gather() (last, ended uint64, run, wait []*Attempt) {
 // straight puts the first attempts of jobs; false: none of them.
 func (w *Worker) straight(js []*Job, now func() int64) bool {
 	w.mu.Lock()
-	if !w.way.open || w.count+w.running+len(js) > w.way.capacity {
+	if !w.way.open || w.queue.Len()+w.running+len(js) > w.way.capacity {
 		w.mu.Unlock()
 		return false
 	}
 	at := int64(0) // what starts at once does not wait
-	if w.count+w.running+len(js) > w.slots {
+	if w.queue.Len()+w.running+len(js) > w.slots {
 		at = now()
 	}
 	for _, j := range js {
 		w.way.last++
 		j.name.number, j.at, j.helper = w.way.last, at, w
 		j.first.name, j.first.state, j.first.straight = j.name, queued, true
-		w.push(&j.first)
+		w.queue.Push(&j.first)
 	}
 	start := w.startLocked()
 	w.mu.Unlock()
@@ -159,11 +159,11 @@ func (w *Worker) straight(js []*Job, now func() int64) bool {
 // slot is free: that spares two hand-overs. False: it is not, or has started.
 func (w *Worker) help(a *Attempt) bool {
 	w.mu.Lock()
-	if !a.straight || w.count == 0 || w.queue[w.head] != a || w.running >= w.slots+w.lent {
+	if !a.straight || w.queue.Len() == 0 || *w.queue.At(0) != a || w.running >= w.slots+w.lent {
 		w.mu.Unlock()
 		return false
 	}
-	w.drop()
+	w.queue.Pop()
 	s := w.slotLocked()
 	s.begin(w, a)
 	start := w.startLocked()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/ring"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -30,9 +31,7 @@ type Worker struct {
 	any     bool           // tasks of this process are run whatever their action
 
 	mu       sync.Mutex
-	queue    []*Attempt // a ring: head, count
-	head     int
-	count    int
+	queue    ring.Ring[*Attempt]
 	running  int
 	coming   bool    // a goroutine is on its way to a slot
 	lent     int     // slots of attempts that wait for other tasks
@@ -114,7 +113,7 @@ func (w *Worker) Put(a *Attempt) bool {
 		return false
 	}
 	a.state = queued
-	w.push(a)
+	w.queue.Push(a)
 	start := w.startLocked()
 	w.mu.Unlock()
 	if start {
@@ -126,7 +125,7 @@ func (w *Worker) Put(a *Attempt) bool {
 // startLocked tells whether one more goroutine shall come to a slot. One at a time
 // does, and sends the next: so tasks that are short cost few wake-ups.
 func (w *Worker) startLocked() bool {
-	if w.coming || w.count == 0 || w.running >= w.slots+w.lent {
+	if w.coming || w.queue.Len() == 0 || w.running >= w.slots+w.lent {
 		return false
 	}
 	w.coming = true
@@ -262,8 +261,8 @@ func (w *Worker) TakeBack(a *Attempt) bool {
 func (w *Worker) takeBackNumber(origin, number uint64, epoch uint32) *Attempt {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.count {
-		a := w.queue[(w.head+i)&(len(w.queue)-1)]
+	for i := range w.queue.Len() {
+		a := *w.queue.At(i)
 		if a.state == queued && a.name == (name{origin, number}) && a.epoch == epoch {
 			a.state = takenBack
 			return a
@@ -357,34 +356,13 @@ func (w *Worker) Cancel() {
 	}
 }
 
-func (w *Worker) push(a *Attempt) {
-	if w.count == len(w.queue) {
-		q := make([]*Attempt, max(16, 2*len(w.queue)))
-		for i := range w.count {
-			q[i] = w.queue[(w.head+i)&(len(w.queue)-1)]
-		}
-		w.queue, w.head = q, 0
-	}
-	w.queue[(w.head+w.count)&(len(w.queue)-1)] = a
-	w.count++
-}
-
 // pop is the next attempt to start, or nil.
 func (w *Worker) pop() *Attempt {
-	for w.count > 0 {
-		if a := w.drop(); a.state == queued {
+	for w.queue.Len() > 0 {
+		if a := w.queue.Pop(); a.state == queued {
 			a.state = started
 			return a
 		}
 	}
 	return nil
-}
-
-// drop takes the first out.
-func (w *Worker) drop() *Attempt {
-	a := w.queue[w.head]
-	w.queue[w.head] = nil
-	w.head = (w.head + 1) & (len(w.queue) - 1)
-	w.count--
-	return a
 }

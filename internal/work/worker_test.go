@@ -15,6 +15,8 @@ import (
 	"github.com/distgear/distgear/internal/wire"
 )
 
+var errEnough = errors.New("enough")
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testRoom is a node without a network, whose handlers are functions.
@@ -85,8 +87,8 @@ func TestWorkerSlots(t *testing.T) {
 	if w.Put(attempt(to)) || w.TakeBack(as[12]) {
 		t.Error("it is closed")
 	}
-	cancel(errMalformed)
-	if err := w.Await(short); !errors.Is(err, errMalformed) {
+	cancel(errEnough)
+	if err := w.Await(short); !errors.Is(err, errEnough) {
 		t.Error(err)
 	}
 	close(open)

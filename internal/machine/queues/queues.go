@@ -32,6 +32,7 @@ import (
 	"slices"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/ring"
 )
 
 // Bound is how many items a queue may hold.
@@ -56,11 +57,11 @@ const (
 type Queue[T any] struct {
 	bound int  // capacity, 0: without bound
 	named bool // bound is in force: there is an item, or somebody waits to put
-	items ring[T]
-	take  ring[machine.Who] // wait to take; there is no item then
-	put   ring[putter[T]]   // wait to put; there is no room then
-	item  []machine.Who     // Transfers that wait for an item here; there is none then
-	space []machine.Who     // Transfers that wait for room here; there is none then
+	items ring.Ring[T]
+	take  ring.Ring[machine.Who] // wait to take; there is no item then
+	put   ring.Ring[putter[T]]   // wait to put; there is no room then
+	item  []machine.Who          // Transfers that wait for an item here; there is none then
+	space []machine.Who          // Transfers that wait for room here; there is none then
 }
 
 type putter[T any] struct {
@@ -82,7 +83,7 @@ func (x *Queue[T]) Put(out *machine.Out[T], who machine.Who, v T, bound Bound, w
 	case x.room(bound):
 		x.in(out, machine.Effect[T]{To: who, Code: machine.OK}, v, bound)
 	case wait && bound.Capacity > 0:
-		x.put.push(putter[T]{who, v})
+		x.put.Push(putter[T]{who, v})
 	default:
 		x.refuse(out, who, Full)
 	}
@@ -102,15 +103,15 @@ func (x *Queue[T]) Put(out *machine.Out[T], who machine.Who, v T, bound Bound, w
 func (x *Queue[T]) Take(out *machine.Out[T], who machine.Who, most int, wait bool) {
 	switch {
 	case most <= 0:
-		out.Tell(who, machine.Invalid, uint64(x.items.n))
-	case x.items.n > 0:
-		n := min(most, x.items.n)
+		out.Tell(who, machine.Invalid, uint64(x.items.Len()))
+	case x.items.Len() > 0:
+		n := min(most, x.items.Len())
 		for i := range n {
-			out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(n), Aux: uint64(n - 1 - i), Val: x.items.pop()})
+			out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(n), Aux: uint64(n - 1 - i), Val: x.items.Pop()})
 		}
 		x.serve(out)
 	case wait:
-		x.take.push(who)
+		x.take.Push(who)
 	default:
 		x.refuse(out, who, Empty)
 	}
@@ -120,7 +121,7 @@ func (x *Queue[T]) Take(out *machine.Out[T], who machine.Who, most int, wait boo
 // most is not positive. It never waits. The effects are Take's.
 func (x *Queue[T]) Drain(out *machine.Out[T], who machine.Who, most int) {
 	if most <= 0 {
-		most = max(x.items.n, 1)
+		most = max(x.items.Len(), 1)
 	}
 	x.Take(out, who, most, false)
 }
@@ -130,16 +131,16 @@ func (x *Queue[T]) Drain(out *machine.Out[T], who machine.Who, most int) {
 //   - OK to who: Val is the item, which stays. Num is the length.
 //   - Refused to who, Aux Empty: there is none. Num is 0.
 func (x *Queue[T]) Peek(out *machine.Out[T], who machine.Who) {
-	if x.items.n == 0 {
+	if x.items.Len() == 0 {
 		x.refuse(out, who, Empty)
 		return
 	}
-	out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(x.items.n), Val: *x.items.at(0)})
+	out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(x.items.Len()), Val: *x.items.At(0)})
 }
 
 // Len reads. OK to who: Num is the length, Aux the capacity in force (0: none).
 func (x *Queue[T]) Len(out *machine.Out[T], who machine.Who) {
-	out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(x.items.n), Aux: uint64(x.bound)})
+	out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(x.items.Len()), Aux: uint64(x.bound)})
 }
 
 // Transfer takes the first item of one queue and puts it into another (or at
@@ -158,20 +159,20 @@ func (x *Queue[T]) Len(out *machine.Out[T], who machine.Who) {
 func Transfer[T any](out *machine.Out[T], from, to *Queue[T], who machine.Who, bound Bound, wait bool) {
 	switch {
 	case !to.fits(out, who, bound):
-	case from.items.n == 0 && wait:
+	case from.items.Len() == 0 && wait:
 		from.item = append(from.item, who)
-	case from.items.n == 0:
+	case from.items.Len() == 0:
 		from.refuse(out, who, Empty)
 	case from == to: // what leaves makes the room
-		v := from.items.pop()
-		from.items.push(v)
-		out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(to.items.n), Val: v})
+		v := from.items.Pop()
+		from.items.Push(v)
+		out.Add(machine.Effect[T]{To: who, Code: machine.OK, Num: uint64(to.items.Len()), Val: v})
 	case !to.room(bound) && wait && bound.Capacity > 0:
 		to.space = append(to.space, who)
 	case !to.room(bound):
 		to.refuse(out, who, Full)
 	default:
-		v := from.items.pop()
+		v := from.items.Pop()
 		to.in(out, machine.Effect[T]{To: who, Code: machine.OK, Val: v}, v, bound)
 		from.serve(out)
 	}
@@ -200,11 +201,11 @@ func (x *Queue[T]) Expire(_ *machine.Out[T], s machine.Session) {
 // takers, then putters, then Transfers, each in their order. x is the zero value
 // afterwards.
 func (x *Queue[T]) Destroy(out *machine.Out[T]) {
-	for i := range x.take.n {
-		out.Tell(*x.take.at(i), machine.Gone, 0)
+	for i := range x.take.Len() {
+		out.Tell(*x.take.At(i), machine.Gone, 0)
 	}
-	for i := range x.put.n {
-		out.Tell(x.put.at(i).who, machine.Gone, 0)
+	for i := range x.put.Len() {
+		out.Tell(x.put.At(i).who, machine.Gone, 0)
 	}
 	for _, w := range x.item {
 		out.Tell(w, machine.Gone, 0)
@@ -217,18 +218,18 @@ func (x *Queue[T]) Destroy(out *machine.Out[T]) {
 
 // Idle reports whether there is no item and nobody waits.
 func (x *Queue[T]) Idle() bool {
-	return x.items.n+x.take.n+x.put.n+len(x.item)+len(x.space) == 0
+	return x.items.Len()+x.take.Len()+x.put.Len()+len(x.item)+len(x.space) == 0
 }
 
 // Length is how many items there are, without those that wait to be put.
-func (x *Queue[T]) Length() int { return x.items.n }
+func (x *Queue[T]) Length() int { return x.items.Len() }
 
 // Capacity is the capacity in force; 0: none.
 func (x *Queue[T]) Capacity() int { return x.bound }
 
 // Waiting is how many wait to take, and how many to put, Transfers included.
 func (x *Queue[T]) Waiting() (takers, putters int) {
-	return x.take.n + len(x.item), x.put.n + len(x.space)
+	return x.take.Len() + len(x.item), x.put.Len() + len(x.space)
 }
 
 func (x *Queue[T]) fits(out *machine.Out[T], who machine.Who, bound Bound) bool {
@@ -245,41 +246,41 @@ func (x *Queue[T]) room(bound Bound) bool {
 	if most == 0 {
 		most = bound.Most
 	}
-	return most == 0 || x.items.n < most
+	return most == 0 || x.items.Len() < most
 }
 
 // in adds v, appends the answer e with the length, and serves.
 func (x *Queue[T]) in(out *machine.Out[T], e machine.Effect[T], v T, bound Bound) {
 	x.bound, x.named = bound.Capacity, true
-	x.items.push(v)
+	x.items.Push(v)
 	answer := len(out.Effects)
 	out.Add(e)
 	x.serve(out)
-	out.Effects[answer].Num = uint64(x.items.n)
+	out.Effects[answer].Num = uint64(x.items.Len())
 }
 
 // serve hands items to takers and lets putters in, in order, as far as it goes,
 // then wakes Transfers.
 func (x *Queue[T]) serve(out *machine.Out[T]) {
 	for {
-		if x.items.n > 0 && x.take.n > 0 {
-			out.Add(machine.Effect[T]{To: x.take.pop(), Code: machine.OK, Num: 1, Val: x.items.pop()})
+		if x.items.Len() > 0 && x.take.Len() > 0 {
+			out.Add(machine.Effect[T]{To: x.take.Pop(), Code: machine.OK, Num: 1, Val: x.items.Pop()})
 			continue
 		}
-		if x.put.n == 0 || x.items.n >= x.bound {
+		if x.put.Len() == 0 || x.items.Len() >= x.bound {
 			break
 		}
-		w := x.put.pop()
-		x.items.push(w.v)
-		out.Tell(w.who, machine.OK, uint64(x.items.n))
+		w := x.put.Pop()
+		x.items.Push(w.v)
+		out.Tell(w.who, machine.OK, uint64(x.items.Len()))
 	}
-	if x.items.n > 0 {
+	if x.items.Len() > 0 {
 		x.item = wakeAll(out, x.item)
 	}
-	if x.items.n < x.bound || x.bound == 0 {
+	if x.items.Len() < x.bound || x.bound == 0 {
 		x.space = wakeAll(out, x.space)
 	}
-	if x.items.n == 0 { // then nobody waits to put
+	if x.items.Len() == 0 { // then nobody waits to put
 		x.bound, x.named = 0, false
 	}
 }
@@ -292,15 +293,15 @@ func wakeAll[T any](out *machine.Out[T], ws []machine.Who) []machine.Who {
 }
 
 func (x *Queue[T]) refuse(out *machine.Out[T], who machine.Who, why uint64) {
-	out.Add(machine.Effect[T]{To: who, Code: machine.Refused, Num: uint64(x.items.n), Aux: why})
+	out.Add(machine.Effect[T]{To: who, Code: machine.Refused, Num: uint64(x.items.Len()), Aux: why})
 }
 
 // forget takes waits back, and reports whether there were any.
 func (x *Queue[T]) forget(gone func(machine.Who) bool) bool {
-	before := x.take.n + x.put.n + len(x.item) + len(x.space)
-	x.take.filter(func(w *machine.Who) bool { return !gone(*w) })
-	x.put.filter(func(w *putter[T]) bool { return !gone(w.who) })
+	before := x.take.Len() + x.put.Len() + len(x.item) + len(x.space)
+	x.take.Filter(func(w *machine.Who) bool { return !gone(*w) })
+	x.put.Filter(func(w *putter[T]) bool { return !gone(w.who) })
 	x.item = slices.DeleteFunc(x.item, gone)
 	x.space = slices.DeleteFunc(x.space, gone)
-	return x.take.n+x.put.n+len(x.item)+len(x.space) < before
+	return x.take.Len()+x.put.Len()+len(x.item)+len(x.space) < before
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/ring"
 )
 
 type out = machine.Out[string]
@@ -159,9 +160,9 @@ func (m *model) destroy(w *world) {
 }
 
 // all lists a ring.
-func all[E any](r *ring[E]) (es []E) {
-	for i := range r.n {
-		es = append(es, *r.at(i))
+func all[E any](r *ring.Ring[E]) (es []E) {
+	for i := range r.Len() {
+		es = append(es, *r.At(i))
 	}
 	return es
 }
@@ -273,34 +274,6 @@ func TestQueue_Q02_RandomHistories(t *testing.T) {
 					t.Fatalf("seed %d step %d, %s: queue %d is %+v, want %+v", seed, step, did, j, x, m)
 				}
 			}
-		}
-	}
-}
-
-// TestRing compares with a slice, over histories by seed.
-func TestRing(t *testing.T) {
-	rng := rand.New(rand.NewPCG(8, 8))
-	var r ring[int]
-	var want []int
-	for step := range 20000 {
-		if up := step/500%2 == 0; rng.IntN(4) == 0 != up || len(want) == 0 {
-			r.push(step)
-			want = append(want, step)
-		} else if got := r.pop(); got != want[0] {
-			t.Fatalf("popped %d, want %d", got, want[0])
-		} else {
-			want = want[1:]
-		}
-		if step%1000 == 999 {
-			odd := func(i *int) bool { return *i%2 == 1 }
-			r.filter(odd)
-			want = slices.DeleteFunc(slices.Clone(want), func(i int) bool { return !odd(&i) })
-		}
-		if step%100 == 0 && !slices.Equal(all(&r), want) {
-			t.Fatalf("step %d: %v, want %v", step, all(&r), want)
-		}
-		if r.n == 0 && len(r.buf) > 4*keep {
-			t.Fatalf("an empty ring keeps room for %d", len(r.buf))
 		}
 	}
 }

@@ -20,18 +20,18 @@ func (x *Queue[T]) AppendBinary(b []byte, appendItem func([]byte, T) []byte) []b
 	}
 	b = append(b, version)
 	b = binary.AppendUvarint(b, uint64(x.bound))
-	b = binary.AppendUvarint(b, uint64(x.items.n))
-	for i := range x.items.n {
-		item(*x.items.at(i))
+	b = binary.AppendUvarint(b, uint64(x.items.Len()))
+	for i := range x.items.Len() {
+		item(*x.items.At(i))
 	}
-	b = binary.AppendUvarint(b, uint64(x.take.n))
-	for i := range x.take.n {
-		b = pack.AppendWho(b, *x.take.at(i))
+	b = binary.AppendUvarint(b, uint64(x.take.Len()))
+	for i := range x.take.Len() {
+		b = pack.AppendWho(b, *x.take.At(i))
 	}
-	b = binary.AppendUvarint(b, uint64(x.put.n))
-	for i := range x.put.n {
-		b = pack.AppendWho(b, x.put.at(i).who)
-		item(x.put.at(i).v)
+	b = binary.AppendUvarint(b, uint64(x.put.Len()))
+	for i := range x.put.Len() {
+		b = pack.AppendWho(b, x.put.At(i).who)
+		item(x.put.At(i).v)
 	}
 	return pack.AppendWhos(pack.AppendWhos(b, x.item), x.space)
 }
@@ -51,10 +51,10 @@ func (x *Queue[T]) Restore(b []byte, parse func([]byte) (T, error)) error {
 		if err != nil {
 			return fmt.Errorf("queues: item: %w", err)
 		}
-		n.items.push(v)
+		n.items.Push(v)
 	}
 	for _, w := range r.Whos() {
-		n.take.push(w)
+		n.take.Push(w)
 	}
 	for i := r.Count(3); i > 0 && !r.Bad(); i-- {
 		w := r.Who()
@@ -62,26 +62,26 @@ func (x *Queue[T]) Restore(b []byte, parse func([]byte) (T, error)) error {
 		if err != nil {
 			return fmt.Errorf("queues: item: %w", err)
 		}
-		n.put.push(putter[T]{w, v})
+		n.put.Push(putter[T]{w, v})
 	}
 	n.item, n.space = r.Whos(), r.Whos()
 	if !r.End() || !n.sound() {
 		return pack.ErrMalformed
 	}
-	n.named = n.items.n > 0
+	n.named = n.items.Len() > 0
 	*x = n
 	return nil
 }
 
 // sound reports whether an operation could have left x so.
 func (x *Queue[T]) sound() bool {
-	full := x.bound > 0 && x.items.n == x.bound
+	full := x.bound > 0 && x.items.Len() == x.bound
 	switch {
-	case x.items.n == 0 && x.bound != 0 || x.bound > 0 && x.items.n > x.bound:
+	case x.items.Len() == 0 && x.bound != 0 || x.bound > 0 && x.items.Len() > x.bound:
 		return false
-	case x.items.n > 0 && x.take.n+len(x.item) > 0:
+	case x.items.Len() > 0 && x.take.Len()+len(x.item) > 0:
 		return false
 	default:
-		return full || x.put.n+len(x.space) == 0
+		return full || x.put.Len()+len(x.space) == 0
 	}
 }

@@ -1,4 +1,4 @@
-package work
+package frames_test
 
 import (
 	"bytes"
@@ -6,17 +6,18 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/work/frames"
 )
 
 func FuzzOffers(f *testing.F) {
-	f.Add(appendOffers(3, map[uint64]tasks.Offer{
+	f.Add(frames.AppendOffers(3, map[uint64]tasks.Offer{
 		1: {Kinds: []string{"a", "b"}, Slots: 2, Prefetch: 40, Bytes: 1 << 20, Labels: map[string]string{"zone": "a", "gpu": ""}},
 		7: {Kinds: []string{"c"}},
 	}))
-	f.Add(appendOffers(0, nil))
+	f.Add(frames.AppendOffers(0, nil))
 	f.Add([]byte{1, 1, 1, 0, 0, 0, 0, 0}) // a worker without actions would be one for all
 	f.Fuzz(func(t *testing.T, b []byte) {
-		version, offers, err := parseOffers(b)
+		version, offers, err := frames.ParseOffers(b)
 		if err != nil {
 			return
 		}
@@ -25,8 +26,8 @@ func FuzzOffers(f *testing.F) {
 				t.Fatalf("%+v", o)
 			}
 		}
-		again := appendOffers(version, offers)
-		v, same, err := parseOffers(again)
+		again := frames.AppendOffers(version, offers)
+		v, same, err := frames.ParseOffers(again)
 		if err != nil || v != version || !reflect.DeepEqual(same, offers) {
 			t.Fatalf("%v: %+v is %+v", err, offers, same)
 		}
@@ -34,15 +35,15 @@ func FuzzOffers(f *testing.F) {
 }
 
 func FuzzLease(f *testing.F) {
-	f.Add(append(appendLease(nil, tasks.Lease{Number: 1 << 40, Epoch: 3}), "input"...))
+	f.Add(append(frames.AppendLease(nil, tasks.Lease{Number: 1 << 40, Epoch: 3}), "input"...))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_, _, _ = parseTwo(b)
-		l, rest, err := parseLease(b)
+		_, _, _ = frames.ParseTwo(b)
+		l, rest, err := frames.ParseLease(b)
 		if err != nil {
 			return
 		}
-		again, left, err := parseLease(append(appendLease(nil, l), rest...))
+		again, left, err := frames.ParseLease(append(frames.AppendLease(nil, l), rest...))
 		if err != nil || again != l || !bytes.Equal(left, rest) {
 			t.Fatal(l, again, err)
 		}
