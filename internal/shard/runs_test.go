@@ -2,6 +2,7 @@ package shard
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -168,7 +169,7 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 			t.Errorf("the same again: %+v", o)
 		}
 		for _, o := range []operation.Output{raise("deploy", "other"), raise("ship", "in")} {
-			if o.Code != machine.Refused || words.Error(o.Aux) != tasks.ErrConflict {
+			if o.Code != machine.Refused || !errors.Is(words.Error(o.Aux), tasks.ErrConflict) {
 				t.Errorf("%+v", o)
 			}
 		}

@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"errors"
+	"errors"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
