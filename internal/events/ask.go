@@ -99,5 +99,5 @@ func (d *Desk) ask(ctx context.Context, id string, op operation.Op, retry bool) 
 	case errors.Is(why, tasks.ErrNotRetried):
 		return nil, fmt.Errorf("%w: run %s is not in the state for that: only a parked run can be adopted", fault.ErrInvalid, id)
 	}
-	return nil, fmt.Errorf("%w: run %s: %v", fault.ErrInvalid, id, why)
+	return nil, fmt.Errorf("%w: run %s: %w", fault.ErrInvalid, id, why)
 }

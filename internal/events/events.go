@@ -146,7 +146,7 @@ func (o *opener) Run() {
 		return
 	}
 	d.session = of
-	d.say(nil, &operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &tasks.Limits{Retain: retain, MaxRetained: retained})})
+	_ = d.say(nil, &operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &tasks.Limits{Retain: retain, MaxRetained: retained})}) // without the session it is told in the next
 	d.tellOffer()
 	for _, rs := range d.raised {
 		for _, r := range rs {

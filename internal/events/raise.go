@@ -163,7 +163,7 @@ func (a *raiseAnswer) take(o *operation.Output) {
 	case errors.Is(why, tasks.ErrNoTask):
 		r.refuse(fmt.Errorf("%w: %s", fault.ErrNoRun, r.id))
 	default:
-		r.refuse(fmt.Errorf("%w: the ledger refuses run %s: %v", fault.ErrInvalid, r.id, why))
+		r.refuse(fmt.Errorf("%w: the ledger refuses run %s: %w", fault.ErrInvalid, r.id, why))
 	}
 }
 
@@ -172,9 +172,10 @@ func (a *raiseAnswer) Lost() {}
 
 // refuse tells who raises a run why that cannot be.
 func (r *raising) refuse(err error) {
-	if r.state == accepted {
+	switch r.state {
+	case accepted:
 		r.told(fault.NeverRan(err, 0))
-	} else if r.state == asked {
+	case asked:
 		r.err = err
 		close(r.done)
 	}
@@ -196,13 +197,14 @@ func (r *raising) drop() {
 func (r *raising) told(rep wire.Report) { r.tell("", rep) }
 
 func (r *raising) tell(node string, rep wire.Report) {
-	if r.state == asked {
+	switch r.state {
+	case asked:
 		r.err = errors.Join(fault.ErrUnknown, fault.ErrLeft)
 		if !r.sent {
 			r.err = fault.ErrLeft
 		}
 		close(r.done)
-	} else if r.state == accepted {
+	case accepted:
 		r.d.acks.put(func() { r.to.Ended(node, rep) })
 	}
 	r.state = ended

@@ -105,7 +105,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 		rec, err = shown(rec, v.Input, units)
 	}
 	if err != nil { // of a version that is newer than ours, say: who owns it can read it
-		rec.Error, err = err.Error(), nil
+		rec.Error = err.Error()
 	}
 	if rec.Input == nil && len(v.Input) > 0 {
 		rec.Input = codec.Show(v.Input, maxShown)
