@@ -3,7 +3,6 @@ package shard
 import (
 	"bytes"
 	"errors"
-	"errors"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
