@@ -104,7 +104,7 @@ func (e *Event[In, Out]) run(ctx context.Context, r *Run, input []byte, own *run
 		b, err = encodeResult(e.Name, out)
 	}
 	if own != nil && err != nil {
-		err, _ = served.Stopped(own.Cancelled(), err)
+		_, err = served.Stopped(own.Cancelled(), err)
 	}
 	return r.n.runs.End(&r.in, b, err)
 }

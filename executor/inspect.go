@@ -295,10 +295,10 @@ func taskInfo(t *orders.TaskState, executor string, node cluster.NodeName, zero 
 		in.Labels = strings.Split(t.Labels, "\n")
 	}
 	if t.State == "parked" {
-		switch {
-		case t.Cause == tasks.Lost:
+		switch t.Cause { //nolint:exhaustive // others say it in their reason
+		case tasks.Lost:
 			in.Reason = "its worker was lost, or could not say what became of it, and the action is not idempotent"
-		case t.Cause == tasks.Poisonous:
+		case tasks.Poisonous:
 			in.Reason = "each worker that had it was lost: it may be what ends them"
 		}
 	}

@@ -23,10 +23,10 @@ type backend interface {
 	members(ctx context.Context) iter.Seq2[cluster.Member, error]
 	watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error]
 	look(ctx context.Context, what string, q lookQuery) (any, error) // what the hub knows
-	tasks(ctx context.Context, executor string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error]
-	task(ctx context.Context, executor string, id executor.TaskID) (executor.TaskInfo, error)
-	operate(ctx context.Context, verb, executor string, id executor.TaskID, reason string) error
-	submit(ctx context.Context, executor string, t executor.Named, durably bool) (pendingTask, error)
+	tasks(ctx context.Context, of string, f executor.TaskFilter) iter.Seq2[executor.TaskInfo, error]
+	task(ctx context.Context, of string, id executor.TaskID) (executor.TaskInfo, error)
+	operate(ctx context.Context, verb, of string, id executor.TaskID, reason string) error
+	submit(ctx context.Context, to string, t executor.Named, durably bool) (pendingTask, error)
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done

@@ -55,8 +55,8 @@ func natsMember(sp spec) (*server.Server, error) {
 }
 
 // natsConnect connects with nats.go's defaults.
-func natsConnect(url string, opts ...nats.Option) (*nats.Conn, error) {
-	return nats.Connect(url, opts...)
+func natsConnect(address string, opts ...nats.Option) (*nats.Conn, error) {
+	return nats.Connect(address, opts...)
 }
 
 func natsRole(sp spec) (*role, error) {

@@ -148,12 +148,15 @@ func askOne(ctx context.Context, r *room.Room, id link.ID, b []byte) (in client.
 	return in, json.Unmarshal(rep.Payload, &in) == nil
 }
 
-// What hubs and nodes tell, in their words.
 type (
-	Query         = client.Query
-	Inspection    = client.Inspection
+	// Query is a question to hubs and nodes.
+	Query = client.Query
+	// Inspection is what they answer.
+	Inspection = client.Inspection
+	// ExecutorState is one executor in that.
 	ExecutorState = look.ExecutorState
-	TaskState     = look.TaskState
+	// TaskState is one task in that.
+	TaskState = look.TaskState
 )
 
 // What a Query may ask for.

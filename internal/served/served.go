@@ -47,7 +47,7 @@ func Ended(why error, out []byte, err error, most int) wire.Report {
 
 // Failed is the report of a handler that has returned an error.
 func Failed(why, err error) wire.Report {
-	err, flags := Stopped(why, err)
+	flags, err := Stopped(why, err)
 	r := fault.Report(err)
 	r.Error.Flags |= flags
 	if p, ok := errors.AsType[*Panic](err); ok {
@@ -57,12 +57,12 @@ func Failed(why, err error) wire.Report {
 }
 
 // Stopped says of the error of what was told to stop that it was.
-func Stopped(why, err error) (_ error, flags uint8) {
+func Stopped(why, err error) (flags uint8, _ error) {
 	switch {
 	case errors.Is(why, context.DeadlineExceeded): // S3: it was told to stop, and stopped
-		return fmt.Errorf("%w: %w", fault.ErrTimeout, err), 0
+		return 0, fmt.Errorf("%w: %w", fault.ErrTimeout, err)
 	case errors.Is(why, context.Canceled):
-		return fmt.Errorf("%w: %w", fault.ErrCancelled, err), fault.Cancelled
+		return fault.Cancelled, fmt.Errorf("%w: %w", fault.ErrCancelled, err)
 	}
-	return err, 0
+	return 0, err
 }

@@ -29,14 +29,14 @@ func (d *Queue) Task(ctx context.Context, id string, what uint64, why string) er
 	if what == ParkTask && why == "" {
 		return fmt.Errorf("%w: say why task %q is parked", fault.ErrInvalid, id)
 	}
-	_, err := d.q.do(ctx, fmt.Sprintf("task %q", id), operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)})
+	err := d.q.do(ctx, fmt.Sprintf("task %q", id), operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)})
 	return err
 }
 
 // Configure tells the ledger other limits. They hold until somebody tells others, also
 // over restarts.
 func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
-	_, err := d.q.do(ctx, "configure", operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &l)})
+	err := d.q.do(ctx, "configure", operation.Op{Verb: operation.VConfigure, Val: words.AppendLimits(nil, &l)})
 	if err == nil {
 		d.q.mu.Lock()
 		d.q.limits = l
@@ -47,7 +47,7 @@ func (d *Queue) Configure(ctx context.Context, l work.Limits) error {
 
 // Pause implements Class.
 func (d *Queue) Pause(ctx context.Context, reason string) error {
-	_, err := d.q.do(ctx, "pause", operation.Op{Verb: operation.VPause, Key: []byte(reason)})
+	err := d.q.do(ctx, "pause", operation.Op{Verb: operation.VPause, Key: []byte(reason)})
 	return err
 }
 
@@ -77,13 +77,13 @@ func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
 	spec := s.Spec
 	spec.ID = "" // each has its own
 	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
-	_, err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), operation.Op{Verb: operation.VSchedule, Key: []byte(s.Name), Val: val})
+	err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), operation.Op{Verb: operation.VSchedule, Key: []byte(s.Name), Val: val})
 	return err
 }
 
 // Unschedule ends a schedule; its tasks go on.
 func (d *Queue) Unschedule(ctx context.Context, name string) error {
-	_, err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name)})
+	err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name)})
 	if errors.Is(err, tasks.ErrNoSchedule) {
 		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
 	}

@@ -377,26 +377,26 @@ func (q *queue) fault(what string, err error) error {
 
 // do sends one operation, which may be done twice, and waits for its answer.
 // Refused is the error that it says.
-func (q *queue) do(ctx context.Context, what string, op operation.Op) (client.Answer, error) {
+func (q *queue) do(ctx context.Context, what string, op operation.Op) error {
 	q.mu.Lock()
 	obj, left := q.obj, q.left
 	q.mu.Unlock()
 	if left != nil {
-		return client.Answer{}, left
+		return left
 	}
 	a, err := obj.Do(ctx, op, true)
 	switch {
 	case err != nil:
-		return a, q.fault(what, err)
+		return q.fault(what, err)
 	case a.Code == machine.Refused:
 		if err = taskError(words.Error(a.Aux)); err == nil {
 			err = fault.ErrInvalid
 		}
-		return a, fmt.Errorf("%w: %s of executor %q", err, what, q.name)
+		return fmt.Errorf("%w: %s of executor %q", err, what, q.name)
 	case a.Code == machine.Invalid:
-		return a, fmt.Errorf("%w: %s of executor %q", fault.ErrInvalid, what, q.name)
+		return fmt.Errorf("%w: %s of executor %q", fault.ErrInvalid, what, q.name)
 	}
-	return a, nil
+	return nil
 }
 
 // taskError is an error of the machine in the words of users.
