@@ -173,14 +173,23 @@ func (l *durable) tell() {
 func (l *durable) quit(why error) {
 	l.r.mu.Lock()
 	l.finish(why)
-	ctx := l.r.ctx
 	l.r.mu.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	_ = l.gone()
 }
 
-// finish is quit for who has locked the run and cancels the context later.
+// gone is why this node's part is over, or nil. The handler's context is cancelled
+// before it hears of that, also when who ended it has not come to that yet.
+func (l *durable) gone() error {
+	l.r.mu.Lock()
+	why, ctx := l.over, l.r.ctx
+	l.r.mu.Unlock()
+	if why != nil && ctx != nil {
+		ctx.Cancel(context.Canceled)
+	}
+	return why
+}
+
+// finish is quit for who has locked the run and calls gone later.
 func (l *durable) finish(why error) {
 	if l.over != nil {
 		return
@@ -206,8 +215,8 @@ func (l *durable) finish(why error) {
 	l.r.touch()
 }
 
-// give appends the last entry, and ends this node's part. The caller cancels the
-// context when the run is not locked any more.
+// give appends the last entry, and ends this node's part. The caller calls gone
+// when the run is not locked any more.
 func (l *durable) give(g *journal.Give) error {
 	if l.over != nil {
 		return l.over
@@ -225,15 +234,12 @@ func (l *durable) give(g *journal.Give) error {
 // resign gives the run back because this node leaves: another may go on at once.
 func (l *durable) resign() {
 	l.r.mu.Lock()
-	ctx := l.r.ctx
 	if l.given { // nobody will know of the answer
 		l.finish(fmt.Errorf("%w: %w", fault.ErrSuspended, fault.ErrLeft))
 	}
 	_ = l.give(&journal.Give{Why: journal.Suspended})
 	l.r.mu.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	_ = l.gone()
 }
 
 // settled waits until all that was appended is acknowledged, or this node's part
@@ -275,12 +281,8 @@ func (r *Run) doDurable(ctx context.Context, d *drive) *Failure {
 		return nil
 	}
 	r.plans = r.plans[:d.index]
-	handler := r.ctx
-	over := r.log.over != nil
 	r.mu.Unlock()
-	if over && handler != nil {
-		handler.Cancel(context.Canceled)
-	}
+	_ = r.log.gone()
 	return &Failure{Plan: d.p.Name, Rollback: d.p.Rollback, Err: err}
 }
 

@@ -98,6 +98,9 @@ func (r *Run) Do(ctx context.Context, h *Host, p *Plan) *Failure {
 		r.log.rest()
 	}
 	r.mu.Unlock() // not deferred: it is not locked while the user computes an input
+	if r.log != nil {
+		_ = r.log.gone() // the failure has it
+	}
 	return f
 }
 

@@ -56,7 +56,7 @@ func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
 		r.mu.Lock()
 		if l.over != nil {
 			r.mu.Unlock()
-			return l.over
+			return l.gone()
 		}
 		if ns, ok := l.past.Slept(); ok {
 			w.until = time.Unix(0, ns)
@@ -87,7 +87,7 @@ func (r *Run) Signal(ctx context.Context, name string) ([]byte, error) {
 	r.mu.Lock()
 	if l.over != nil {
 		r.mu.Unlock()
-		return nil, l.over
+		return nil, l.gone()
 	}
 	if v, ok := l.past.Value(valueSignal + name); ok {
 		r.mu.Unlock()
@@ -153,10 +153,11 @@ func (l *durable) wait(w *wait) {
 func (l *durable) waited(ctx context.Context, w *wait) error {
 	if l != nil {
 		l.r.mu.Lock()
-		defer l.r.mu.Unlock()
 		if l.over != nil {
-			return l.over
+			l.r.mu.Unlock()
+			return l.gone()
 		}
+		defer l.r.mu.Unlock()
 		if i := slices.Index(l.waits, w); i >= 0 {
 			l.waits = slices.Delete(l.waits, i, i+1)
 		} else if w.until.IsZero() {
@@ -199,9 +200,6 @@ func (l *durable) suspend() {
 		}
 	}
 	_ = l.give(g)
-	ctx := l.r.ctx
 	l.r.mu.Unlock()
-	if ctx != nil {
-		ctx.Cancel(context.Canceled)
-	}
+	_ = l.gone()
 }

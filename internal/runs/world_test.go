@@ -162,11 +162,12 @@ func (w *world) push(f func()) {
 func (w *world) pass(name string, o *owner, x *worker) {
 	w.mu.Lock()
 	w.point++
-	c := w.plan[w.point]
+	at := w.point
+	c := w.plan[at]
 	w.names = append(w.names, name)
 	w.mu.Unlock()
 	if c != 0 {
-		w.say("crash %03b at point %d: %s", c, w.point, name)
+		w.say("crash %03b at point %d: %s", c, at, name)
 	}
 	if c&killWorker != 0 && x != nil && !x.dead.Load() {
 		w.killWorker(x)
