@@ -157,6 +157,38 @@ func TestWorkerLeaves(t *testing.T) {
 	}
 }
 
+// TestSubmitterGone: the tasks of a process that was killed, or has left, are cancelled
+// where they run, and leave their slots to others.
+func TestSubmitterGone(t *testing.T) {
+	for state, end := range map[cluster.State]func(*geartest.Process) error{
+		cluster.Lost: func(p *geartest.Process) error { p.Kill(); return nil },
+		cluster.Left: (*geartest.Process).Stop,
+	} {
+		t.Run(state.String(), func(t *testing.T) {
+			c := geartest.StartCluster(t, geartest.Nodes{Count: 1, Role: "submitter"})
+			ex := executor.New(c.Here(), poolName)
+			ctx, stop := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if err := ex.Work(ctx, slots, works...); err != nil {
+					t.Error(err)
+				}
+			})
+			defer wg.Wait()
+			defer stop()
+			geartest.Eventually(t, 0, "they run", func() bool { return running.Load() == slots })
+			if err := end(c.Process(c.Name(0))); err != nil {
+				t.Error(err)
+			}
+			c.Await(c.Name(0), state)
+			if v, err := wait2(executor.Submit(ctx, ex, double, 4))(t); v != 8 || err != nil {
+				t.Error(v, err)
+			}
+			geartest.Eventually(t, 0, "none runs", func() bool { return running.Load() == 0 })
+		})
+	}
+}
+
 // TestUnreadable: an input that the worker's action does not take is an error.
 func TestUnreadable(t *testing.T) {
 	p := workers(t, 1)

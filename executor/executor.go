@@ -54,6 +54,7 @@ import (
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/work"
 	"github.com/distgear/distgear/internal/work/durable"
+	"github.com/distgear/distgear/internal/work/stand"
 )
 
 // The errors of executors.
@@ -212,7 +213,8 @@ func (e *Executor) Work(ctx context.Context, concurrency int, actions ...distgea
 		concurrency = runtime.GOMAXPROCS(0)
 	}
 	w := work.NewWorker(e.room, concurrency, m, false)
-	leave := []func(context.Context){e.fast.Join(w)}
+	leaveStand := stand.Join(e.room, e.name, w)
+	leave := []func(context.Context){func(context.Context) { leaveStand() }, e.fast.Join(w)}
 	if e.class != work.Class(e.fast) {
 		leave = append(leave, e.class.Join(w))
 	}

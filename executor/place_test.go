@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	role := func(cfg executor.Config) func(context.Context, []string) error {
 		return geartest.NodeRole(func(n *distgear.Node) []distgear.Handler { return workAt(n, cfg) })
 	}
-	geartest.Main(m, geartest.Roles{"worker": role(executor.Config{}), "durable": role(executor.Config{Durable: true})})
+	geartest.Main(m, geartest.Roles{"worker": role(executor.Config{}), "durable": role(executor.Config{Durable: true}), "submitter": geartest.NodeRole(submitAt)})
 }
 
 func workAt(n *distgear.Node, cfg executor.Config) []distgear.Handler {
@@ -30,6 +30,18 @@ func workAt(n *distgear.Node, cfg executor.Config) []distgear.Handler {
 			os.Exit(1)
 		}
 	}()
+	return nil
+}
+
+// submitAt submits more long tasks than a worker has slots.
+func submitAt(n *distgear.Node) []distgear.Handler {
+	ex := executor.New(n, poolName)
+	for range 2 * slots {
+		if _, err := executor.Submit(context.Background(), ex, slow, 60_000); err != nil {
+			fmt.Fprintln(os.Stderr, "submit:", err)
+			os.Exit(1)
+		}
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -61,6 +62,17 @@ func (n name) String() string {
 	return strconv.FormatUint(n.origin, 36) + "." + strconv.FormatUint(n.number, 36)
 }
 
+// Lease says which task of which process a is of; before Put.
+func (a *Attempt) Lease(origin uint64, l tasks.Lease) {
+	a.name, a.epoch = name{origin, l.Number}, l.Epoch
+}
+
+// Leased is what Lease said of the task.
+func (a *Attempt) Leased() tasks.Lease { return tasks.Lease{Number: a.name.number, Epoch: a.epoch} }
+
+// Origin is the process whose task it is: a node's life; 0: not a fast one.
+func (a *Attempt) Origin() uint64 { return a.name.origin }
+
 type attemptKey struct{}
 
 // AttemptOf is the attempt that ctx belongs to, or nil.
@@ -87,8 +99,8 @@ func (a *Attempt) Advance(done, total int64) { a.To.Advanced(a, done, total) }
 
 var errGivenBack = fmt.Errorf("%w: the worker gave the task back", fault.ErrLeft)
 
-// giveBack is the report of what did not start and is not to blame.
-func giveBack() wire.Report { return fault.NeverRan(errGivenBack, fault.Refused) }
+// GiveBack is the report of what did not start and is not to blame.
+func GiveBack() wire.Report { return fault.NeverRan(errGivenBack, fault.Refused) }
 
 // GivenBack tells whether a report says that the attempt did not start and that
 // another one may, at once: nothing was wrong with the task.

@@ -15,15 +15,6 @@ import (
 	"github.com/distgear/distgear/internal/work/frames"
 )
 
-// The kinds of command between a queue and workers elsewhere; the executor's name
-// follows.
-const (
-	kindOffer    = "_offer:"    // a worker's node says what it offers; answered when that is not what the input tells
-	kindTask     = "_task:"     // an attempt; the number of the worker and the action follow too
-	kindRecall   = "_recall:"   // one way: give an attempt back if it has not started
-	kindProgress = "_progress:" // one way, back: how far an attempt is
-)
-
 // KindOf is what a node offers that works for an executor.
 func KindOf(name string) string { return "executor:" + name }
 
@@ -63,7 +54,7 @@ func (l *life) ask() {
 	if l.asked {
 		return
 	}
-	c := wire.Command{Kind: kindOffer + l.f.name, Input: binary.AppendUvarint(nil, l.version)}
+	c := wire.Command{Kind: frames.KindOffer + l.f.name, Input: binary.AppendUvarint(nil, l.version)}
 	_, err := l.f.room.Links.Start(l.id, &c, 0, l)
 	l.asked = err == nil // else it is asked at the next change of who is a member
 }
@@ -97,7 +88,7 @@ func (l *life) Report(rep wire.Report) {
 		b := l.benches[number]
 		if b == nil {
 			f.session++
-			b = &bench{f: f, session: f.session, life: l, prefix: taskPrefix(f.name, number), kinds: map[string]string{}}
+			b = &bench{f: f, session: f.session, life: l, prefix: frames.TaskPrefix(f.name, number), kinds: map[string]string{}}
 			l.benches[number], f.benches[b.session] = b, b
 		}
 		b.offer = o
@@ -224,13 +215,13 @@ func (b *bench) resume() {
 // recall asks for the attempt if it has not started.
 func (x *lease) recall() {
 	x.asked = true
-	send(x.b.f.room, x.b.life.id, kindRecall+x.b.f.name, frames.AppendLease(nil, x.lease))
+	Send(x.b.f.room, x.b.life.id, frames.KindRecall+x.b.f.name, frames.AppendLease(nil, x.lease))
 }
 
 func (x *lease) cancel() { x.b.f.room.Links.Cancel(x.b.life.id, x.ref) }
 
-// send sends one way, or not at all.
-func send(r *room.Room, to link.ID, kind string, input []byte) {
+// Send sends one way, or not at all.
+func Send(r *room.Room, to link.ID, kind string, input []byte) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel() // it must not wait for room
 	_ = r.Links.Send(now, to, &wire.Command{Kind: kind, Input: input})

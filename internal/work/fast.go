@@ -15,6 +15,7 @@ import (
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/work/frames"
 )
 
 // me is the session of this process with its own machine: it submits and watches.
@@ -81,7 +82,7 @@ func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
 	}
 	if r.Links != nil {
 		f.origin = uint64(r.Links.ID())
-		r.SetRaw(kindProgress+name, f.progress)
+		r.SetRaw(frames.KindProgress+name, f.progress)
 	} else {
 		f.origin = rand.Uint64()
 		f.self = f.seatLocked(NewWorker(r, runtime.GOMAXPROCS(0), nil, true))
@@ -257,12 +258,7 @@ func (f *Fast) Join(w *Worker) (leave func(ctx context.Context)) {
 	f.unlock()
 	b.stop = w.OnOffer(func() { f.offered(b) })
 	f.offered(b)
-	leaveStand := func() {}
-	if f.room.Links != nil {
-		leaveStand = standOf(f.room, f.name).join(w)
-	}
 	return func(ctx context.Context) {
-		leaveStand()
 		b.stop()
 		_ = w.Await(ctx)
 		f.mu.Lock()

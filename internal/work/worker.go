@@ -190,7 +190,7 @@ func (w *Worker) Run() {
 // runOne runs one attempt in a slot.
 func (w *Worker) runOne(s *slot, a *Attempt, began time.Time) {
 	if s.held = w.room.Hold(); !s.held {
-		s.rep = giveBack()
+		s.rep = GiveBack()
 		return
 	}
 	s.rep = a.run(w, began)
@@ -257,18 +257,36 @@ func (w *Worker) TakeBack(a *Attempt) bool {
 	return true
 }
 
-// takeBackNumber is TakeBack for who knows the task by its number only.
-func (w *Worker) takeBackNumber(origin, number uint64, epoch uint32) *Attempt {
+// TakeBackOf is TakeBack for who knows the task by its name only.
+func (w *Worker) TakeBackOf(origin uint64, l tasks.Lease) *Attempt {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.queue.Len() {
 		a := *w.queue.At(i)
-		if a.state == queued && a.name == (name{origin, number}) && a.epoch == epoch {
+		if a.state == queued && a.name == (name{origin, l.Number}) && a.epoch == l.Epoch {
 			a.state = takenBack
 			return a
 		}
 	}
 	return nil
+}
+
+// Drop gives back what waits, and cancels what runs, of those that pick reports.
+func (w *Worker) Drop(pick func(*Attempt) bool) {
+	var back []*Attempt
+	w.mu.Lock()
+	for i := range w.queue.Len() {
+		if a := *w.queue.At(i); a.state == queued && pick(a) {
+			a.state = takenBack
+			back = append(back, a)
+		}
+	}
+	w.mu.Unlock()
+	rep := GiveBack()
+	for _, a := range back {
+		a.To.Reported(a, &rep)
+	}
+	w.cancel(pick)
 }
 
 // lend gives the slot of an attempt that waits for other tasks to others: it may
@@ -315,7 +333,7 @@ func (w *Worker) Close() {
 	}
 	w.mu.Unlock()
 	w.tell()
-	rep := giveBack()
+	rep := GiveBack()
 	for _, a := range back {
 		a.To.Reported(a, &rep)
 	}
@@ -342,11 +360,13 @@ func (w *Worker) Await(ctx context.Context) error {
 }
 
 // Cancel cancels what runs.
-func (w *Worker) Cancel() {
+func (w *Worker) Cancel() { w.cancel(func(*Attempt) bool { return true }) }
+
+func (w *Worker) cancel(pick func(*Attempt) bool) {
 	w.mu.Lock()
 	var current []*Attempt
 	for _, s := range w.current {
-		if s.a != nil {
+		if s.a != nil && pick(s.a) {
 			current = append(current, s.a)
 		}
 	}

@@ -15,10 +15,25 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 
 	"github.com/distgear/distgear/internal/machine/pack"
 	"github.com/distgear/distgear/internal/machine/tasks"
 )
+
+// The kinds of command between a queue and workers elsewhere; the executor's name
+// follows.
+const (
+	KindOffer    = "_offer:"    // a worker's node says what it offers; answered when that is not what the input tells
+	KindTask     = "_task:"     // an attempt; the number of the worker and the action follow too
+	KindRecall   = "_recall:"   // one way: give an attempt back if it has not started
+	KindProgress = "_progress:" // one way, back: how far an attempt is
+)
+
+// TaskPrefix is the kind of commands to one worker of an executor, but for the action.
+func TaskPrefix(executor string, worker uint64) string {
+	return KindTask + executor + ":" + strconv.FormatUint(worker, 10) + ":"
+}
 
 // What may be on the wire of one worker's offer.
 const (

@@ -1,8 +1,23 @@
-package work
+// Package stand is where the queues of other processes find the workers of an
+// executor at this node, by links.
+//
+//	leave := stand.Join(r, "render", w) // others' queues may lease tasks to w
+//
+// # Guarantees
+//
+// What another process has leased to a worker here ends with that process: once its
+// session is over, what has not started is dropped, and what runs is cancelled.
+//
+// # Failures
+//
+// A lease that cannot be read is refused; one for a worker that is gone is given back.
+package stand
 
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,8 +26,8 @@ import (
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/room"
-	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/internal/work"
 	"github.com/distgear/distgear/internal/work/frames"
 )
 
@@ -26,7 +41,8 @@ type stand struct {
 	name string
 
 	mu      sync.Mutex
-	workers map[uint64]*Worker
+	workers map[uint64]*work.Worker
+	live    map[uint64]bool // lives of members, when that was looked at last
 	number  uint64
 	version uint64
 	polls   []*link.Inbound // they are answered at the next change
@@ -36,9 +52,10 @@ type standKey string
 
 func standOf(r *room.Room, name string) *stand {
 	return r.Value(standKey(name), func() any {
-		s := &stand{room: r, name: name, workers: map[uint64]*Worker{}, version: 1}
-		r.SetRaw(kindOffer+name, s.poll)
-		r.SetRaw(kindRecall+name, s.recall)
+		s := &stand{room: r, name: name, workers: map[uint64]*work.Worker{}, version: 1}
+		s.live = s.lives()
+		r.SetRaw(frames.KindOffer+name, s.poll)
+		r.SetRaw(frames.KindRecall+name, s.recall)
 		r.SetRaw("_task", refuse) // of a worker that is gone
 		r.Join(s)
 		return s
@@ -47,27 +64,32 @@ func standOf(r *room.Room, name string) *stand {
 
 // refuse gives an attempt back for a worker that is gone.
 func refuse(in *link.Inbound) {
-	in.Reply(giveBack())
+	in.Reply(work.GiveBack())
 	in.Free()
 }
 
-func taskPrefix(name string, number uint64) string {
-	return fmt.Sprintf("%s%s:%d:", kindTask, name, number)
+// Join offers a worker of an executor to the queues of other processes, until leave
+// is called. A node that is alone has no others.
+func Join(r *room.Room, executor string, w *work.Worker) (leave func()) {
+	if r.Links == nil {
+		return func() {}
+	}
+	return standOf(r, executor).join(w)
 }
 
-// join offers a worker to the queues of other processes, until leave is called.
-func (s *stand) join(w *Worker) (leave func()) {
+func (s *stand) join(w *work.Worker) (leave func()) {
+	kinds := w.Offer().Kinds
 	s.mu.Lock()
 	s.number++
 	number := s.number
 	s.workers[number] = w
 	s.mu.Unlock()
-	for kind := range w.actions {
-		s.room.SetRaw(taskPrefix(s.name, number)+kind, s.serve(w, kind))
+	for _, kind := range kinds {
+		s.room.SetRaw(frames.TaskPrefix(s.name, number)+kind, s.serve(w, kind))
 	}
 	stop := w.OnOffer(s.changed)
 	s.changed()
-	if s.room.Offer(KindOf(s.name), true) {
+	if s.room.Offer(work.KindOf(s.name), true) {
 		s.room.Told()
 	}
 	return func() {
@@ -76,17 +98,17 @@ func (s *stand) join(w *Worker) (leave func()) {
 		delete(s.workers, number)
 		s.mu.Unlock()
 		s.changed()
-		for kind := range w.actions {
-			s.room.SetRaw(taskPrefix(s.name, number)+kind, nil)
+		for _, kind := range kinds {
+			s.room.SetRaw(frames.TaskPrefix(s.name, number)+kind, nil)
 		}
-		if s.room.Offer(KindOf(s.name), false) {
+		if s.room.Offer(work.KindOf(s.name), false) {
 			s.room.Told()
 		}
 	}
 }
 
 // serve takes up the attempts of one action.
-func (s *stand) serve(w *Worker, kind string) func(*link.Inbound) {
+func (s *stand) serve(w *work.Worker, kind string) func(*link.Inbound) {
 	return func(in *link.Inbound) {
 		l, input, err := frames.ParseLease(in.Input)
 		if err != nil {
@@ -95,10 +117,10 @@ func (s *stand) serve(w *Worker, kind string) func(*link.Inbound) {
 			return
 		}
 		x := &inbound{in: in, stand: s}
-		x.Attempt = Attempt{
+		x.Attempt = work.Attempt{
 			Context: in.Context, Kind: kind, Number: max(in.Attempt, 1), Timeout: in.Command.Run, From: in.FromName(), Input: input, To: x,
-			name: name{uint64(in.From()), l.Number}, epoch: l.Epoch,
 		}
+		x.Lease(uint64(in.From()), l)
 		x.CommandKey = in.Key
 		if !w.Put(&x.Attempt) {
 			refuse(in)
@@ -108,7 +130,7 @@ func (s *stand) serve(w *Worker, kind string) func(*link.Inbound) {
 
 // inbound is an attempt for the queue of another process.
 type inbound struct {
-	Attempt
+	work.Attempt
 
 	in    *link.Inbound
 	stand *stand
@@ -116,20 +138,20 @@ type inbound struct {
 }
 
 // Reported implements Reporter.
-func (x *inbound) Reported(_ *Attempt, rep *wire.Report) {
+func (x *inbound) Reported(_ *work.Attempt, rep *wire.Report) {
 	x.in.Reply(*rep)
 	x.in.Free()
 }
 
 // Advanced implements Reporter.
-func (x *inbound) Advanced(a *Attempt, done, total int64) {
+func (x *inbound) Advanced(a *work.Attempt, done, total int64) {
 	now, last := time.Now().UnixNano(), x.told.Load()
 	if now-last < int64(progressEvery) || !x.told.CompareAndSwap(last, now) {
 		return
 	}
-	b := frames.AppendLease(nil, tasks.Lease{Number: a.name.number, Epoch: a.epoch})
+	b := frames.AppendLease(nil, a.Leased())
 	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(max(done, 0))), uint64(max(total, 0)))
-	send(x.stand.room, link.ID(a.name.origin), kindProgress+x.stand.name, b)
+	work.Send(x.stand.room, link.ID(a.Origin()), frames.KindProgress+x.stand.name, b)
 }
 
 // recall gives an attempt back that has not started.
@@ -139,15 +161,15 @@ func (s *stand) recall(in *link.Inbound) {
 		return
 	}
 	s.mu.Lock()
-	var a *Attempt
+	var a *work.Attempt
 	for _, w := range s.workers {
-		if a = w.takeBackNumber(uint64(in.From()), l.Number, l.Epoch); a != nil {
+		if a = w.TakeBackOf(uint64(in.From()), l); a != nil {
 			break
 		}
 	}
 	s.mu.Unlock()
 	if a != nil {
-		rep := giveBack()
+		rep := work.GiveBack()
 		a.To.Reported(a, &rep)
 	}
 }
@@ -190,13 +212,39 @@ func (s *stand) offersLocked() []byte {
 	return frames.AppendOffers(s.version, offers)
 }
 
-// Changed implements room.Guest.
-func (s *stand) Changed() {}
+// lives are those of this node and the others.
+func (s *stand) lives() map[uint64]bool {
+	ms := s.room.Live()
+	live := make(map[uint64]bool, len(ms))
+	for _, m := range ms {
+		live[m.Life] = true
+	}
+	return live
+}
+
+// Changed implements room.Guest: nobody wants the results of a life that is over.
+func (s *stand) Changed() {
+	s.mu.Lock()
+	was := s.live
+	s.live = s.lives()
+	var ws []*work.Worker
+	for life := range was {
+		if !s.live[life] {
+			ws = slices.Collect(maps.Values(s.workers))
+			break
+		}
+	}
+	live := s.live
+	s.mu.Unlock()
+	for _, w := range ws {
+		w.Drop(func(a *work.Attempt) bool { return was[a.Origin()] && !live[a.Origin()] })
+	}
+}
 
 // Leaving implements room.Guest: the node takes no new work.
 func (s *stand) Leaving() {
 	s.mu.Lock()
-	ws := make([]*Worker, 0, len(s.workers))
+	ws := make([]*work.Worker, 0, len(s.workers))
 	for _, w := range s.workers {
 		ws = append(ws, w)
 	}
@@ -212,13 +260,10 @@ func (s *stand) Left() {
 	polls := s.polls
 	s.polls = nil
 	s.mu.Unlock()
-	rep := giveBack()
+	rep := work.GiveBack()
 	for _, in := range polls {
 		in.Reply(rep)
 	}
 }
 
-var (
-	_ room.Guest  = (*stand)(nil)
-	_ runner.Task = (*Worker)(nil)
-)
+var _ room.Guest = (*stand)(nil)
