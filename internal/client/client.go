@@ -173,15 +173,21 @@ func (c *Client) run() {
 
 var errDown = errors.New("client: no connection")
 
-// begin starts a life. An error means that there is no connection.
+// begin starts a life, when everybody has been told that the one before is over.
+// An error means that there is no connection.
 func (c *Client) begin() error {
 	if !c.cfg.Conn.Up() {
 		return errDown // to subscribe would wait for seconds
 	}
-	l := &life{
-		id:   machine.Session(uint64(time.Now().UnixMilli())<<22 | uint64(rand.Uint32()>>10)),
-		wait: map[uint64]Receiver{},
+	var last machine.Session
+	c.dmu.Lock() // see lose
+	c.mu.Lock()
+	if c.life != nil {
+		last = c.life.id
 	}
+	c.mu.Unlock()
+	c.dmu.Unlock()
+	l := &life{id: sessionAt(time.Now(), rand.Uint32(), last), wait: map[uint64]Receiver{}}
 	l.lease = c.ms() + c.cfg.TTL.Milliseconds()*7/8 // to be opened by then
 	stop, err := c.cfg.Conn.Subscribe(FrameSubject(c.cfg.Prefix, l.id), func(data []byte) { c.receive(l, data) })
 	if err != nil {
@@ -193,6 +199,14 @@ func (c *Client) begin() error {
 	c.mu.Unlock()
 	c.wake()
 	return nil
+}
+
+// sessionAt is the number of a session that begins now: of a client later ones are
+// higher, also if the clock was turned back.
+func sessionAt(now time.Time, random uint32, last machine.Session) machine.Session {
+	const bits = 22
+	ms := max(uint64(now.UnixMilli()), uint64(last)>>bits+1)
+	return machine.Session(ms<<bits | uint64(random>>(32-bits)))
 }
 
 func (c *Client) ms() int64 { return time.Since(c.start).Milliseconds() }
@@ -253,8 +267,8 @@ func (c *Client) Valid(of machine.Session) bool {
 // for a session that is gone (of is not 0 and not the session of now) are
 // refused with ErrLost. It returns the number of the last one, which is its
 // request. An error means that nothing was done, and r is not called. With r nil
-// there is no ErrOverloaded: what gives back, or takes back a wait, cannot fail
-// while the session lasts.
+// there is no ErrOverloaded: what gives back, takes back a wait, or ends what is told
+// (Object.End), cannot fail while the session lasts.
 func (c *Client) Start(of machine.Session, r Receiver, ops ...operation.Op) (uint64, error) {
 	return c.startOn(nil, of, r, ops)
 }
@@ -280,7 +294,7 @@ func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []operat
 	case l == nil || !l.open || l.lost || of != 0 && of != l.id:
 		c.mu.Unlock()
 		return 0, ErrLost
-	case r != nil && l.bytes+size > maxPending: // with nil it gives something back: refused, it would be lost
+	case l.bytes+size > maxPending && !givesBack(r): // refused, that would be lost
 		c.mu.Unlock()
 		return 0, ErrOverloaded
 	case !o.admit(of, ops):
@@ -303,6 +317,12 @@ func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []operat
 		c.wake()
 	}
 	return number, nil
+}
+
+// givesBack tells by who waits for its answer that an operation gives something back.
+func givesBack(r Receiver) bool {
+	_, ends := r.(*ending)
+	return r == nil || ends
 }
 
 func (l *life) add(op *operation.Op, c *Client) {

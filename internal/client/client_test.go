@@ -218,6 +218,53 @@ func TestClient_GivingBackIsNeverRefused(t *testing.T) {
 	}
 }
 
+// Nor is the end of a watcher: the hub would go on telling one that nobody listens to.
+func TestClient_EndingIsNeverRefused(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 30*time.Second)
+	o := c.Object(operation.KMap, "m", 0, nil)
+	now, err := o.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told counted
+	req, err := o.Start(now, &told, operation.Op{Verb: operation.VMapWatch, A: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := operation.Op{Verb: operation.VMapStore, Key: []byte("k"), Val: make([]byte, 600<<10)}
+	if _, err := o.Do(t.Context(), store, false); err != nil || told.n.Load() != 2 { // its answer and the change
+		t.Fatal(told.n.Load(), err)
+	}
+	d.mu.Lock() // the hub takes up nothing
+	for err == nil {
+		_, err = o.Start(now, ignore{}, operation.Op{Verb: operation.VMapLoad, Key: make([]byte, 600<<10)})
+	}
+	if !errors.Is(err, client.ErrOverloaded) {
+		t.Fatal(err)
+	}
+	o.End(now, req, operation.Op{Verb: operation.VMapUnwatch, A: req})
+	d.mu.Unlock()
+	for {
+		_, err := o.Do(t.Context(), store, false)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, client.ErrOverloaded) { // until the hub has taken up some of it
+			t.Fatal(err)
+		}
+	}
+	if n := told.n.Load(); n != 2 {
+		t.Fatalf("one that has ended was told %d times", n)
+	}
+}
+
+// counted counts what it is told.
+type counted struct{ n atomic.Int32 }
+
+func (c *counted) Output(*operation.Output) bool { c.n.Add(1); return false }
+func (*counted) Lost()                           {}
+
 // ignore waits for an answer that does not matter.
 type ignore struct{}
 
