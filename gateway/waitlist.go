@@ -12,9 +12,6 @@ import (
 	"github.com/distgear/distgear/record"
 )
 
-// stateWaiting is the state of a run that was accepted and has not begun.
-const stateWaiting record.RunState = "waiting"
-
 // waitlist holds the accepted runs whose ids clients know: those answered with
 // 202, and those that came with an id. A run is known to the node that handles
 // it from when it begins there; before that (its command is on its way, or it is
@@ -95,7 +92,7 @@ func (a *accepted) outcome() ([]byte, error) { return a.f.Wait(context.Backgroun
 
 // record is what can be said of a run that no node remembers.
 func (a *accepted) record() record.Run {
-	rec := record.Run{ID: a.f.ID(), Event: a.event, State: stateWaiting, Started: a.since}
+	rec := record.Run{ID: a.f.ID(), Event: a.event, State: record.Waiting, Started: a.since}
 	if !a.over() {
 		return rec
 	}
@@ -121,7 +118,7 @@ func (h *handler) look(ctx context.Context, id record.RunID) (rec record.Run, li
 	over := a != nil && a.over()
 	rec, err = h.b.find(ctx, id)
 	switch {
-	case a == nil, !errors.Is(err, distgear.ErrNoRun):
+	case a == nil, !errors.Is(err, distgear.ErrNoRun) && !errors.Is(err, distgear.ErrLeft): // a node that has left finds nothing
 		return rec, false, err
 	case !over && a.over(): // it may have begun and ended since it was asked for
 		return h.look(ctx, id)

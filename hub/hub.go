@@ -115,7 +115,8 @@ func CheckCluster(cluster string) error {
 
 // Start starts a hub and returns when nodes can connect to it. With Peers, or on a
 // NATS of others, it first waits until most of the servers are there and it has
-// read the ledger; a node's Join waits until one of the hubs is the writer.
+// read the ledger, and with Peers until it has a copy of its own (20 s at most): so
+// hubs can be restarted one after the other; a node's Join waits until one of the hubs is the writer.
 func Start(ctx context.Context, cfg Config) (*Hub, error) {
 	cfg.Cluster = cmp.Or(cfg.Cluster, "default")
 	cfg.TTL = cmp.Or(cfg.TTL, 3*time.Second)
@@ -165,10 +166,13 @@ func (h *Hub) start(ctx context.Context) (err error) {
 	switch {
 	case len(cfg.Peers) > 0:
 		lc.Memory, lc.Replicas = cfg.Dir == "", len(cfg.Peers)
-		if err = h.standBy(ctx, lc); err == nil && cfg.Dir != "" {
+		if err = h.standBy(ctx, lc); err != nil {
+			return err
+		}
+		if cfg.Dir != "" {
 			h.wg.Go(h.revive)
 		}
-		return err
+		return h.fill(ctx, lc.Name)
 	case h.server != nil: // nobody else can be the hub
 		lc.Memory, lc.Eager = cfg.Dir == "", true
 		if cfg.Dir != "" {
@@ -200,6 +204,30 @@ func (h *Hub) standBy(ctx context.Context, cfg ledger.Config) error {
 		h.wg.Go(func() { h.sweep(d) })
 	}
 	return err
+}
+
+// fillTime is how long Start waits for this hub's own copy of the ledger.
+const fillTime = 20 * time.Second
+
+// fill waits until this hub has its own copy of the ledger: who restarts hubs one
+// after the other may end the next one then. Not for ever, since two of three that
+// are full can do without it.
+func (h *Hub) fill(ctx context.Context, log string) error {
+	late := time.NewTimer(fillTime)
+	defer late.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !h.server.Full(log) {
+		select {
+		case <-tick.C:
+		case <-late.C:
+			h.log.Warn("this hub's copy of the ledger is being filled still: until it is, end no other hub (distgear doctor says which are behind)")
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for a copy of the ledger: %w", context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // begun waits until nodes can join; not for long, since the log may not take

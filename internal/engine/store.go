@@ -179,3 +179,11 @@ func (s *Server) Revive() error {
 
 // Tier is where the server keeps its logs.
 func (s *Server) Tier() Tier { return s.tier }
+
+// Full tells whether this server's own copy of a log, and of the list of logs, has all
+// that was acknowledged when a leader was last heard. Until then its voice counts
+// little: one that came back empty cannot help to elect a leader. Without a cluster
+// it is true.
+func (s *Server) Full(log string) bool {
+	return s.s.JetStreamIsCurrent() && s.s.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, log)
+}

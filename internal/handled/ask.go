@@ -158,6 +158,11 @@ func (g *Registry) Watch(ctx context.Context, id record.RunID) iter.Seq2[record.
 				if err == nil {
 					out, err = rep.Payload, g.host.Error(rep, at.Node, "watching "+string(id))
 				}
+				if errors.Is(err, fault.ErrLeft) { // this node, maybe: what it ran ends with it
+					if own, e := g.serveFind(ctx, "", &wire.Command{Input: in}); e == nil {
+						out, err = own, nil
+					}
+				}
 			}
 		}
 	}
