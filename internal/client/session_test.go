@@ -22,3 +22,15 @@ func TestSessionAt_TheClockIsTurnedBack(t *testing.T) {
 		t.Errorf("it is of %d", ms)
 	}
 }
+
+// Waiting is how many receivers are waiting to be told something.
+func (c *Client) Waiting() int {
+	if c.alone != nil {
+		c.alone.mu.Lock()
+		defer c.alone.mu.Unlock()
+		return len(c.alone.wait)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.life.wait)
+}

@@ -36,6 +36,7 @@ func (x *mapOf) apply(c *call) {
 		x.Watch(&c.vals, who, string(o.Key), o.A != 0)
 	case operation.VMapUnwatch:
 		x.Unwatch(&c.vals, machine.Who{Session: who.Session, Req: o.A})
+		c.vals.Effects[len(c.vals.Effects)-1].To = who // who ends it is answered, and forgets the watcher
 	case operation.VMapDrop:
 		x.Drop(who.Session, string(o.Key))
 	default:
