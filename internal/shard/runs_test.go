@@ -3,6 +3,7 @@ package shard
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -193,4 +194,24 @@ func TestRuns_D1_TheSameIDWithAnotherInputIsAConflict(t *testing.T) {
 	if string(g.Input) != "in" || !l.Unwind || len(l.Units) != 1 {
 		t.Errorf("%+v %+v", g, l)
 	}
+}
+
+// What is kept elsewhere is referred to while the journal has it, and what becomes
+// of the run.
+func TestRuns_D10_RefersToWhatIsKeptElsewhere(t *testing.T) {
+	c := newCrew(t, 8)
+	check := func(when string, want ...string) {
+		t.Helper()
+		for _, val := range []string{"R5ref-unit", "R5ref-out", "R5ref-shown", "R5ref-none"} {
+			if known, refers := c.Refers("work", "r", val); !known || refers != slices.Contains(want, val) {
+				t.Errorf("%s: %s: known %v, refers %v", when, val, known, refers)
+			}
+		}
+	}
+	c.do(8, operation.Op{Verb: operation.VSubmit, A: operation.SubmitRuns, Val: spec("r")})
+	g, _ := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}))
+	c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("head R5ref-unit tail")})
+	check("while it runs", "R5ref-unit")
+	c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Ended, Outcome: tasks.OK, Report: []byte("node R5ref-out"), Summary: []byte("R5ref-shown")})
+	check("when it has ended", "R5ref-out", "R5ref-shown")
 }

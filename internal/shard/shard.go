@@ -79,6 +79,7 @@ type session struct {
 	out     outbox
 	handles []*object // by handle-1; nil: free
 	open    int       // objects that have it among their openers
+	twice   int       // handles of objects that have another one
 	owed    int64     // ledger ms since when a frame that only confirms is put off; 0: none is
 	dirty   bool
 	listed  bool // it is in owing
@@ -285,6 +286,8 @@ func (c *call) open() {
 	c.ses.handles[h-1] = o
 	if o.of(c.ses) == 0 {
 		o.set(c.ses, h)
+	} else {
+		c.ses.twice++
 	}
 	c.answer(machine.OK, 0, 0)
 	if x, ok := o.thing.(*executor); ok {
@@ -294,15 +297,22 @@ func (c *call) open() {
 }
 
 func (c *call) closeHandle() {
-	o := c.obj
-	if o.of(c.ses) == c.op.Handle {
+	o, h := c.obj, c.op.Handle
+	c.ses.handles[h-1] = nil
+	switch of := o.of(c.ses); {
+	case of == h && c.ses.twice > 0 && slices.Contains(c.ses.handles, o): // it goes on under that number
+		o.drop(c.ses)
+		o.set(c.ses, uint64(slices.Index(c.ses.handles, o))+1)
+		c.ses.twice--
+	case of == h:
 		if !o.gone {
 			o.expire(c)
 			c.told()
 		}
 		c.shut(o, c.ses)
+	case of != 0:
+		c.ses.twice--
 	}
-	c.ses.handles[c.op.Handle-1] = nil
 	c.answer(machine.OK, 0, 0)
 }
 

@@ -130,6 +130,47 @@ func TestShard_NamesAreOfOneKindAndFreeAgainWhenIdle(t *testing.T) {
 	}
 }
 
+// An object that a session has opened twice is closed when both are: else another session would have another
+// lock of that name meanwhile.
+func TestShard_OpenTwiceIsClosedTwice(t *testing.T) {
+	open := func(h, req uint64) operation.Op {
+		return operation.Op{Verb: operation.VOpen, Handle: h, Req: req, A: uint64(operation.KLock), Key: []byte("l")}
+	}
+	want := operation.LockOp(locks.Op{Verb: locks.DoWant, Mode: locks.Write})
+	w := newWorld()
+	w.Apply(1, opening(7))
+	w.Apply(1, opening(8))
+	w.Apply(2, entry(7, 1, 0, open(1, 0), open(2, 0)))
+	if err := w.Restore(w.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	w.Lead(2)
+	want.Handle = 2
+	w.Apply(2, entry(7, 3, 0, operation.Op{Verb: operation.VClose, Handle: 1}, want))
+	want.Handle = 1
+	w.Apply(3, entry(8, 1, 0, open(1, 0), want))
+	w.cut()
+	all, _ := w.told(t, 7)
+	var codes []machine.Code
+	for _, o := range all {
+		if o.Req == 0 && o.Handle != 2 {
+			t.Errorf("told of number %d", o.Handle)
+		}
+		codes = append(codes, o.Code)
+	}
+	if len(codes) != 2 || codes[0] != machine.Granted || codes[1] != machine.Recall {
+		t.Errorf("the first is told %v", codes)
+	}
+	if all, _ := w.told(t, 8); len(all) != 0 {
+		t.Errorf("the second has the lock too: %+v", all)
+	}
+	w.Apply(4, entry(7, 5, 0, operation.Op{Verb: operation.VClose, Handle: 2}))
+	w.cut()
+	if all, _ := w.told(t, 8); len(all) != 1 || all[0].Code != machine.Granted {
+		t.Errorf("the second is told %+v", all)
+	}
+}
+
 func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
 	w := newWorld()
 	w.Apply(1, opening(7))

@@ -181,6 +181,7 @@ func parseSession(r *pack.Reader, version byte, all []*object) (*session, error)
 			if o = pick(all, r.Uvarint()); o == nil {
 				return nil, errSnapshot
 			}
+			ses.twice++
 		default:
 			return nil, errSnapshot
 		}

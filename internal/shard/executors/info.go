@@ -1,6 +1,8 @@
 package executors
 
 import (
+	"strings"
+
 	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
 )
@@ -34,11 +36,14 @@ func (x *Executor) Tasks(q look.Query, node func(machine.Session) string) (sts [
 func (x *Executor) Len() int { return x.m.Len() }
 
 // Refers tells whether a task is known, and whether the value that it has now, its input or
-// its result, is val.
+// its result, is val; of a run, whether what is kept of it refers to val.
 func (x *Executor) Refers(id, val string) (known, refers bool) {
 	t := x.m.Find(id)
 	if t == nil {
 		return false, false
+	}
+	if r := x.runs[t.Number]; r != nil {
+		return true, strings.Contains(t.Val, val) || r.Refers([]byte(val))
 	}
 	return true, t.Val == val
 }

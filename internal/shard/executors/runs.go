@@ -82,7 +82,10 @@ func sum(in string) uint64 {
 
 // view is what there is to tell of a run.
 func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
-	v := runs.View{Kind: t.Kind(), State: t.State, Outcome: t.Outcome, Started: t.Submitted, Since: t.Since, Reason: t.Reason()}
+	v := runs.View{Kind: t.Kind(), State: t.State, Outcome: t.Outcome, Now: c.Now, Started: t.Submitted, Since: t.Since, Reason: t.Reason(), Epoch: t.Epoch}
+	for _, a := range t.History() {
+		v.Owners = append(v.Owners, runs.Owner{Node: c.Ledger.Node(a.Worker), Began: a.Began, Ended: a.Ended, Lost: a.Lost, Text: a.Message})
+	}
 	if s := t.Worker(); s != 0 {
 		v.Node = c.Ledger.Node(s)
 	}
