@@ -180,12 +180,13 @@ func (b *Base) Destroy(ctx context.Context) error {
 	return b.Fault("destroy", err)
 }
 
-// drop closes a handle; the next operation makes a new one.
+// drop closes a handle; the next operation makes a new one, which is opened after
+// that: with two open at once the ledger would tell of the object under the first.
 func (b *Base) drop(obj *client.Object) {
 	b.mu.Lock()
+	defer b.mu.Unlock()
+	obj.Close()
 	if b.obj == obj {
 		b.obj = nil
 	}
-	b.mu.Unlock()
-	obj.Close()
 }
