@@ -20,6 +20,10 @@ type backend interface {
 	watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run, error]
 	cancel(ctx context.Context, id record.RunID) error
 	resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error
+	signal(ctx context.Context, id record.RunID, name string, value json.RawMessage) error // no bytes: nothing
+	approve(ctx context.Context, id record.RunID, name string, a record.Approval) error
+	adopt(ctx context.Context, id record.RunID) error
+	terminate(ctx context.Context, id record.RunID, reason string) error
 	members(ctx context.Context) iter.Seq2[cluster.Member, error]
 	watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error]
 	look(ctx context.Context, what string, q lookQuery) (any, error) // what the hub knows

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -96,6 +97,34 @@ func (f *fake) resolve(_ context.Context, id record.RunID, step string, how reco
 	}
 	words := map[record.Resolution]string{record.Retry: "retry", record.Skip: "skip", record.MarkDone: "done"}
 	return f.onRun("undo", id, step, words[how], reason)
+}
+
+func (f *fake) signal(_ context.Context, id record.RunID, name string, value json.RawMessage) error {
+	if f.onRun == nil {
+		return distgear.ErrNoRun
+	}
+	return f.onRun("signal", id, name, string(value))
+}
+
+func (f *fake) approve(_ context.Context, id record.RunID, name string, a record.Approval) error {
+	if f.onRun == nil {
+		return distgear.ErrNoRun
+	}
+	return f.onRun("approve", id, name, fmt.Sprint(a.Approved), a.By, a.Reason)
+}
+
+func (f *fake) adopt(_ context.Context, id record.RunID) error {
+	if f.onRun == nil {
+		return distgear.ErrNoRun
+	}
+	return f.onRun("adopt", id)
+}
+
+func (f *fake) terminate(_ context.Context, id record.RunID, reason string) error {
+	if f.onRun == nil {
+		return distgear.ErrNoRun
+	}
+	return f.onRun("terminate", id, reason)
 }
 
 func (f *fake) members(ctx context.Context) iter.Seq2[cluster.Member, error] {

@@ -53,6 +53,23 @@ func (b node) resolve(ctx context.Context, id record.RunID, step string, how rec
 	return b.n.ResolveUndo(ctx, id, step, how, reason)
 }
 
+func (b node) signal(ctx context.Context, id record.RunID, name string, value json.RawMessage) error {
+	if len(value) == 0 {
+		return b.n.SignalRun(ctx, id, name, nil)
+	}
+	return b.n.SignalRun(ctx, id, name, value)
+}
+
+func (b node) approve(ctx context.Context, id record.RunID, name string, a record.Approval) error {
+	return b.n.ApproveRun(ctx, id, name, a)
+}
+
+func (b node) adopt(ctx context.Context, id record.RunID) error { return b.n.AdoptRun(ctx, id) }
+
+func (b node) terminate(ctx context.Context, id record.RunID, reason string) error {
+	return b.n.TerminateRun(ctx, id, reason)
+}
+
 func (b node) members(ctx context.Context) iter.Seq2[cluster.Member, error] { return b.n.Members(ctx) }
 
 func (b node) watchMembers(ctx context.Context) iter.Seq2[cluster.Member, error] {

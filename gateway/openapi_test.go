@@ -265,7 +265,7 @@ func TestOpenAPI_Fields(t *testing.T) {
 		"Session": shared.SessionInfo{}, "Cycle": shared.Cycle{}, "CycleWait": shared.CycleWait{}, "Doctor": shared.Health{}, "Finding": shared.Finding{},
 		"Hub": shared.HubInfo{}, "Ledger": shared.LedgerInfo{}, "Node": shared.NodeInfo{},
 		"Executor": executor.Info{}, "Task": executor.TaskInfo{}, "Attempt": executor.AttemptInfo{}, "TaskList": taskList{}, "ExecutorList": executorList{},
-		"AcceptedTask": acceptedTask{}, "PausedExecutor": pausedExecutor{},
+		"Journal": journalOf{}, "JournalEntry": record.Entry{}, "AcceptedTask": acceptedTask{}, "PausedExecutor": pausedExecutor{},
 		"LockList": lockList{}, "ObjectList": objectList{}, "QueueList": queueList{}, "SessionList": sessionList{},
 	} {
 		var fields, listed []string

@@ -62,7 +62,7 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 // runStates lists the states in which a run may be asked for.
 func runStates() []record.RunState {
 	return []record.RunState{
-		record.Running, record.Cancelling, record.RollingBack, record.Stuck,
+		record.Running, record.Cancelling, record.RollingBack, record.Stuck, record.Waiting, record.Parked,
 		record.OK, record.Failed, record.RolledBack, record.Cancelled,
 	}
 }
@@ -98,18 +98,21 @@ func (h *handler) cancelRun(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := record.RunID(r.PathValue("id"))
-	err := h.b.cancel(r.Context(), id)
+	h.told(w, r, id, h.b.cancel(r.Context(), id))
+}
+
+// told answers that a run was told something, or why not.
+func (h *handler) told(w http.ResponseWriter, r *http.Request, id record.RunID, err error) {
+	if err == nil {
+		h.accepted(w, r, id)
+		return
+	}
+	p := problemOfRun(err, id)
 	if errors.Is(err, distgear.ErrNoRun) && h.wait.get(id) != nil {
-		p := refusal(http.StatusConflict, "conflict", "the run has not begun, so nobody can be told")
+		p = refusal(http.StatusConflict, "conflict", "the run has not begun, so nobody can be told")
 		p.Run = id
-		h.problem(w, r, p)
-		return
 	}
-	if err != nil {
-		h.problem(w, r, problemOfRun(err, id))
-		return
-	}
-	h.accepted(w, r, id)
+	h.problem(w, r, p)
 }
 
 // resolveUndo serves POST /v1/runs/{id}/undo/{step}.

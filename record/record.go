@@ -43,7 +43,54 @@ type Run struct {
 	Result  json.RawMessage  `json:"result,omitempty"`
 	Error   string           `json:"error,omitempty"`
 	Plans   []Plan           `json:"plans,omitempty"`
+	Durable bool             `json:"durable,omitempty"`
+	Waits   []string         `json:"waits,omitempty"` // durable: the signals that it waits for; "approve NAME" is a decision
+	Until   time.Time        `json:"until,omitzero"`  // durable: when it goes on by itself, if it waits for that
+	Journal []Entry          `json:"-"`               // durable: what happened, in order, as FindRun and WatchRun tell it
 }
+
+// Entry is one thing that happened in a durable run. Of one that has ended only
+// what its plans tell is kept.
+type Entry struct {
+	At      time.Time        `json:"at"`
+	What    Happening        `json:"what"`
+	Plan    string           `json:"plan,omitempty"`
+	Step    string           `json:"step,omitempty"`
+	Undo    bool             `json:"undo,omitempty"`    // it is about undoing the step
+	Attempt int              `json:"attempt,omitempty"` // counted from 1, apart for the step and its undo
+	Node    cluster.NodeName `json:"node,omitempty"`
+	Epoch   uint64           `json:"epoch,omitempty"`   // of the owner
+	Began   time.Time        `json:"began,omitzero"`    // when the attempt was sent, or the owner began
+	Outcome string           `json:"outcome,omitempty"` // as an Attempt's; how a run ended, as its State
+	Name    string           `json:"name,omitempty"`    // of a signal or value
+	How     Resolution       `json:"how,omitempty"`
+	Until   time.Time        `json:"until,omitzero"` // of a Sleep
+	Text    string           `json:"text,omitempty"` // an error, or a reason
+}
+
+// Happening says in a word what an Entry is about.
+type Happening string
+
+// What may happen in a durable run.
+const (
+	Accepted   Happening = "accepted"
+	Owned      Happening = "owned"      // by Node from then on
+	OwnerGone  Happening = "owner gone" // Node was lost, or Text
+	Planned    Happening = "planned"    // a plan began
+	Sent       Happening = "sent"       // an attempt, to Node
+	Reported   Happening = "reported"   // what became of it
+	NotSent    Happening = "not sent"   // a step, or its undo, ended without another attempt
+	Resolved   Happening = "resolved"   // somebody decided about a stuck undo
+	PlanCancel Happening = "plan cancelled"
+	Unwound    Happening = "unwound"   // a plan that had ended is to be undone
+	Valued     Happening = "value"     // the handler took a value from its run
+	Signalled  Happening = "signal"    // the handler took a signal
+	Slept      Happening = "slept"     // the handler sleeps
+	RunCancel  Happening = "cancelled" // the run was
+	Adopted    Happening = "adopted"   // a plan goes on in another shape
+	Finished   Happening = "finished"
+	SetAside   Happening = "parked"
+)
 
 // Plan is one plan of a run.
 type Plan struct {

@@ -71,7 +71,35 @@ func serve(t *testing.T) (url string) {
 		}
 		return last.Result()
 	}}
-	if err := n.Handle(mk, build, stick); err != nil {
+	sign := &distgear.Event[string, string]{Name: "sign", Durable: true, On: func(ctx context.Context, r *distgear.Run, in string) (string, error) {
+		p := distgear.Plan{Name: "first", Rollback: true}
+		mk.Step(&p, distgear.Any(), in).Named("draft")
+		if err := r.Do(ctx, &p); err != nil {
+			return "", err
+		}
+		var words string
+		if err := r.Signal(ctx, "words", &words); err != nil {
+			return "", err
+		}
+		a, err := r.Approve(ctx, "print")
+		if err != nil {
+			return "", err
+		}
+		if !a.Approved {
+			return "", errors.New("refused by " + a.By)
+		}
+		q := distgear.Plan{Name: "second", Rollback: true}
+		mk.Step(&q, distgear.Any(), words).Named("print")
+		return words, r.Do(ctx, &q)
+	}}
+	var panics atomic.Int64
+	fragile := &distgear.Event[string, string]{Name: "fragile", Durable: true, On: func(context.Context, *distgear.Run, string) (string, error) {
+		if panics.Add(1) <= 3 {
+			panic("out of paper")
+		}
+		return "fine", nil
+	}}
+	if err := n.Handle(mk, build, stick, sign, fragile); err != nil {
 		t.Fatal(err)
 	}
 	s, err := gateway.Listen(n, "127.0.0.1:0", gateway.Config{Logger: slog.New(slog.DiscardHandler)})

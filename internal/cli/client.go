@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -220,8 +221,8 @@ func (c *client) stream(ctx context.Context, path string) iter.Seq2[event, error
 	}
 }
 
-// follow yields the values of a stream's events of that name.
-func follow[T any](ctx context.Context, c *client, path, name string) iter.Seq2[T, error] {
+// follow yields the values of a stream's events of those names.
+func follow[T any](ctx context.Context, c *client, path string, names ...string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var zero T
 		for e, err := range c.stream(ctx, path) {
@@ -233,7 +234,7 @@ func follow[T any](ctx context.Context, c *client, path, name string) iter.Seq2[
 				if err = json.Unmarshal([]byte(e.data), &p); err == nil {
 					err = p.err()
 				}
-			case e.name != name:
+			case !slices.Contains(names, e.name):
 				continue
 			default:
 				if err = json.Unmarshal([]byte(e.data), &v); err != nil {

@@ -147,15 +147,21 @@ func (a *app) nodesCmd() *cobra.Command {
 	return c
 }
 
+// kindsOf are the kinds that a member handles, but for those by which nodes tell
+// each other of kinds.
+func kindsOf(m cluster.Member) []string {
+	return slices.DeleteFunc(slices.Clone(m.Kinds), func(k string) bool { return strings.HasPrefix(k, "_") })
+}
+
 func memberRow(m cluster.Member) []string {
 	var labels []string
 	for k, v := range m.Labels {
 		labels = append(labels, k+"="+v)
 	}
 	slices.Sort(labels)
-	kinds := m.Kinds
+	kinds := kindsOf(m)
 	if len(kinds) > 8 {
-		kinds = append(slices.Clone(kinds[:8]), fmt.Sprintf("and %d more", len(m.Kinds)-8))
+		kinds = append(slices.Clone(kinds[:8]), fmt.Sprintf("and %d more", len(kinds)-8))
 	}
 	return []string{
 		string(m.Name), m.State.String(), ago(m.Since), fmt.Sprintf("%.0f%%", 100*m.Load.CPU), fmt.Sprintf("%d MiB", m.Load.Memory>>20),
@@ -203,7 +209,7 @@ func (a *app) watchNodesOnce(ctx context.Context, cl *client, seen func()) error
 			return err
 		}
 		seen()
-		text := fmt.Sprintf("%s  %-8s %s  (incarnation %d)  %s", m.Since.Local().Format("15:04:05.000"), m.State, m.Name, m.Incarnation, strings.Join(m.Kinds, ","))
+		text := fmt.Sprintf("%s  %-8s %s  (incarnation %d)  %s", m.Since.Local().Format("15:04:05.000"), m.State, m.Name, m.Incarnation, strings.Join(kindsOf(m), ","))
 		if a.json {
 			b, err := json.Marshal(m)
 			if err != nil {

@@ -32,7 +32,7 @@ func (a *app) raiseCmd() *cobra.Command {
 		Example: `  distgear raise deploy '{"release": "v1"}'
   distgear raise deploy --async --id release-42 - < input.json`,
 		RunE: func(c *cobra.Command, args []string) error {
-			input, err := a.input(c.Context(), args[1:])
+			input, err := a.input(c.Context(), args[1:], "raised")
 			if err != nil {
 				return err
 			}
@@ -144,8 +144,8 @@ func interrupted(err error, advice string) error {
 	return exit(Unknown, "interrupted: %s", advice)
 }
 
-// input is the event's input as JSON.
-func (a *app) input(ctx context.Context, args []string) ([]byte, error) {
+// input is an argument as JSON, of what is to be raised or sent.
+func (a *app) input(ctx context.Context, args []string, what string) ([]byte, error) {
 	if len(args) == 0 {
 		return nil, nil
 	}
@@ -153,7 +153,7 @@ func (a *app) input(ctx context.Context, args []string) ([]byte, error) {
 	if args[0] == "-" {
 		var err error
 		if b, err = readAll(ctx, io.LimitReader(a.in, distgear.MaxPayload+1)); ctx.Err() != nil {
-			return nil, exit(NeverRan, "interrupted while reading the input: nothing was raised")
+			return nil, exit(NeverRan, "interrupted while reading the input: nothing was %s", what)
 		} else if err != nil {
 			return nil, exit(Usage, "reading the input: %w", err)
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,10 +18,11 @@ import (
 
 func (a *app) runsCmd() *cobra.Command {
 	c := &cobra.Command{
-		Use: "runs", Short: "List, show, watch, cancel and repair runs",
+		Use: "runs", Short: "List, show, watch, cancel, signal and repair runs",
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return a.listRuns(c.Context(), url.Values{}) },
 	}
-	c.AddCommand(a.runsListCmd(), a.runsShowCmd(), a.runsWatchCmd(), a.runsCancelCmd(), a.runsUndoCmd())
+	c.AddCommand(a.runsListCmd(), a.runsShowCmd(), a.runsWatchCmd(), a.runsCancelCmd(), a.runsUndoCmd(),
+		a.runsSignalCmd(), a.runsApproveCmd(), a.runsAdoptCmd(), a.runsTerminateCmd())
 	return c
 }
 
@@ -28,7 +30,7 @@ func (a *app) runsListCmd() *cobra.Command {
 	var events, states []string
 	var limit int
 	c := &cobra.Command{
-		Use: "list", Short: "List the runs that the nodes remember, newest first", Args: cobra.NoArgs,
+		Use: "list", Short: "List the durable runs and those that the nodes remember, newest first", Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.listRuns(c.Context(), url.Values{"event": events, "state": states, "limit": {strconv.Itoa(limit)}})
 		},
@@ -63,7 +65,7 @@ func (a *app) listRuns(ctx context.Context, q url.Values) error {
 		if !r.Ended.IsZero() {
 			took = r.Ended.Sub(r.Started).Round(time.Millisecond).String()
 		}
-		rows = append(rows, []string{string(r.ID), r.Event, string(r.State), string(r.Node), ago(r.Started), took})
+		rows = append(rows, []string{string(r.ID), r.Event, string(r.State), cmp.Or(string(r.Node), "-"), ago(r.Started), took})
 	}
 	if a.json {
 		return nil
@@ -83,34 +85,81 @@ func runPath(id string) string { return "/v1/runs/" + url.PathEscape(id) }
 
 func (a *app) runsShowCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "show ID", Short: "Show a run: its plans as trees, input and result", Args: cobra.ExactArgs(1),
+		Use: "show ID", Short: "Show a run: its plans as trees, input and result; of a durable one what happened, in order", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {
 				return err
 			}
-			var rec record.Run
+			var rec shownRun
 			if err := cl.call(c.Context(), "GET", runPath(args[0]), nil, &rec); err != nil {
 				return err
 			}
+			if rec.Durable {
+				if err := cl.call(c.Context(), "GET", runPath(args[0])+"/journal", nil, &rec.Journal); err != nil {
+					return err
+				}
+			}
 			if a.json {
-				return a.writeRecord(rec)
+				b, err := json.Marshal(rec)
+				if err != nil {
+					return exit(Unknown, "%w", err)
+				}
+				return a.write(string(b))
 			}
-			ink := show.Plain
-			if isTerminal(a.out) {
-				ink = show.Paint
-			}
-			text := show.Tree(rec, time.Now(), ink)
-			text += faults(rec)
-			if rec.Input != nil {
-				text += "\ninput   " + string(rec.Input)
-			}
-			if rec.Result != nil {
-				text += "\nresult  " + string(rec.Result)
-			}
-			return a.write(text)
+			return a.write(rec.text(a.ink()))
 		},
 	}
+}
+
+// shownRun is a run as show tells it.
+type shownRun struct {
+	record.Run
+
+	Journal *struct {
+		Entries []record.Entry `json:"entries"`
+	} `json:"journal,omitempty"`
+}
+
+func (r *shownRun) text(ink show.Ink) string {
+	text := show.Tree(r.Run, time.Now(), ink)
+	text += faults(r.Run) + waits(r.Run)
+	if r.Input != nil {
+		text += "\ninput   " + string(r.Input)
+	}
+	if r.Result != nil {
+		text += "\nresult  " + string(r.Result)
+	}
+	if r.Journal != nil {
+		text += "\n\n" + show.Timeline(r.Journal.Entries, ink)
+	}
+	return text
+}
+
+func (a *app) ink() show.Ink {
+	if isTerminal(a.out) {
+		return show.Paint
+	}
+	return show.Plain
+}
+
+// waits tells what a durable run waits for, and what can be done.
+func waits(rec record.Run) string {
+	var b strings.Builder
+	for _, name := range rec.Waits {
+		if of, ok := strings.CutPrefix(name, "approve "); ok {
+			fmt.Fprintf(&b, "\nwaits   for a decision: distgear runs approve %s %s --yes|--no", rec.ID, of)
+		} else {
+			fmt.Fprintf(&b, "\nwaits   for a signal: distgear runs signal %s %s", rec.ID, name)
+		}
+	}
+	if !rec.Until.IsZero() {
+		fmt.Fprintf(&b, "\nwaits   until %s", rec.Until.Local().Format(time.DateTime))
+	}
+	if rec.State == record.Parked {
+		fmt.Fprintf(&b, "\nparked  %s\n        decide: distgear runs adopt|cancel %s, or terminate %s --reason WHY", rec.Error, rec.ID, rec.ID)
+	}
+	return b.String()
 }
 
 // faults tells of steps that did not go well: why, and what can be done.
@@ -138,25 +187,65 @@ func (a *app) runsWatchCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rec, err := a.watchRun(c.Context(), cl, record.RunID(args[0]), func(ch show.Change) error {
-				if !a.json {
-					return a.write(ch.String())
-				}
-				b, err := json.Marshal(ch)
-				if err != nil {
-					return exit(Unknown, "%w", err)
-				}
-				return a.write(string(b))
-			})
+			state, err := a.watchAny(c.Context(), cl, args[0])
 			if err != nil {
 				return interrupted(err, "the run goes on")
 			}
-			if rec.State != record.OK {
-				return exit(Failed, "the run is %s", rec.State)
+			if state != record.OK {
+				return exit(Failed, "the run is %s", state)
 			}
 			return nil
 		},
 	}
+}
+
+// watchAny tells the changes of a run, or the journal of a durable one, and how it ended.
+func (a *app) watchAny(ctx context.Context, cl *client, id string) (record.RunState, error) {
+	var rec record.Run
+	if err := cl.call(ctx, "GET", runPath(id), nil, &rec); err != nil {
+		return "", err
+	}
+	tell := func(v any, text func() string) error {
+		if !a.json {
+			return a.write(text())
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return exit(Unknown, "%w", err)
+		}
+		return a.write(string(b))
+	}
+	if !rec.Durable {
+		rec, err := a.watchRun(ctx, cl, record.RunID(id), func(ch show.Change) error { return tell(ch, ch.String) })
+		return rec.State, err
+	}
+	var since time.Time
+	wide := 0
+	for e, err := range follow[watched](ctx, cl, runPath(id)+"/journal", "entry", "end") {
+		switch {
+		case err != nil:
+			return "", err
+		case e.State != "":
+			return e.State, nil
+		case since.IsZero():
+			since = e.At
+		}
+		wide = max(wide, len(e.Step))
+		if err := tell(e.Entry, func() string { return show.EntryLine(&e.Entry, since, wide, a.ink()) }); err != nil {
+			return "", err
+		}
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	return "", exit(Unknown, "the gateway ended the stream before the run was over: `distgear runs watch %s` goes on", id)
+}
+
+// watched is an event of a journal's stream: an entry, or how the run ended.
+type watched struct {
+	record.Entry
+
+	State record.RunState `json:"state"`
 }
 
 func (a *app) runsCancelCmd() *cobra.Command {

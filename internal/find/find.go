@@ -33,6 +33,7 @@ import (
 	"github.com/distgear/distgear/internal/look"
 	machine "github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/record"
 )
 
@@ -95,15 +96,21 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	if err != nil {
 		return rec, err
 	}
-	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: time.UnixMilli(v.Started)}
+	at := clock(time.Duration(time.Now().UnixMilli()-v.Now) * time.Millisecond)
+	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: at.time(v.Started)}
 	if v.State == tasks.Ended && len(v.Summary) > 0 {
 		err = json.Unmarshal(v.Summary, &rec)
+		rec.Durable, rec.Journal = true, told(&rec)
 		return rec, err
 	}
 	units, err := machine.Units(v.Journal)
-	if err == nil && v.State != tasks.Ended {
+	if err == nil && len(units) > 0 {
 		rec, err = shown(rec, v.Input, units)
 	}
+	if err == nil {
+		rec.Journal, err = entries(&v, at, units)
+	}
+	rec.Durable, rec.Waits = true, v.Waits
 	if err != nil { // of a version that is newer than ours, say: who owns it can read it
 		rec.Error = err.Error()
 	}
@@ -114,8 +121,11 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	if s := state(v.State, v.Outcome, rec.State); s != "" {
 		rec.State = s
 	}
-	if v.State == tasks.Ended {
-		rec.Ended = time.UnixMilli(v.Since)
+	switch {
+	case v.State == tasks.Ended:
+		rec.Ended = at.time(v.Since)
+	case v.State == tasks.Delayed && v.Since < words.MaxTime:
+		rec.Until = at.time(v.Since)
 	}
 	if v.Reason != "" {
 		rec.Error = v.Reason
@@ -170,7 +180,7 @@ func (f Finder) All(ctx context.Context) iter.Seq2[record.Run, error] {
 			case !ok:
 				all = append(all, rec)
 			case all[at].State.Final() == rec.State.Final() && all[at].State != record.Waiting && all[at].State != record.Parked:
-				all[at] = rec // it knows more
+				all[at], all[at].Durable = rec, true // it knows more
 			}
 		}
 		slices.SortFunc(all, func(a, b record.Run) int {
@@ -185,7 +195,7 @@ func (f Finder) All(ctx context.Context) iter.Seq2[record.Run, error] {
 }
 
 func summary(t *look.TaskState) record.Run {
-	rec := record.Run{ID: record.RunID(t.ID), Event: t.Kind, Node: cluster.NodeName(t.Node), Started: time.UnixMilli(t.Submitted), Error: t.Reason}
+	rec := record.Run{Durable: true, ID: record.RunID(t.ID), Event: t.Kind, Node: cluster.NodeName(t.Node), Started: time.UnixMilli(t.Submitted), Error: t.Reason}
 	states := map[string]tasks.State{"delayed": tasks.Delayed, "waiting": tasks.Delayed, "ready": tasks.Ready, "parked": tasks.Parked, "leased": tasks.Leased, "running": tasks.Leased}
 	s, ok := states[t.State]
 	if !ok {

@@ -7,20 +7,31 @@ import (
 	"github.com/distgear/distgear/internal/machine/tasks"
 )
 
-// View is what the hub tells of a run to who looks at it. Times are ms since 1970,
-// by the hub's clock.
+// View is what the hub tells of a run to who looks at it. Times are the ledger's,
+// in ms.
 type View struct {
 	Kind    string // the event
 	State   tasks.State
 	Outcome tasks.Outcome // of one that has ended
+	Now     int64
 	Started int64
 	Since   int64  // in its state; of a delayed one: until when
 	Node    string // that owns it; empty: nobody does
 	Reason  string // why it is parked, or was ended by a person
 	Waits   []string
-	Input   []byte // of one that has not ended
-	Summary []byte // of one that has ended
-	Journal []byte // see Run.Units
+	Input   []byte  // of one that has not ended
+	Summary []byte  // of one that has ended
+	Journal []byte  // see Run.Units
+	Epoch   uint32  // of its last owner
+	Owners  []Owner // those before that were lost, or could not go on: the last of them
+}
+
+// Owner is one that a run had.
+type Owner struct {
+	Node         string // empty: it is not known any more
+	Began, Ended int64
+	Lost         bool   // its session was lost, or silent for too long
+	Text         string // else why it gave the run back
 }
 
 // AppendView appends a view.
@@ -37,7 +48,19 @@ func AppendView(b []byte, v *View) []byte {
 	}
 	b = pack.AppendBytes(b, v.Input)
 	b = pack.AppendBytes(b, v.Summary)
-	return pack.AppendBytes(b, v.Journal)
+	b = pack.AppendBytes(b, v.Journal)
+	b = binary.AppendUvarint(b, uint64(max(v.Now, 0)))
+	b = binary.AppendUvarint(b, uint64(v.Epoch))
+	b = binary.AppendUvarint(b, uint64(len(v.Owners)))
+	for i := range v.Owners {
+		o := &v.Owners[i]
+		b = pack.AppendBytes(b, o.Node)
+		b = binary.AppendUvarint(b, uint64(max(o.Began, 0)))
+		b = binary.AppendUvarint(b, uint64(max(o.Ended, 0)))
+		b = pack.AppendBool(b, o.Lost)
+		b = pack.AppendBytes(b, o.Text)
+	}
+	return b
 }
 
 // ParseView parses a view. What it returns points into b.
@@ -50,6 +73,10 @@ func ParseView(b []byte) (v View, err error) {
 		v.Waits = append(v.Waits, string(r.Bytes()))
 	}
 	v.Input, v.Summary, v.Journal = r.Bytes(), r.Bytes(), r.Bytes()
+	v.Now, v.Epoch = r.Int(), uint32(r.Uint(1<<32-1))
+	for n := r.Count(5); n > 0; n-- {
+		v.Owners = append(v.Owners, Owner{Node: string(r.Bytes()), Began: r.Int(), Ended: r.Int(), Lost: r.Bool(), Text: string(r.Bytes())})
+	}
 	if v.State < tasks.Delayed || v.State > tasks.Ended || v.Outcome > tasks.NeverRan {
 		r.Fail()
 	}
