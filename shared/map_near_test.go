@@ -1,15 +1,61 @@
 package shared_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/shared"
 )
+
+// TestMap_GivenUpUnderALock: who gives up a change under a lock, and unlocks, has made it or not; whoever of the same
+// node has the lock next sees which, and it stays so while it has the lock.
+func TestMap_GivenUpUnderALock(t *testing.T) {
+	c := geartest.StartCluster(t, geartest.Nodes{Count: 1, Proxied: true})
+	there, here := c.Node(c.Name(0)), c.Here()
+	m, lock := shared.NewMap[string, int](there, "m"), shared.NewMutex(there, "l")
+	for name, change := range map[string]func(ctx context.Context, k string) error{
+		"store":  func(ctx context.Context, k string) error { return m.Store(ctx, k, 2) },
+		"delete": func(ctx context.Context, k string) error { _, err := m.Delete(ctx, k); return err },
+		"clear":  func(ctx context.Context, _ string) error { _, err := m.Clear(ctx); return err },
+		"compute": func(ctx context.Context, k string) error {
+			_, _, err := m.Compute(ctx, k, func(v int, _ bool) (int, bool) { return v + 1, true })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			noError(t, m.Store(t.Context(), name, 1))
+			wantLoad(t, m, name, 1, true) // it is kept
+			held, err := lock.Lock(t.Context())
+			noError(t, err)
+			c.Proxy(c.Name(0)).Delay(50 * time.Millisecond)
+			if err := change(brief(t, 10), name); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+			noError(t, held.Unlock())
+			held, err = lock.Lock(t.Context())
+			noError(t, err)
+			first, had, err := m.Load(t.Context(), name)
+			noError(t, err)
+			c.Proxy(c.Name(0)).Delay(0)
+			roundTrips(t, there) // the change is with the hub now, if it was made
+			v, _, err := shared.NewMap[string, int](here, "m").LoadLatest(t.Context(), name)
+			noError(t, err)
+			if v != first || had != (v != 0) {
+				t.Errorf("%d, %t is read, and then it is %d, under one lock", first, had, v)
+			}
+			wantLoad(t, m, name, v, v != 0)
+			noError(t, held.Unlock())
+		})
+	}
+}
 
 // TestMap_NearCacheStorm has nodes that keep fewer entries than there are: they put out
 // and read again all the time, many goroutines at once, while under each key's lock what

@@ -67,6 +67,9 @@ func (o *Object) AwaitIn(ctx context.Context, of machine.Session, op operation.O
 // it, in the next one.
 func (o *Object) carryOut(ctx context.Context, op operation.Op, t Taker, wait, retry bool) (Answer, error) {
 	for {
+		if ctx.Err() != nil { // nobody waits for it
+			return Answer{}, context.Cause(ctx)
+		}
 		of, err := o.Open(ctx)
 		if err != nil {
 			return Answer{}, err

@@ -123,8 +123,11 @@ func (s *Map[K, V]) Call(ctx context.Context, what string, op Op[K, V]) (a Answe
 	}
 	o := operation.Op{Verb: op.Verb, Key: c.key, Val: c.val, A: op.Rev | keep, B: uint64(op.TTL)}
 	err = s.Object().Ask(ctx, o, c, op.Verb == operation.VMapLoad || op.Verb == operation.VMapLen)
-	if err != nil {
-		return a, s.Fault(what, err) // c may still be used by others
+	if err != nil { // c may still be used by others
+		if op.Verb != operation.VMapLoad && op.Verb != operation.VMapLen {
+			s.near.doubt(c)
+		}
+		return a, s.Fault(what, err)
 	}
 	a.Code, a.Num, a.Aux = c.code, c.num, c.aux
 	got, cell := c.got, c.cell

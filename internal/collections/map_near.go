@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/operation"
 )
@@ -17,7 +18,7 @@ const (
 )
 
 // near is what a node keeps of the entries of a map. The hub has a note of each
-// entry here, and tells when it is not true any more. All that changes it runs where
+// entry here, and tells when it is not true any more. All that puts something in runs where
 // outputs are delivered (one goroutine at a time, in the ledger's order), so what is in
 // it is right at the place in the order that the node has reached: before a grant comes
 // all that the grant's predecessors wrote has gone from here. Reading takes no lock.
@@ -26,7 +27,7 @@ type near[K comparable, V any] struct {
 
 	most int // entries; 0: nearEntries. Tests set it
 
-	mu      sync.Mutex // for those who look from outside; otherwise never contended
+	mu      sync.Mutex // for those who look from outside, or give a change up
 	byBytes map[string]*kept[K, V]
 	ring    []*kept[K, V] // clock
 	hand    int
@@ -67,7 +68,7 @@ func (n *near[K, V]) load(k K) *cell[V] {
 // answered takes up what an operation was answered.
 //
 // A VMapDrop that was sent after a Load, and before its answer came, takes away the
-// note that the answer is about. Loads that were sent before the latest Drop are
+// note that the answer is about; or it stands behind a change that nobody waits for. Loads that were sent before the latest Drop are
 // therefore not kept, whatever their key is: entries are dropped many at once, and seldom.
 func (n *near[K, V]) answered(c *mapCall[K, V], of machine.Session, req uint64) {
 	if c.code != machine.OK {
@@ -123,6 +124,26 @@ func (n *near[K, V]) set(e *kept[K, V], c *cell[V]) {
 	e.cell.Store(c)
 }
 
+// doubt forgets what a change may change of which nobody waits for the answer: what
+// is read from now on is asked for behind it.
+func (n *near[K, V]) doubt(c *mapCall[K, V]) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if c.verb == operation.VMapClear {
+		n.empty()
+	} else if e := n.byBytes[string(c.key)]; e != nil {
+		n.out(e)
+	}
+	n.drop(c.s.Object(), 0, c.key)
+}
+
+// drop tells the hub that an entry is not kept any more.
+func (n *near[K, V]) drop(obj *client.Object, of machine.Session, key []byte) {
+	if number, err := obj.Start(of, nil, operation.Op{Verb: operation.VMapDrop, Key: key}); err == nil { // otherwise: the hub tells us in vain
+		n.dropped = number
+	}
+}
+
 // evict makes room: an eighth of it, so that it is seldom.
 func (n *near[K, V]) evict(s *Map[K, V], of machine.Session) {
 	obj, most := s.Object(), cmp.Or(n.most, nearEntries)
@@ -134,9 +155,7 @@ func (n *near[K, V]) evict(s *Map[K, V], of machine.Session) {
 			continue
 		}
 		n.out(e)
-		if number, err := obj.Start(of, nil, operation.Op{Verb: operation.VMapDrop, Key: []byte(e.key)}); err == nil { // otherwise: the hub tells us in vain
-			n.dropped = number
-		}
+		n.drop(obj, of, []byte(e.key))
 	}
 }
 
@@ -161,9 +180,13 @@ func (n *near[K, V]) remove(key []byte) {
 
 func (n *near[K, V]) clear() {
 	n.mu.Lock()
+	n.empty()
+	n.mu.Unlock()
+}
+
+func (n *near[K, V]) empty() {
 	n.byKey.Clear()
 	n.byBytes, n.ring, n.hand, n.bytes = nil, nil, 0, 0
-	n.mu.Unlock()
 }
 
 // lost forgets a session, and the numbers of its operations.
