@@ -32,8 +32,14 @@ func (d *Desk) Do(ctx context.Context, id string, what uint64, why string) error
 	return err
 }
 
+// MaxSignal is how large the value of a signal may be, in bytes.
+const MaxSignal = 256 << 10
+
 // Signal sends a signal to a run.
 func (d *Desk) Signal(ctx context.Context, id string, s journal.Signal) error {
+	if len(s.Value) > MaxSignal {
+		return fmt.Errorf("%w: signal %s has %d bytes encoded, %d are allowed: pass large data by reference", fault.ErrInvalid, s.Name, len(s.Value), MaxSignal)
+	}
 	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
 	return err
 }
@@ -44,7 +50,11 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 	if err != nil {
 		return runs.View{}, err
 	}
-	return runs.ParseView(b)
+	v, err := runs.ParseView(b)
+	if err == nil {
+		err = d.fetchView(ctx, &v)
+	}
+	return v, err
 }
 
 // List is what the ledger has of runs, newest first: at most as many as one page

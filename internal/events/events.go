@@ -104,7 +104,8 @@ type Desk struct {
 	leaving bool
 	leases  map[uint64]*owned // by the task's number
 
-	acks acks
+	acks    acks
+	fetched fetched
 }
 
 // New returns the desk of a node. It does no I/O.

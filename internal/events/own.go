@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
+	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/machine"
@@ -62,6 +63,9 @@ type owned struct {
 	begun bool // the handler came to it: it has appended, or is in the registry
 	back  bool // the last entry was sent
 	over  bool // it is not this node's any more
+
+	storing bool     // an entry is large, and those after it wait
+	queue   []*entry // that do
 }
 
 // lease takes a lease up.
@@ -112,6 +116,13 @@ func started(units [][]byte) time.Time {
 func (a *owned) Run() {
 	defer a.d.h.Room.Free()
 	a.CommandKey = a.given.ID
+	if err := a.given.fetch(a.d); errors.Is(err, engine.ErrNoObject) || errors.Is(err, fault.ErrInvalid) {
+		a.park(err.Error())
+		return
+	} else if err != nil {
+		a.giveBack()
+		return
+	}
 	err := a.d.h.Serve(&a.Context, &a.given)
 	a.mu.Lock()
 	open := !a.back && !a.over
@@ -173,12 +184,31 @@ func (a *owned) Append(e journal.Entry, then func(error)) {
 }
 
 func (a *owned) append(e journal.Entry, then func(error)) {
+	x := &entry{e, then}
+	a.mu.Lock()
+	if e.Give != nil {
+		a.back = true
+	}
+	if a.storing || x.large() && a.d.h.Room.Ledger.Store() != nil {
+		a.queue = append(a.queue, x)
+		start := !a.storing
+		a.storing = true
+		a.mu.Unlock()
+		if start {
+			a.d.h.Room.Pool.Go((*storer)(a))
+		}
+		return
+	}
+	a.mu.Unlock()
+	a.send(e, then)
+}
+
+func (a *owned) send(e journal.Entry, then func(error)) {
 	d := a.d
 	x := runs.Entry{Lease: a.lease, Unit: e.Unit, Took: e.Took}
 	a.mu.Lock()
 	over := a.over
 	if e.Give != nil {
-		a.back = true
 		a.give(&x, e.Give)
 	}
 	a.mu.Unlock()
@@ -193,10 +223,7 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 	d.acks.put(func() { then(err) })
 	switch {
 	case errors.Is(err, client.ErrTooLarge):
-		text := fmt.Sprintf("one entry of its journal has %d bytes, with the inputs of the steps that start at once: pass large data by reference", len(x.Unit))
-		if e.Give != nil {
-			text = "its result is too large for the ledger: pass large data by reference"
-		}
+		text := fmt.Sprintf("one entry of its journal is too large for the ledger: %d bytes, and an error of %d", len(x.Unit), len(x.Report))
 		d.h.Room.Logger.Error("a durable run is parked", "run", a.id, "why", text)
 		d.acks.put(func() { a.park(text) })
 	case errors.Is(err, client.ErrOverloaded):

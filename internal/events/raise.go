@@ -18,10 +18,6 @@ import (
 	"github.com/distgear/distgear/internal/wire"
 )
 
-// MaxInput is how large an encoded input may be, in bytes: it is one operation on
-// the ledger.
-const MaxInput = 512 << 10
-
 // Raise is a run to be raised.
 type Raise struct {
 	ID    string
@@ -58,8 +54,9 @@ const (
 // Raise raises a run, and returns once it is in the ledger. fault.ErrConflict: its
 // ID is another's. After nil, to is told how it ended.
 func (d *Desk) Raise(ctx context.Context, r *Raise, to Ender) error {
-	if len(r.Input) > MaxInput {
-		return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed for a durable event: pass large data by reference", fault.ErrInvalid, r.Kind, len(r.Input), MaxInput)
+	var err error
+	if r.Input, err = d.keep(ctx, r.ID, r.Input); err != nil {
+		return fmt.Errorf("%w: run %s was not raised: %w", fault.ErrNoNode, r.ID, err)
 	}
 	return d.await(ctx, &raising{d: d, r: r, id: r.ID, to: to, done: make(chan struct{})})
 }
@@ -156,7 +153,7 @@ func (a *raiseAnswer) take(o *operation.Output) {
 	why := words.Error(o.Aux)
 	switch {
 	case errors.Is(why, tasks.ErrConflict):
-		r.refuse(fmt.Errorf("%w: %s", fault.ErrConflict, r.id))
+		r.refuse(fault.Useless(fmt.Errorf("%w: %s", fault.ErrConflict, r.id)))
 	case errors.Is(why, tasks.ErrNoTask) && r.state == accepted:
 		r.told(wire.Report{})
 		r.drop()
@@ -205,6 +202,10 @@ func (r *raising) tell(node string, rep wire.Report) {
 		}
 		close(r.done)
 	case accepted:
+		if _, ok := wire.ParseRef(string(rep.Payload)); ok {
+			r.d.h.Room.Pool.Go(&telling{r.d, r.id, r.to, node, rep})
+			break
+		}
 		r.d.acks.put(func() { r.to.Ended(node, rep) })
 	}
 	r.state = ended

@@ -106,7 +106,7 @@ func set(f uint8, on bool) uint8 {
 // record writes: plan step flags …
 func (w *writer) record(r *Record) {
 	switch r.Kind {
-	case Value, Slept, Stopped, Closed:
+	case Value, Slept, Stopped, Closed, Stored:
 	default:
 		w.number(uint64(r.Plan))
 	}
@@ -144,6 +144,8 @@ func (w *writer) record(r *Record) {
 		w.b = binary.AppendVarint(w.b, r.Until)
 	case Closed:
 		w.report(&r.Report)
+	case Stored:
+		w.bytes(r.Input)
 	}
 }
 
@@ -254,7 +256,7 @@ func (r *reader) count() int {
 
 func (r *reader) record(x *Record) {
 	switch x.Kind {
-	case Value, Slept, Stopped, Closed:
+	case Value, Slept, Stopped, Closed, Stored:
 	default:
 		x.Plan = r.small()
 	}
@@ -293,6 +295,8 @@ func (r *reader) record(x *Record) {
 		x.Until, r.b = v, r.b[n:]
 	case Closed:
 		r.report(&x.Report)
+	case Stored:
+		x.Input = r.bytes()
 	}
 }
 

@@ -13,7 +13,8 @@
 //	record = kind(1 byte) length(uvarint) body
 //
 // A plan is kept as data: the names, kinds, targets and edges of its steps, and
-// the inputs that are known. Diff says in words how two shapes of it differ.
+// the inputs that are known. A unit that is large may be kept elsewhere: another
+// stands for it (Stand). Diff says in words how two shapes of it differ.
 //
 // # Guarantees
 //
@@ -63,12 +64,13 @@ const (
 	Stopped                   // the run was cancelled
 	Closed                    // the run ended: Report
 	Adopted                   // a plan goes on in another shape: Shape, Number of the next attempt; what was recorded of it before counts no more
+	Stored                    // this unit is kept elsewhere, being large: Input says where
 	kinds
 )
 
 // String is the kind in one word.
 func (k Kind) String() string {
-	names := [...]string{"planned", "sent", "reported", "ended", "decided", "cancelled", "unwound", "value", "slept", "stopped", "closed", "adopted"}
+	names := [...]string{"planned", "sent", "reported", "ended", "decided", "cancelled", "unwound", "value", "slept", "stopped", "closed", "adopted", "stored"}
 	if k == 0 || int(k) > len(names) {
 		return "invalid"
 	}

@@ -47,6 +47,7 @@ func units() [][]Record {
 		{{Kind: Cancelled, Timeout: true}, {Kind: Unwound}, {Kind: Stopped}},
 		{{Kind: Adopted, Number: 300, Shape: &Plan{Name: "deploy"}}},
 		{{Kind: Closed, Report: Report{Outcome: 2, Over: true, Error: fault}}},
+		{{Kind: Stored, Input: []byte("Rwhere")}},
 	}
 }
 

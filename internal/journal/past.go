@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -68,6 +69,8 @@ func (p *Past) add(at int64, r *Record) error {
 	case Closed:
 		p.Closed = &r.Report
 		return nil
+	case Stored:
+		return errors.New("what it stands for was not fetched")
 	}
 	if int(r.Plan) >= len(p.Plans) {
 		return fmt.Errorf("no plan %d has begun", r.Plan)

@@ -144,7 +144,7 @@ func newDrive(r *Run, h *Host, p *Plan) *drive {
 	}
 	*d = drive{r: r, h: h, p: p, index: len(r.plans), tracks: tracks[:n], firsts: make([]attempt, n)}
 	var space [8]plan.Step
-	d.m.Init(p.spec(space[:0]))
+	d.m.Init(p.Spec(space[:0]))
 	d.wake.L = &r.mu
 	d.hook = d
 	d.fx, d.calls, d.inputs = d.fxSpace[:0], d.callSpace[:0], p.Inputs
@@ -310,7 +310,7 @@ func (d *drive) act() {
 		t := &d.tracks[e.Step]
 		switch e.Op {
 		case plan.Do:
-			d.p.Steps[e.Step].began = d.now.UnixNano()
+			d.p.Steps[e.Step].Began = d.now.UnixNano()
 			if d.p.Steps[e.Step].Encode != nil {
 				d.call(e.Step)
 			} else {
@@ -370,14 +370,14 @@ func (d *drive) dispatch(i int) {
 		d.commit(i, at, false)
 		return
 	}
-	s.command(&d.cmd, int(t.tries)+1)
+	s.Command(&d.cmd, int(t.tries)+1)
 	a := &d.firsts[i]
 	if t.cur != nil {
 		a = new(attempt)
 	}
 	*a = attempt{r: d.r, plan: int32(d.index), step: int32(i), at: at}
 	t.cur = a
-	f, err := d.h.Start(at, &d.cmd, d.now.Add(s.Queue), s.lost(), a)
+	f, err := d.h.Start(at, &d.cmd, d.now.Add(s.Queue), s.Lost(), a)
 	if err != nil {
 		d.unplaced(i, err)
 		return
@@ -507,7 +507,7 @@ func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
 	if !d.back {
 		s.Ended, s.Err, s.Node, s.Result = true, err, t.at.Node, t.result
 	}
-	s.over = d.now.UnixNano()
+	s.Over = d.now.UnixNano()
 	t.outcome = wire.Outcome(o)
 	if err != nil {
 		t.message = err.Error()

@@ -49,7 +49,7 @@ func (d *drive) begin() error {
 	if at < 0 {
 		d.log.number = l.begun
 		l.begun++
-		d.note(journal.Record{Kind: journal.Planned, Shape: d.p.shape()})
+		d.note(journal.Record{Kind: journal.Planned, Shape: d.p.Shape()})
 		d.start()
 		l.flush(d.now)
 		return nil
@@ -62,7 +62,7 @@ func (d *drive) begin() error {
 func (d *drive) resume(x *journal.PastPlan) error {
 	l := d.r.log
 	x.Taken = true
-	if has := d.p.shape(); has.Hash() != x.Shape.Hash() {
+	if has := d.p.Shape(); has.Hash() != x.Shape.Hash() {
 		diff := "  " + strings.Join(journal.Diff(x.Shape, has, x.Became), "\n  ")
 		if !l.Adopt {
 			return l.give(&journal.Give{Why: journal.Parked, Text: fmt.Sprintf(
@@ -247,13 +247,13 @@ func (d *drive) send(a *attempt) {
 	begin := time.Time{}
 	if a.undo {
 		u := t.did(s)
-		s.undoCommand(&d.cmd, int(t.undos)+1, &u)
+		s.UndoCommand(&d.cmd, int(t.undos)+1, &u)
 	} else {
-		s.command(&d.cmd, int(t.tries))
+		s.Command(&d.cmd, int(t.tries))
 		begin = d.now.Add(s.Queue)
 	}
 	d.owned(a)
-	f, err := d.h.Start(a.at, &d.cmd, begin, s.lost(), a)
+	f, err := d.h.Start(a.at, &d.cmd, begin, s.Lost(), a)
 	if err != nil {
 		r := fault.NeverRan(err, fault.Refused)
 		d.take(a, &r)
@@ -275,13 +275,13 @@ func (d *drive) attach(a *attempt) {
 		return
 	}
 	if here {
-		s.command(&d.cmd, int(t.tries))
+		s.Command(&d.cmd, int(t.tries))
 		if a.undo {
-			s.undoCommand(&d.cmd, int(t.undos)+1, &wire.UndoInput{})
+			s.UndoCommand(&d.cmd, int(t.undos)+1, &wire.UndoInput{})
 		}
 		d.cmd.Input = nil
 		d.owned(a)
-		f, err := d.h.Start(a.at, &d.cmd, d.log.history[a.number].Sent, s.lost(), a)
+		f, err := d.h.Start(a.at, &d.cmd, d.log.history[a.number].Sent, s.Lost(), a)
 		if err == nil {
 			if a.f = f; d.m.Cancelled() && !a.undo && d.m.State(int(a.step)) == plan.Running {
 				d.h.Cancel(a.at, f)
@@ -341,21 +341,4 @@ func (d *drive) ended(i int, undo bool, err error) {
 	}
 	r := fault.NeverRan(err, 0)
 	d.note(journal.Record{Kind: journal.Ended, Step: uint32(i), Undo: undo, Report: r})
-}
-
-// shape is the plan as data.
-func (p *Plan) shape() *journal.Plan {
-	x := &journal.Plan{Name: p.Name, Rollback: p.Rollback, Steps: make([]journal.Step, len(p.Steps))}
-	for i, s := range p.Steps {
-		x.Steps[i] = journal.Step{
-			Name: s.Name, Kind: s.Kind, Node: string(s.On.Name), Labels: s.On.Labels, Event: s.Event, Undo: s.Undo, Pivot: s.Pivot, Computed: s.Encode != nil,
-		}
-		for _, a := range s.After {
-			x.Steps[i].After = append(x.Steps[i].After, uint32(a))
-		}
-		if s.Encode == nil {
-			x.Steps[i].Input = s.Input
-		}
-	}
-	return x
 }

@@ -41,7 +41,7 @@ func (r *Run) recordLocked(whole bool) record.Run {
 		p := record.Plan{Name: x.p.Name, Rollback: x.p.Rollback, Steps: make([]record.Step, len(x.p.Steps))}
 		for i, s := range x.p.Steps {
 			rec := &p.Steps[i]
-			*rec = record.Step{Name: s.Name, Kind: s.Kind, Target: s.On.String(), Started: instant(s.began), Ended: instant(s.over)}
+			*rec = record.Step{Name: s.Name, Kind: s.Kind, Target: s.On.String(), Started: instant(s.Began), Ended: instant(s.Over)}
 			for _, a := range s.After {
 				rec.After = append(rec.After, x.p.Steps[a].Name)
 			}

@@ -31,10 +31,10 @@ func (d *drive) dispatchUndo(i int) {
 		return
 	}
 	u := t.did(s)
-	s.undoCommand(&d.cmd, int(t.undos)+1, &u)
+	s.UndoCommand(&d.cmd, int(t.undos)+1, &u)
 	a := &attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: true, at: at}
 	t.cur = a
-	f, err := d.h.Start(at, &d.cmd, time.Time{}, s.lost(), a)
+	f, err := d.h.Start(at, &d.cmd, time.Time{}, s.Lost(), a)
 	if err != nil {
 		d.undoFailed(i, err, nil)
 		return
@@ -89,7 +89,7 @@ func (d *drive) undone(i int, a *attempt, r *wire.Report) {
 	}
 	stuck := d.m.State(i) == plan.Stuck
 	if r.Outcome == wire.OK {
-		t.cur, d.p.Steps[i].over = nil, d.now.UnixNano()
+		t.cur, d.p.Steps[i].Over = nil, d.now.UnixNano()
 		if stuck { // it said so after all
 			fx, _ := d.m.Resolve(i, plan.RetryUndo, nil)
 			if len(fx) == 0 {

@@ -203,7 +203,7 @@ func TestRuns_D10_RefersToWhatIsKeptElsewhere(t *testing.T) {
 	check := func(when string, want ...string) {
 		t.Helper()
 		for _, val := range []string{"R5ref-unit", "R5ref-out", "R5ref-shown", "R5ref-none"} {
-			if known, refers := c.Refers("work", "r", val); !known || refers != slices.Contains(want, val) {
+			if known, refers := c.Refers("render", "r", val); !known || refers != slices.Contains(want, val) {
 				t.Errorf("%s: %s: known %v, refers %v", when, val, known, refers)
 			}
 		}

@@ -22,6 +22,7 @@
 package runs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -31,7 +32,7 @@ import (
 
 // The bounds of one run.
 const (
-	MaxJournal = 8 << 20 // bytes; larger values travel by reference
+	MaxJournal = 3 << 20 // bytes: a lease with it is one message; large values are kept elsewhere
 	MaxSignals = 10_000  // that nobody has taken
 )
 
@@ -213,6 +214,15 @@ func (r *Run) Summary() []byte {
 		return nil
 	}
 	return r.more.summary
+}
+
+// Refers tells whether anything of the run has these bytes, which refer to what is
+// kept elsewhere.
+func (r *Run) Refers(ref []byte) bool {
+	if bytes.Contains(r.journal, ref) {
+		return true
+	}
+	return r.more != nil && (bytes.Contains(r.more.summary, ref) || bytes.Contains(r.more.input, ref))
 }
 
 // Size is about how many bytes the run holds on to.

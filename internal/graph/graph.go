@@ -1,0 +1,123 @@
+// Package graph is a plan as it is driven: its steps, what is sent for them, and what
+// became of them.
+//
+//	p := &graph.Plan{Name: "1", Rollback: true, Steps: steps}
+//	p.Steps[0].Command(&cmd, attempt)
+//
+// # Guarantees
+//
+// What is sent for a step depends on nothing but the step, the number of the attempt
+// and, to undo it, what is known of it.
+//
+// # Failures
+//
+// None.
+package graph
+
+import (
+	"strings"
+	"time"
+
+	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/place"
+	"github.com/distgear/distgear/internal/plan"
+	"github.com/distgear/distgear/internal/wire"
+)
+
+// lostMargin is how long after its timeouts a report may come before the
+// outcome counts as unknown.
+const lostMargin = 5 * time.Second
+
+// Plan is a graph of steps to drive.
+type Plan struct {
+	Name     string
+	Rollback bool
+	Steps    []*Step
+	Inputs   []byte // those that are computed are appended; who serves a step may keep them
+}
+
+// Step is a command's place in a plan.
+type Step struct {
+	Name    string // empty until it is named, unless the user named it
+	Kind    string
+	On      place.Target
+	After   []int
+	Encode  func(b []byte) ([]byte, error) // appends the input; nil when Input holds it
+	Input   []byte
+	Timeout time.Duration // zero: no limit
+	Queue   time.Duration
+	Retries int32
+	Event   bool
+	Undo    bool
+	Pivot   bool
+	Idem    bool
+
+	// What became of it; the user's to read once Do has returned, or a step
+	// after it is OK.
+	Err    error
+	Result []byte
+	Node   cluster.NodeName
+	Ended  bool
+
+	Durable bool // the event is: its run outlives the node that it was raised at
+
+	Key   string // of its attempts: run/plan/step/do
+	Began int64  // the first attempt, in ns since 1970; for who drives it
+	Over  int64  // the last, or its undo
+}
+
+// The ends of keys.
+const (
+	DoEnd   = "/do"
+	UndoEnd = "/undo"
+)
+
+// Spec is the plan as the pure machine sees it, in a space if that is enough.
+func (p *Plan) Spec(space []plan.Step) plan.Spec {
+	for _, s := range p.Steps {
+		space = append(space, plan.Step{After: s.After, Undo: s.Undo, Pivot: s.Pivot})
+	}
+	return plan.Spec{Rollback: p.Rollback, Steps: space}
+}
+
+// Command makes what a step sends.
+func (s *Step) Command(c *wire.Command, attempt int) {
+	*c = wire.Command{Kind: s.Kind, Key: s.Key, Attempt: uint32(attempt), Run: uint32(min(s.Timeout.Milliseconds(), 1<<31)), Input: s.Input}
+	if s.Event {
+		c.Flags |= wire.Nested | wire.Event
+	}
+}
+
+// UndoCommand makes what undoing a step sends.
+func (s *Step) UndoCommand(c *wire.Command, attempt int, u *wire.UndoInput) {
+	s.Command(c, attempt)
+	c.Key = strings.TrimSuffix(s.Key, DoEnd) + UndoEnd
+	c.Flags |= wire.Undo
+	c.Input = wire.AppendUndo(nil, u)
+}
+
+// Lost is how long a report may take.
+func (s *Step) Lost() time.Duration {
+	if s.Timeout == 0 {
+		return 0
+	}
+	return s.Queue + s.Timeout + lostMargin
+}
+
+// Shape is the plan as data.
+func (p *Plan) Shape() *journal.Plan {
+	x := &journal.Plan{Name: p.Name, Rollback: p.Rollback, Steps: make([]journal.Step, len(p.Steps))}
+	for i, s := range p.Steps {
+		x.Steps[i] = journal.Step{
+			Name: s.Name, Kind: s.Kind, Node: string(s.On.Name), Labels: s.On.Labels, Event: s.Event, Undo: s.Undo, Pivot: s.Pivot, Computed: s.Encode != nil,
+		}
+		for _, a := range s.After {
+			x.Steps[i].After = append(x.Steps[i].After, uint32(a))
+		}
+		if s.Encode == nil {
+			x.Steps[i].Input = s.Input
+		}
+	}
+	return x
+}
