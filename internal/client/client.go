@@ -321,8 +321,11 @@ func (c *Client) startOn(o *Object, of machine.Session, r Receiver, ops []operat
 
 // givesBack tells by who waits for its answer that an operation gives something back.
 func givesBack(r Receiver) bool {
-	_, ends := r.(*ending)
-	return r == nil || ends
+	switch r.(type) {
+	case nil, *ending, *closing:
+		return true
+	}
+	return false
 }
 
 func (l *life) add(op *operation.Op, c *Client) {

@@ -225,11 +225,34 @@ func (o *Object) Close() {
 	if closed {
 		return
 	}
-	if of != 0 {
-		_, _ = c.Start(of, nil, operation.Op{Verb: operation.VClose, Handle: o.handle}) // without the session it is closed already
-	}
 	c.omu.Lock()
 	c.objects[o.handle-1] = nil
-	c.free = append(c.free, o.handle)
+	c.omu.Unlock()
+	if of != 0 {
+		_, err := c.Start(of, &closing{c, o.handle}, operation.Op{Verb: operation.VClose, Handle: o.handle})
+		if err == nil {
+			return
+		}
+	} // without the session it is closed already
+	c.rest(o.handle)
+}
+
+// rest makes a number that means nothing to the ledger any more free.
+func (c *Client) rest(handle uint64) {
+	c.omu.Lock()
+	c.free = append(c.free, handle)
 	c.omu.Unlock()
 }
+
+// closing waits until the ledger has closed a handle: until then it may tell of its
+// object under that number.
+type closing struct {
+	c      *Client
+	handle uint64
+}
+
+// Output implements Receiver.
+func (x *closing) Output(*operation.Output) bool { x.c.rest(x.handle); return true }
+
+// Lost implements Receiver.
+func (x *closing) Lost() { x.c.rest(x.handle) }

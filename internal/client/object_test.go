@@ -42,9 +42,43 @@ func TestObject_Close(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if len(last) > rest+1 {
+			if len(last) > rest+3 { // a close or two may not be answered yet
 				t.Errorf("%d numbers are in use", len(last))
 			}
 		})
+	}
+}
+
+// TestObject_CloseIsAnswered: what the ledger says of an object that was closed, and did not know yet, is not taken
+// for something about the next one that has its number.
+func TestObject_CloseIsAnswered(t *testing.T) {
+	d, s := newDesk(t)
+	c := join(t, s, 10*time.Second)
+	old := c.Object(operation.KCounter, "old", 0, nil)
+	if _, err := old.Do(t.Context(), add(1), false); err != nil {
+		t.Fatal(err)
+	}
+	const other = 77
+	entry := operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOps, Session: other, First: 1})
+	entry = operation.AppendOp(entry, &operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KCounter), Key: []byte("old")})
+	entry = operation.AppendOp(entry, &operation.Op{Verb: operation.VDestroy, Handle: 1})
+	d.mu.Lock() // the hub hears nothing of this client
+	old.Close()
+	for i := range 1024 { // its number has rested then
+		c.Object(operation.KCounter, fmt.Sprint("n", i), 0, nil).Close()
+	}
+	next := make([]*client.Object, 50)
+	for i := range next {
+		next[i] = c.Object(operation.KCounter, fmt.Sprint("next", i), 0, nil)
+	}
+	now := time.Now().UnixMilli()
+	d.shard.Apply(now, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOpen, Session: other, TTL: 10_000, Name: []byte("other")}))
+	d.shard.Apply(now, entry)
+	d.shard.Cut().Release()
+	d.mu.Unlock()
+	for _, o := range next {
+		if a, err := o.Do(t.Context(), add(1), false); err != nil || a.Num != 1 || o.Gone() {
+			t.Errorf("%s, number %d: %d, %v, gone: %t", o.Name(), o.Handle(), a.Num, err, o.Gone())
+		}
 	}
 }
