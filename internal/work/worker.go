@@ -15,7 +15,7 @@ import (
 
 const (
 	// ahead is for how long the tasks last that may wait at a worker.
-	ahead = 20 * time.Millisecond
+	ahead = 60 * time.Millisecond
 	// maxPrefetch is how many tasks may wait at a worker, however short they are.
 	maxPrefetch = 4096
 	// maxAhead is how many bytes of inputs may wait at a worker.

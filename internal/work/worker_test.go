@@ -112,14 +112,14 @@ func TestWorkerSlots(t *testing.T) {
 	}
 }
 
-// The prefetch is what lasts about 20 ms; tasks of seconds are not fetched ahead.
+// The prefetch is what lasts about 60 ms; tasks of seconds are not fetched ahead.
 func TestWorkerPrefetch(t *testing.T) {
 	w := NewWorker(testRoom(t), 4, nil, false)
 	changes := 0
 	for _, c := range []struct {
 		cost time.Duration
 		want int
-	}{{time.Millisecond, 80}, {time.Microsecond, 4096}, {2 * time.Second, 0}, {15 * time.Millisecond, 5}} {
+	}{{time.Millisecond, 240}, {time.Microsecond, 4096}, {2 * time.Second, 0}, {15 * time.Millisecond, 16}} {
 		for range 200 {
 			if w.measureLocked(c.cost) {
 				changes++

@@ -22,8 +22,8 @@ const (
 	reporting = 2
 	// linger is how long a report waits for others while there is more to do here: a
 	// round of the ledger for each would take the time of what it is about. It is well
-	// below what a worker has waiting (about 20 ms of work).
-	linger = 8 * time.Millisecond
+	// below what a worker has waiting (about 60 ms of work).
+	linger = 20 * time.Millisecond
 	// pace is how often the ledger is told of progress, at most.
 	pace = 200 * time.Millisecond
 )
