@@ -129,9 +129,10 @@ func (n *Node) CancelRun(ctx context.Context, id record.RunID) error {
 }
 
 // ResolveUndo decides about the stuck undo of a step. Skip and MarkDone need a
-// reason; it is logged where the run is, and in the journal of a durable run.
+// reason; it is logged where the run is, and in the journal of a durable run, which
+// keeps the decision for its next owner if nobody owns it now.
 func (n *Node) ResolveUndo(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
-	return n.runs.Resolve(ctx, id, step, how, reason)
+	return n.finder().Resolve(ctx, id, step, how, reason)
 }
 
 // SignalRun sends a signal to a durable run, which keeps it until its handler

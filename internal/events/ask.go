@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
@@ -39,6 +40,9 @@ const MaxSignal = 256 << 10
 func (d *Desk) Signal(ctx context.Context, id string, s journal.Signal) error {
 	if len(s.Value) > MaxSignal {
 		return fmt.Errorf("%w: signal %s has %d bytes encoded, %d are allowed: pass large data by reference", fault.ErrInvalid, s.Name, len(s.Value), MaxSignal)
+	}
+	if _, ok := s.Decision(); !ok && strings.HasPrefix(s.Name, "\x00") {
+		return fmt.Errorf("%w: a signal is not named %q", fault.ErrInvalid, s.Name)
 	}
 	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
 	return err

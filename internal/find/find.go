@@ -20,6 +20,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"reflect"
 	"slices"
@@ -137,7 +138,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 func state(s tasks.State, o tasks.Outcome, is record.RunState) record.RunState {
 	switch s {
 	case tasks.Delayed, tasks.Ready:
-		if is == record.RollingBack || is == record.Cancelling {
+		if is == record.RollingBack || is == record.Cancelling || is == record.Stuck {
 			return is
 		}
 		return record.Waiting
@@ -262,4 +263,27 @@ func (f Finder) Cancel(ctx context.Context, id record.RunID) error {
 		return ledger
 	}
 	return err
+}
+
+// Resolve decides about the stuck undo of a step, wherever the run is. A durable one
+// that nobody owns keeps the decision until somebody does.
+func (f Finder) Resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
+	err := f.Nodes.Resolve(ctx, id, step, how, reason)
+	if !errors.Is(err, fault.ErrNoRun) && !errors.Is(err, fault.ErrLeft) {
+		return err
+	}
+	rec, durable, e := f.find(ctx, id)
+	if e != nil || !durable {
+		return err
+	}
+	for _, p := range rec.Plans {
+		if slices.ContainsFunc(p.Steps, func(s record.Step) bool { return s.Name == step && s.State == "stuck" }) {
+			s, err := handled.Decision(step, how, reason)
+			if err != nil {
+				return err
+			}
+			return f.Desk.Signal(ctx, string(id), s)
+		}
+	}
+	return fmt.Errorf("%w: no undo of a step %q of run %s is stuck: it is %s", fault.ErrInvalid, step, id, rec.State)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
@@ -98,14 +99,29 @@ var resolutions = map[record.Resolution]plan.Resolution{
 	record.Retry: plan.RetryUndo, record.Skip: plan.SkipUndo, record.MarkDone: plan.MarkUndone,
 }
 
+func resolution(how record.Resolution, reason string) (plan.Resolution, error) {
+	x, ok := resolutions[how]
+	if !ok || how != record.Retry && reason == "" {
+		return 0, fault.Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", fault.ErrInvalid))
+	}
+	return x, nil
+}
+
+// Decision is the signal that tells a durable run which nobody owns how a stuck undo is
+// resolved.
+func Decision(step string, how record.Resolution, reason string) (journal.Signal, error) {
+	x, err := resolution(how, reason)
+	return journal.Decision{Step: step, How: uint8(x), Reason: reason}.Signal(), err
+}
+
 func (g *Registry) serveResolve(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
 	q, r, err := g.asked(c)
 	if err != nil {
 		return nil, err
 	}
-	how, ok := resolutions[q.How]
-	if !ok || q.How != record.Retry && q.Reason == "" {
-		return nil, fault.Clean(fmt.Errorf("%w: want retry, or skip or done with a reason", fault.ErrInvalid))
+	how, err := resolution(q.How, q.Reason)
+	if err != nil {
+		return nil, err
 	}
 	if err := r.Resolve(q.Step, how, q.Reason); err != nil {
 		return nil, err

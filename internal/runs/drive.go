@@ -230,7 +230,9 @@ func (d *drive) exit() {
 
 // start begins the plan.
 func (d *drive) start() {
-	d.now = time.Now()
+	if !d.folding() {
+		d.now = time.Now()
+	}
 	d.fx = d.m.Start(d.fx)
 	d.act()
 }

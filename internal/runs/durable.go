@@ -90,6 +90,7 @@ func (r *Run) lease(given *journal.Lease) error {
 
 // flush appends what was collected, and does what needs no acknowledgement.
 func (l *durable) flush(now time.Time) {
+	l.decide(now)
 	for l.over == nil && !l.given {
 		switch {
 		case !l.unit.Empty():

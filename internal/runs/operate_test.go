@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/handled"
 	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/place"
@@ -113,6 +114,49 @@ func TestDurable_S10_Stuck(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A decision that comes while nobody owns the run is kept for the next owner.
+func TestDurable_S10_DecidedWhileNobodyOwnsIt(t *testing.T) {
+	everywhere(t, func(w *world) {
+		fixed := false
+		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
+			_, err := chain(ctx, r, h, "p", nil, "a", "b", "c")
+			return nil, err
+		}
+		w.do = func(_ *world, _, step, _ string, _ []byte, _ uint32) wire.Report {
+			if step == "c" {
+				return fault.Report(fault.Useless(errors.New("boom")))
+			}
+			return wire.Report{Outcome: wire.OK, Over: true}
+		}
+		w.undo = func(_ *world, step string) wire.Report {
+			if step == "b" && !fixed {
+				return fault.Report(fault.Marked(errors.New("boom"), fault.Mark{Permanent: true}))
+			}
+			return wire.Report{Outcome: wire.OK, Over: true}
+		}
+		w.idle = func() bool {
+			if fixed || w.owns(nil) || w.state() != record.Stuck {
+				return false
+			}
+			fixed = true
+			o := w.owner
+			w.takeOver(o, true) // and before there is another one:
+			s, err := handled.Decision("b", record.MarkDone, "by hand")
+			if err != nil {
+				w.wrong("%v", err)
+			}
+			w.signal(s.Name, string(s.Value))
+			return true
+		}
+	}, func(w *world) {
+		w.wants(record.Failed, "")
+		w.net("p", map[string]int{"a": 0, "b": 1, "c": 0})
+		if len(w.signals) > 0 {
+			w.wrong("the decision was not taken: %v", w.signals)
+		}
+	})
 }
 
 // So do a step that is stuck after the pivot, and the decision about it.

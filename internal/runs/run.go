@@ -11,7 +11,6 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
-	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
@@ -224,41 +223,6 @@ func (r *Run) Unwind(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Resolve carries out an operator's decision about a stuck undo, or step.
-func (r *Run) Resolve(step string, how plan.Resolution, reason string) error {
-	r.mu.Lock()
-	var d *drive
-	at := -1
-	for _, x := range r.plans {
-		for i, s := range x.p.Steps {
-			if x.d != nil && s.Name == step && (x.d.m.State(i) == plan.Stuck || x.d.tracks[i].stuck) {
-				d, at = x.d, i
-			}
-		}
-	}
-	r.mu.Unlock()
-	if d == nil {
-		return fault.Clean(fmt.Errorf("%w: no undo of a step %q of run %s is stuck", fault.ErrInvalid, step, r.id))
-	}
-	if !d.enter() {
-		return fault.ErrLeft
-	}
-	defer d.exit()
-	if d.log != nil {
-		d.note(journal.Record{Kind: journal.Decided, Step: uint32(at), How: uint8(how), Text: reason})
-	}
-	return d.decided(at, how)
-}
-
-// decided takes a decision in.
-func (d *drive) decided(i int, how plan.Resolution) (err error) {
-	if d.tracks[i].stuck {
-		return d.decide(i, how)
-	}
-	d.fx, err = d.m.Resolve(i, how, d.fx)
-	return err
 }
 
 // Key is the key of the command that began the run.

@@ -17,6 +17,7 @@ func Shown(h *Host, rec record.Run, input []byte, past *journal.Past, plans []*P
 		d := newDrive(r, h, plans[i])
 		d.log = &planLog{number: uint32(i), folding: true, due: map[int]time.Time{}, sent: make([]*attempt, x.Next), history: make([]record.Attempt, x.Next)}
 		r.plans = append(r.plans, planned{d.p, d})
+		d.now = time.Unix(0, x.Began)
 		d.start()
 		for k := range x.Records {
 			d.now = time.Unix(0, x.Records[k].At)

@@ -127,6 +127,7 @@ func (r *Run) Signalled(s journal.Signal) {
 	i := slices.IndexFunc(l.waits, func(w *wait) bool { return w.name == s.Name && w.until.IsZero() })
 	if i < 0 {
 		l.Signals = append(l.Signals, s)
+		l.flush(time.Now())
 		return
 	}
 	w := l.waits[i]
