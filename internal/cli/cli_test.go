@@ -203,3 +203,18 @@ func TestDemoJSON(t *testing.T) {
 		t.Errorf("ended with %+v, after %v", last, types)
 	}
 }
+
+func TestDemoDurable(t *testing.T) {
+	var out, errs bytes.Buffer
+	if code := Run(t.Context(), []string{"demo", "--durable", "--plain"}, strings.NewReader(""), &out, &errs); code != OK {
+		t.Fatalf("exit code %d\n%s%s", code, &out, &errs)
+	}
+	for _, want := range []string{
+		"kill -9 m", "goes on: 3 steps kept, 3 run", "goes on: 2 undos kept, 4 run, in this order: notify, ship, label, pack, pay, reserve",
+		"✓ by the workers' journal each step was done once and undone once", "✓ all 10 checks held",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+}

@@ -15,15 +15,16 @@ import (
 )
 
 func (a *app) demoCmd() *cobra.Command {
-	var plain bool
+	var plain, durable bool
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show plans, rollback and a killed process on this machine, in 15 seconds",
 		Long: "demo starts a hub and three worker processes, and shows a deploy that works, one that is rolled back, and what becomes of\n" +
-			"plans when a process is killed. Every phase checks itself: the exit code is 0 only if all ended as the rules say, else 1.",
+			"plans when a process is killed. With --durable it shows a durable event whose master is killed in the middle of its plan, and\n" +
+			"another's during its rollback: the other master goes on. Every phase checks itself: the exit code is 0 only if all ended as the rules say, else 1.",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			o := demo.Options{Out: a.out, Mode: demo.Plain}
+			o := demo.Options{Out: a.out, Mode: demo.Plain, Durable: durable}
 			switch {
 			case a.json:
 				o.Mode = demo.JSON
@@ -45,6 +46,7 @@ func (a *app) demoCmd() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&durable, "durable", false, "of a durable event, whose masters are killed")
 	c.Flags().BoolVar(&plain, "plain", false, "a line per change, as when the output is no terminal")
 	return c
 }

@@ -143,3 +143,69 @@ func TestFailedCheckFails(t *testing.T) {
 		t.Errorf("the end is\n%s", &out)
 	}
 }
+
+// tookOver is what an order leaves whose master was killed, in the plan or in the rollback.
+func tookOver(rollback bool) *taken {
+	t := &taken{facts: &facts{release: "o1", files: map[string]string{}, rec: record.Run{State: record.OK, Plans: []record.Plan{{}}}},
+		victim: "m1", heir: "m2", kept: 3, ran: 3, took: time.Second}
+	var after []string
+	for i, name := range tradeSteps() {
+		t.rec.Plans[0].Steps = append(t.rec.Plans[0].Steps, record.Step{Name: name, Node: "w1", State: "ok", After: after, Started: at(1000 * i), Ended: at(1000*i + 500)})
+		t.journal = append(t.journal, entry{Step: "o1." + name, What: "do"}, entry{Step: "o1." + name, What: "done"})
+		t.files["w1/o1."+name] = name
+		after = []string{name}
+	}
+	if !rollback {
+		return t
+	}
+	t.kept, t.ran, t.files = 2, 4, map[string]string{}
+	t.rec.State, t.rec.Error = record.RolledBack, "port 8080 is taken"
+	t.journal = t.journal[:len(t.journal)-1]
+	steps := t.rec.Plans[0].Steps
+	for i := range steps {
+		s := &steps[len(steps)-1-i]
+		s.State, s.Ended = "undone", at(10000+i)
+		t.journal = append(t.journal, entry{Step: "o1." + s.Name, What: "undo"}, entry{Step: "o1." + s.Name, What: "undone"})
+	}
+	return t
+}
+
+// TestDurableChecks: what holds is found to hold, and what is broken is found.
+func TestDurableChecks(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		rollback bool
+		doctor   func(*taken)
+		want     string // empty: all is well
+	}{
+		{"kept", false, func(*taken) {}, ""},
+		{"nobody took over", false, func(x *taken) { x.heir = "" }, `"m1" was killed, and "" went on`},
+		{"late", false, func(x *taken) { x.took = 4 * time.Second }, "after 4s"},
+		{"done twice", false, func(x *taken) { x.journal = append(x.journal, x.journal[4]) }, `pack: "do" 2 times, not 1`},
+		{"undone", false, func(x *taken) { x.journal = append(x.journal, entry{Step: "o1.pay", What: "undo"}) }, `pay: "undo" 1 times, not 0`},
+		{"killed too late", false, func(x *taken) { x.kept, x.ran = 4, 2 }, "4 kept, 2 run"},
+		{"file missing", false, func(x *taken) { delete(x.files, "w1/o1.ship") }, "there are 5 files, not 6"},
+		{"no time", false, func(x *taken) { x.rec.Plans[0].Steps[0].Started = x.rec.Plans[0].Steps[0].Ended }, "reserve took 0s"},
+		{"undone once", true, func(*taken) {}, ""},
+		{"undone twice", true, func(x *taken) { x.journal = append(x.journal, entry{Step: "o1.pay", What: "undone"}) }, `pay: "undone" 2 times, not 1`},
+		{"not undone", true, func(x *taken) { x.journal = x.journal[:len(x.journal)-2] }, `reserve: "undo" 0 times, not 1`},
+		{"left over", true, func(x *taken) { x.files["w1/o1.pay"] = "pay" }, "left over: w1/o1.pay"},
+		{"not rolled back", true, func(x *taken) { x.rec.State = record.Failed }, `the run is "failed"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := tookOver(c.rollback)
+			c.doctor(x)
+			checks := checkKept
+			if c.rollback {
+				checks = checkUndoneOnce
+			}
+			var got string
+			for _, c := range checks(x) {
+				got += c.Wrong
+			}
+			if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+				t.Errorf("the checks say %q, not %q", got, c.want)
+			}
+		})
+	}
+}

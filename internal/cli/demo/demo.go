@@ -4,6 +4,10 @@
 // against the rules, by the records, by the workers' own journal and by the
 // files on disk.
 //
+// With Durable it is about a durable event instead: two master processes handle it,
+// the one that owns the run is killed in the middle of the plan, and once more during
+// the rollback, and the other one goes on.
+//
 //	err := demo.Run(ctx, demo.Options{Out: os.Stdout, Mode: demo.Live})
 //
 // # Guarantees
@@ -51,6 +55,8 @@ type Options struct {
 	In   io.Reader // Live: the terminal's keys; nil means none
 	Mode Mode      // empty means Plain
 	Exe  string    // the program that has the demo-worker command; empty means this one
+
+	Durable bool // of a durable event, whose masters are killed
 }
 
 // ErrChecks says that a rule was broken.
@@ -139,7 +145,7 @@ type Summary struct {
 }
 
 func (d *demo) run(ctx context.Context, o Options) error {
-	for _, w := range append(workers[:], "shared") {
+	for _, w := range append(workers[:len(workers):len(workers)], "shared") {
 		if err := os.MkdirAll(filepath.Join(d.root, "nodes", string(w)), 0o700); err != nil {
 			return err
 		}
@@ -161,8 +167,10 @@ func (d *demo) run(ctx context.Context, o Options) error {
 		_ = d.node.Leave(lctx) // what is left of a demo that was broken off ends with the process
 	}()
 	d.kit = newKit(d.root, "hub")
-	d.events()
-	if err := d.node.Handle(d.deploy, d.migrate, d.index); err != nil {
+	phases := []func(context.Context) error{d.starts, d.works, d.fails, d.dies, d.again}
+	if d.events(); o.Durable {
+		phases = []func(context.Context) error{d.startsMasters, d.kills, d.killsRollback}
+	} else if err := d.node.Handle(d.deploy, d.migrate, d.index); err != nil {
 		return err
 	}
 	d.roster = newRoster(d.screen)
@@ -172,19 +180,28 @@ func (d *demo) run(ctx context.Context, o Options) error {
 	d.fleet = &fleet{exe: o.Exe, hub: d.node.HubURL(), root: d.root, token: token, procs: map[cluster.NodeName]*process{}}
 	defer func() { d.fleet.close(ctx.Err() == nil) }() // before the hub, which they leave
 
-	d.screen.heading(0, "A hub and three workers", "The hub is in this process; w1, w2 and w3 are processes of their own.")
-	for _, w := range workers {
-		if err := d.fleet.start(ctx, w); err != nil {
-			return err
-		}
-	}
-	for _, w := range workers {
-		if _, err := d.roster.wait(ctx, w, ready); err != nil {
-			return err
-		}
-	}
-	for _, phase := range []func(context.Context) error{d.works, d.fails, d.dies, d.again} {
+	for _, phase := range phases {
 		if err := phase(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) starts(ctx context.Context) error {
+	d.screen.heading(0, "A hub and three workers", "The hub is in this process; w1, w2 and w3 are processes of their own.")
+	return d.start(ctx, workers[:]...)
+}
+
+// start starts processes, and returns when the hub's view has them.
+func (d *demo) start(ctx context.Context, names ...cluster.NodeName) error {
+	for _, name := range names {
+		if err := d.fleet.start(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if _, err := d.roster.wait(ctx, name, ready); err != nil {
 			return err
 		}
 	}

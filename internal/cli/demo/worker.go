@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,6 +26,7 @@ type Work struct {
 	Takes   time.Duration `json:"takes"`
 	Text    string        `json:"text,omitempty"`
 	Broken  bool          `json:"broken,omitempty"`
+	Undo    time.Duration `json:"undo,omitempty"` // how long its undo takes; zero: undoTakes
 }
 
 // name is the work's name in files and journal.
@@ -47,6 +49,8 @@ type kit struct {
 	Fetch, Join, Start *distgear.Action[Work, Made] // deploy
 	Reserve, Migrate   *distgear.Action[Work, Made] // migrate
 	Index              *distgear.Action[Work, Made] // index
+
+	Trade []*distgear.Action[Work, Made] // order, one after the other
 }
 
 func newKit(root string, name cluster.NodeName) *kit {
@@ -56,13 +60,23 @@ func newKit(root string, name cluster.NodeName) *kit {
 	}
 	k.Fetch, k.Join, k.Start = write("fetch"), write("join"), write("start")
 	k.Reserve, k.Migrate = write("reserve"), write("migrate")
+	for _, kind := range tradeSteps() {
+		k.Trade = append(k.Trade, write("order-"+kind))
+	}
 	shared := &kit{root: root, name: name, folder: "shared"} // doing it twice, anywhere, is doing it once
 	k.Index = &distgear.Action[Work, Made]{Name: "index", Do: shared.do, Idempotent: true, Retries: 3}
 	return k
 }
 
 func (k *kit) handlers() []distgear.Handler {
-	return []distgear.Handler{k.Fetch, k.Join, k.Start, k.Reserve, k.Migrate, k.Index}
+	if isMaster(k.name) {
+		return []distgear.Handler{k.order()}
+	}
+	hs := []distgear.Handler{k.Fetch, k.Join, k.Start, k.Reserve, k.Migrate, k.Index}
+	for _, a := range k.Trade {
+		hs = append(hs, a)
+	}
+	return hs
 }
 
 func (k *kit) file(w Work) string { return filepath.Join(k.root, "nodes", k.folder, w.name()) }
@@ -95,7 +109,7 @@ func (k *kit) undo(ctx context.Context, d distgear.Did[Work, Made]) error {
 	if err := k.note(entry{Step: d.In.name(), What: "undo", Outcome: d.Outcome.String()}); err != nil {
 		return err
 	}
-	if err := wait(ctx, undoTakes); err != nil {
+	if err := wait(ctx, cmp.Or(d.In.Undo, undoTakes)); err != nil {
 		return err
 	}
 	err := os.Remove(k.file(d.In))
