@@ -90,7 +90,8 @@ func (a *alone) wake(c *Client, due int64) {
 	if due == 0 {
 		return
 	}
-	wait := time.Duration(max(due-time.Now().UnixMilli(), 1)) * time.Millisecond
+	const most = int64(time.Hour / time.Millisecond) // what is never due, as a run that waits for a signal, is 2^50 ms ahead: more than a Duration holds
+	wait := time.Duration(min(max(due-time.Now().UnixMilli(), 1), most)) * time.Millisecond
 	if a.timer != nil {
 		a.timer.Reset(wait)
 		return

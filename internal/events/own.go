@@ -285,13 +285,20 @@ func (w *appendAnswer) Output(o *operation.Output) bool {
 		d.acks.put(func() { a.park(fmt.Sprintf("the ledger refused an entry of its journal: %v", why)) })
 		return true
 	}
-	d.mu.Lock()
-	if d.leases[a.lease.Number] == a {
-		delete(d.leases, a.lease.Number)
+	forget := func() {
+		d.mu.Lock()
+		if d.leases[a.lease.Number] == a {
+			delete(d.leases, a.lease.Number)
+		}
+		d.mu.Unlock()
+		if err != nil {
+			d.acks.put(a.end)
+		}
 	}
-	d.mu.Unlock()
-	if err != nil {
-		d.acks.put(a.end)
+	if d.h.Room.Ledger.Alone() { // this is told to who asks something else, and he may hold mu
+		d.acks.put(forget)
+	} else {
+		forget()
 	}
 	return true
 }

@@ -366,7 +366,8 @@ func (l *Ledger) fly(f *flying) {
 func (l *Ledger) schedule() {
 	if due := l.nextDue(); due != 0 {
 		now := l.beganNow + time.Since(l.began).Milliseconds()
-		l.due.Reset(time.Duration(max(due-now, 1)) * time.Millisecond)
+		const most = int64(time.Hour / time.Millisecond) // a state may name a time that no Duration reaches
+		l.due.Reset(time.Duration(min(max(due-now, 1), most)) * time.Millisecond)
 	}
 }
 
