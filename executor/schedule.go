@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/work"
@@ -91,6 +92,37 @@ func (e *Executor) Unschedule(ctx context.Context, name ScheduleID) error {
 		return err
 	}
 	return d.Unschedule(ctx, string(name))
+}
+
+// ScheduleInfo is a schedule as it stands.
+type ScheduleInfo struct {
+	Name   ScheduleID `json:"name"`
+	When   string     `json:"when"`
+	Action string     `json:"action"`
+	Missed Missed     `json:"missed,omitempty"`
+	Next   time.Time  `json:"next,omitzero"` // zero: some process that has the executor open is asked for it
+	Last   time.Time  `json:"last,omitzero"` // zero: it was not due yet
+}
+
+// Schedules are the schedules of a durable executor, by name. It asks the hub.
+func (e *Executor) Schedules(ctx context.Context) ([]ScheduleInfo, error) {
+	if e.fault != nil {
+		return nil, e.fault
+	}
+	d, err := e.durable("a list of schedules")
+	if err != nil {
+		return nil, err
+	}
+	all, err := d.Schedules(ctx)
+	infos := make([]ScheduleInfo, 0, len(all))
+	for _, s := range all {
+		in := ScheduleInfo{Name: ScheduleID(s.Name), When: s.Text, Action: s.Spec.Kind, Next: s.Next, Last: s.Last}
+		if s.Skip {
+			in.Missed = LeaveOut
+		}
+		infos = append(infos, in)
+	}
+	return infos, err
 }
 
 // durable is the executor's class if its queue is in the ledger.

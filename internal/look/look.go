@@ -24,7 +24,8 @@ const (
 	Sessions = "sessions"
 
 	Executors = "executors"
-	Tasks     = "tasks" // of one executor
+	Tasks     = "tasks"     // of one executor
+	Schedules = "schedules" // of one executor
 )
 
 // Query asks for a page of what there is, by name.
@@ -34,7 +35,7 @@ type Query struct {
 	After  string `json:"after,omitempty"`  // what comes after this: a Page's Next
 	Limit  int    `json:"limit,omitempty"`  // at most so many; zero: 100; at most 1000
 
-	// Of Tasks, by number, the newest first; Prefix is of the ID, and ID is of the only one that is asked for.
+	// Of Schedules only Executor. Of Tasks, by number, the newest first; Prefix is of the ID, and ID is of the only one that is asked for.
 	Executor string `json:"executor,omitempty"`
 	State    string `json:"state,omitempty"` // one of tasks.Words
 	Kind     string `json:"kind,omitempty"`
@@ -56,6 +57,7 @@ type Page struct {
 
 	Executors []ExecutorState `json:"executors,omitempty"` // of Tasks: the one, if there is such
 	Tasks     []TaskState     `json:"tasks,omitempty"`
+	Schedules []ScheduleState `json:"schedules,omitempty"`
 
 	Next string `json:"next,omitempty"` // After of the next page; empty: this is the last
 }

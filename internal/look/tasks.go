@@ -1,6 +1,7 @@
 package look
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -61,13 +62,23 @@ type TaskState struct {
 
 // TryState is an attempt that failed or was lost.
 type TryState struct {
-	Node    string          `json:"node,omitempty"` // empty: its session has ended
+	Node    string          `json:"node,omitempty"` // empty: its session has ended, and it was not lost
 	Session machine.Session `json:"session"`
 	Began   int64           `json:"began"`
 	Ended   int64           `json:"ended"`
 	Outcome tasks.Outcome   `json:"outcome"`
 	Lost    bool            `json:"lost,omitempty"`
 	Message string          `json:"message,omitempty"`
+}
+
+// ScheduleState is one schedule. Times are ms since 1970.
+type ScheduleState struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+	Kind string `json:"kind"`
+	Next int64  `json:"next,omitempty"` // 0: it is not known yet
+	Last int64  `json:"last,omitempty"` // 0: it was not due yet
+	Skip bool   `json:"skip,omitempty"` // what was missed is left out
 }
 
 // StateOfExecutor tells how a machine stands.
@@ -91,8 +102,12 @@ func StateOfTask[V any](t *tasks.Task[V], node func(machine.Session) string) Tas
 	}
 	st.Done, st.Goal = t.Progress()
 	for _, a := range t.History() {
-		st.History = append(st.History, TryState{node(a.Worker), a.Worker, a.Began, a.Ended, a.Outcome, a.Lost, a.Message})
-		st.Message = a.Message
+		x := TryState{node(a.Worker), a.Worker, a.Began, a.Ended, a.Outcome, a.Lost, a.Message}
+		if a.Lost {
+			x.Node, x.Message = cmp.Or(a.Message, x.Node), ""
+		}
+		st.History = append(st.History, x)
+		st.Message = x.Message
 	}
 	return st
 }

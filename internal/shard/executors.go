@@ -42,7 +42,12 @@ func (c *call) Opener(except machine.Session) (first machine.Session) {
 }
 
 // Node implements executors.Ledger.
-func (c *call) Node(of machine.Session) string { return c.node(of) }
+func (c *call) Node(of machine.Session) string {
+	if c.ses != nil && c.ses.id == of { // it may end in this very call
+		return c.ses.name
+	}
+	return c.node(of)
+}
 
 func (x *executor) apply(c *call) {
 	to := c.to()

@@ -57,6 +57,12 @@ func (s *Shard) Page(q look.Query) (p look.Page, ok bool) {
 		s.pageTasks(&p, q)
 		return p, true
 	}
+	if q.What == look.Schedules {
+		if x := s.executor(q.Executor); x != nil {
+			p.Schedules, p.Next = x.Schedules(q)
+		}
+		return p, true
+	}
 	var kind operation.Kind
 	switch q.What {
 	case look.Locks:

@@ -3,8 +3,10 @@ package shard
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 
+	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
@@ -135,12 +137,56 @@ func TestExecutor_WhoIsQuietIsNotWaitedFor(t *testing.T) {
 	}
 }
 
+func TestExecutor_TheHistoryNamesTheNodeOfALostWorker(t *testing.T) {
+	c := newCrew(t, 7, 8, 9)
+	c.do(7, operation.Op{Verb: operation.VSubmit, Val: spec("a")})
+	one(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}), tasks.Run)
+	c.Apply(c.now, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: 8}))
+	one(t, c.do(9, operation.Op{Verb: operation.VWork, Val: offer(1)}), tasks.Run)
+	c.do(9, operation.Op{Verb: operation.VUnwork})
+	o := newWorld()
+	if err := o.Restore(c.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Shard{c.Shard, o.Shard} {
+		p, _ := s.Page(look.Query{What: look.Tasks, Executor: "render", ID: "a"})
+		if len(p.Tasks) != 1 || len(p.Tasks[0].History) != 2 {
+			t.Fatalf("%+v", p.Tasks)
+		}
+		for i, h := range p.Tasks[0].History {
+			if h.Node != []string{"n8", "n9"}[i] || !h.Lost || h.Message != "" {
+				t.Errorf("%+v", h)
+			}
+		}
+	}
+}
+
 func TestExecutor_SchedulesFireWithoutAnybodyAndAskWhoComes(t *testing.T) {
 	c := newCrew(t, 7)
 	c.Apply(c.now, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryClock, Session: operation.Nobody, Stamp: 1_000_000}))
 	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@every 1m", Spec: tasks.Spec{Kind: "noop"}, Val: []byte("in"), Next: 1_060_000})
 	if a := c.do(7, operation.Op{Verb: operation.VSchedule, Key: []byte("tick"), Val: val}); a[0].Code != machine.OK {
 		t.Fatalf("%+v", a)
+	}
+	for i := range 3 {
+		name := []byte(string(rune('a' + i)))
+		if a := c.do(7, operation.Op{Verb: operation.VSchedule, Key: name, Val: words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@daily", Spec: tasks.Spec{Kind: "k"}, Next: 9_000_000, Skip: true})}); a[0].Code != machine.OK {
+			t.Fatalf("%+v", a)
+		}
+	}
+	var names string
+	for q := (look.Query{What: look.Schedules, Executor: "render", Limit: 3}); ; {
+		p, ok := c.Page(q)
+		for _, s := range p.Schedules {
+			names += fmt.Sprint(" ", s.Name, " ", s.Text, " ", s.Kind, " ", s.Next, " ", s.Skip)
+		}
+		if q.After = p.Next; !ok || q.After == "" {
+			break
+		}
+		names += ","
+	}
+	if want := " a @daily k 9000000 true b @daily k 9000000 true c @daily k 9000000 true, tick @every 1m noop 1060000 false"; names != want {
+		t.Fatal(names)
 	}
 	if d := c.Due(); d != 60_001 {
 		t.Fatalf("due at %d", d)

@@ -111,7 +111,7 @@ func (f *Fast) lose(l *life) {
 	f.m.Advance(f.now())
 	for _, b := range l.benches {
 		delete(f.benches, b.session)
-		f.m.Expire(&f.out, b.session)
+		f.m.Expire(&f.out, b.session, l.node)
 	}
 	if f.dropped { // nobody will run it again
 		f.drop(fmt.Errorf("%w: a worker was lost while this node ended: %w", fault.ErrUnknown, f.closed))

@@ -263,7 +263,7 @@ func (f *Fast) Join(w *Worker) (leave func(ctx context.Context)) {
 		_ = w.Await(ctx)
 		f.mu.Lock()
 		f.m.Advance(f.now())
-		f.m.Unwork(&f.out, b.session)
+		f.m.Unwork(&f.out, b.session, f.room.Node)
 		delete(f.benches, b.session)
 		if f.working--; f.working == 0 && f.self != nil {
 			f.offeredLocked(f.self)

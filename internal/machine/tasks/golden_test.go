@@ -60,7 +60,7 @@ func FuzzRestore(f *testing.F) {
 		for range 3 {
 			m.Tick(&out, m.Due())
 		}
-		m.Expire(&out, 1)
+		m.Expire(&out, 1, "")
 		again := m.AppendBinary(nil, func(b []byte, v string) []byte { return append(b, v...) })
 		if err := New[string](Limits{}, 0).Restore(again, parseText); err != nil {
 			t.Fatal(err)

@@ -313,7 +313,8 @@ func (m *Machine[V]) unlease(t *Task[V]) {
 
 // Expire ends a session: what it was leased is lost (idempotent tasks are ready
 // again, others parked), what it has in line is dropped. Nobody is told what it watched.
-func (m *Machine[V]) Expire(out *Out[V], s machine.Session) {
+// node is for the history.
+func (m *Machine[V]) Expire(out *Out[V], s machine.Session, node string) {
 	for w := m.line.head; w != nil; {
 		next := w.next
 		if w.who.Session == s {
@@ -325,7 +326,7 @@ func (m *Machine[V]) Expire(out *Out[V], s machine.Session) {
 		b.watchers = slices.DeleteFunc(b.watchers, func(w machine.Who) bool { return w.Session == s })
 	}
 	if works, _ := m.turns.Works(s); works {
-		m.gone(out, s, true)
+		m.gone(out, s, true, node)
 		return
 	}
 	m.settle(out)

@@ -332,10 +332,10 @@ func (w *world) expire(s machine.Session, unwork bool) error {
 	}
 	delete(w.workers, s)
 	if unwork {
-		w.m.Unwork(&w.out, s)
+		w.m.Unwork(&w.out, s, "")
 	} else {
 		w.line = slices.DeleteFunc(w.line, func(x *sub) bool { return x.who.Session == s })
-		w.m.Expire(&w.out, s)
+		w.m.Expire(&w.out, s, "")
 	}
 	return w.check()
 }
@@ -351,7 +351,7 @@ func (w *world) quiet(s machine.Session) error {
 			}
 		}
 	}
-	w.m.Quiet(&w.out, s)
+	w.m.Quiet(&w.out, s, "")
 	return w.check()
 }
 

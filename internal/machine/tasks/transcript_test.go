@@ -110,13 +110,13 @@ func (p *player) apply(verb string, w operation) error {
 			m.GiveBack(out, w.session(), ls)
 		}
 	case "quiet":
-		m.Quiet(out, w.session())
+		m.Quiet(out, w.session(), "")
 	case "heard":
 		m.Heard(out, w.session())
 	case "expire":
-		m.Expire(out, w.session())
+		m.Expire(out, w.session(), "")
 	case "unwork":
-		m.Unwork(out, w.session())
+		m.Unwork(out, w.session(), "")
 	case "limits":
 		m.Configure(out, Limits{Capacity: int(w.num("capacity")), Rate: w.num("rate"), Burst: int(w.num("burst")), Running: int(w.num("running")),
 			KeyRate: w.num("keyrate"), KeyRunning: int(w.num("keyrunning")), Sticky: w.has("sticky"), Retain: w.num("retain"), MaxRetained: int(w.num("most"))})

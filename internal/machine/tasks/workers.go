@@ -44,8 +44,8 @@ func (m *Machine[V]) heard(s machine.Session) bool {
 
 // Quiet says that nothing was heard of a session for a while: its idempotent
 // tasks are leased again, and it is leased nothing until Heard, Work, Done or
-// GiveBack. Stop tells it of each.
-func (m *Machine[V]) Quiet(out *Out[V], s machine.Session) {
+// GiveBack. Stop tells it of each. node is for the history.
+func (m *Machine[V]) Quiet(out *Out[V], s machine.Session, node string) {
 	if works, quiet := m.turns.Works(s); !works || quiet {
 		return
 	}
@@ -57,7 +57,7 @@ func (m *Machine[V]) Quiet(out *Out[V], s machine.Session) {
 		if t.Idempotent() {
 			m.stop(out, t)
 			had = append(had, t.Number)
-			m.lost(out, t, true)
+			m.lost(out, t, true, node)
 		}
 	}
 	m.quiet[s] = had
@@ -65,13 +65,15 @@ func (m *Machine[V]) Quiet(out *Out[V], s machine.Session) {
 }
 
 // Unwork ends a worker that gave back what had not started: what it still has is
-// taken for lost, but does not count for MaxLosses.
-func (m *Machine[V]) Unwork(out *Out[V], s machine.Session) { m.gone(out, s, false) }
+// taken for lost, but does not count for MaxLosses. node is for the history.
+func (m *Machine[V]) Unwork(out *Out[V], s machine.Session, node string) {
+	m.gone(out, s, false, node)
+}
 
 // gone ends a worker; died: that may be because of what it had.
-func (m *Machine[V]) gone(out *Out[V], s machine.Session, died bool) {
+func (m *Machine[V]) gone(out *Out[V], s machine.Session, died bool, node string) {
 	for n := m.turns.Newest(s); n != nil; n = m.turns.Newest(s) {
-		m.lost(out, n.Of, died)
+		m.lost(out, n.Of, died, node)
 	}
 	m.turns.Remove(s)
 	delete(m.quiet, s)
@@ -79,8 +81,8 @@ func (m *Machine[V]) gone(out *Out[V], s machine.Session, died bool) {
 }
 
 // lost ends a lease whose worker is lost, or quiet.
-func (m *Machine[V]) lost(out *Out[V], t *Task[V], died bool) {
-	m.note(t, Unknown, true, "")
+func (m *Machine[V]) lost(out *Out[V], t *Task[V], died bool, node string) {
+	m.note(t, Unknown, true, node)
 	flags := t.flags
 	m.unlease(t)
 	if died && t.losses < 255 {

@@ -136,7 +136,7 @@ type Attempt struct {
 	Ended   int64
 	Outcome Outcome
 	Lost    bool   // the worker was lost, or quiet
-	Message string // what the error said
+	Message string // what the error said; of a lost one the node that had it, if that is known
 }
 
 // Code says what an Effect tells.

@@ -44,7 +44,7 @@ type Executor struct {
 type Ledger interface {
 	Tell(to machine.Who, o *operation.Output)      // the bytes are only lent
 	Opener(except machine.Session) machine.Session // the first session that has the executor open, but for except; 0: there is none
-	Node(of machine.Session) string                // empty: the session has ended
+	Node(of machine.Session) string                // empty: the session has ended before this
 }
 
 // Call is something that happens to an executor.
@@ -83,7 +83,7 @@ func (x *Executor) Apply(c *Call) {
 		}
 		x.answer(c, err)
 	case operation.VUnwork:
-		x.m.Unwork(&x.out, who.Session)
+		x.m.Unwork(&x.out, who.Session, c.Ledger.Node(c.By))
 		x.answer(c, nil)
 	case operation.VDone:
 		x.done(c)
@@ -338,7 +338,7 @@ func (x *Executor) Abandon(c *Call, who machine.Who) {
 // Expire is told that the session By is over, or has given the executor up.
 func (x *Executor) Expire(c *Call) {
 	x.m.Advance(c.Now)
-	x.m.Expire(&x.out, c.By)
+	x.m.Expire(&x.out, c.By, c.Ledger.Node(c.By))
 	x.out.Effects = slices.DeleteFunc(x.out.Effects, func(e tasks.Effect[string]) bool { return e.Code == tasks.Next })
 	asked := *c // nobody asks who goes
 	asked.Op = operation.Op{}
@@ -365,7 +365,7 @@ func (x *Executor) Opened(c *Call) {
 func (x *Executor) Quiet(c *Call, quiet bool) {
 	x.m.Advance(c.Now)
 	if quiet {
-		x.m.Quiet(&x.out, c.By)
+		x.m.Quiet(&x.out, c.By, c.Ledger.Node(c.By))
 	} else {
 		x.m.Heard(&x.out, c.By)
 	}

@@ -32,6 +32,22 @@ func (x *Executor) Tasks(q look.Query, node func(machine.Session) string) (sts [
 	return []look.TaskState{st}, ""
 }
 
+// Schedules are those after q.After, by name, and the After of the next page.
+func (x *Executor) Schedules(q look.Query) (all []look.ScheduleState, next string) {
+	size := 0
+	for _, s := range x.m.Schedules() {
+		if s.Name <= q.After {
+			continue
+		}
+		if len(all) == q.Limit || size > look.MaxPage {
+			return all, next
+		}
+		size += 128 + len(s.Name) + len(s.Text) + len(s.Spec.Kind)
+		all, next = append(all, look.ScheduleState{Name: s.Name, Text: s.Text, Kind: s.Spec.Kind, Next: s.Next, Last: s.Last, Skip: s.Skip}), s.Name
+	}
+	return all, ""
+}
+
 // Len is how many tasks have not ended.
 func (x *Executor) Len() int { return x.m.Len() }
 

@@ -254,6 +254,19 @@ func TestDurable_Schedule(t *testing.T) {
 		t.Fatal(err)
 	}
 	geartest.Eventually(t, 10*time.Second, "two of its tasks have ended", func() bool { s, err := ex.Stats(ctx); return err == nil && s.Ended >= 2 })
+	if err := executor.Every(ctx, ex, "later", "30 9 * * *", slow, 1, executor.LeaveOut); err != nil {
+		t.Fatal(err)
+	}
+	all, err := ex.Schedules(ctx)
+	if err != nil || len(all) != 2 || all[0].Name != "later" || all[1].Name != "often" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if s := all[0]; s.When != "30 9 * * *" || s.Action != slow.Name || s.Missed != executor.LeaveOut || s.Next.Hour() != 9 || s.Next.Minute() != 30 || !s.Last.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	if s := all[1]; s.Missed != executor.CatchUp || time.Since(s.Last) > time.Minute || s.Last.After(time.Now()) {
+		t.Errorf("%+v", s)
+	}
 	if err := ex.Unschedule(ctx, "often"); err != nil {
 		t.Error(err)
 	}
@@ -264,6 +277,9 @@ func TestDurable_Schedule(t *testing.T) {
 		t.Error(err)
 	}
 	if err := executor.Every(ctx, executor.New(c.Here(), "fast"), "often", "@daily", double, 21); !errors.Is(err, distgear.ErrInvalid) {
+		t.Error(err)
+	}
+	if _, err := executor.New(c.Here(), "fast").Schedules(ctx); !errors.Is(err, distgear.ErrInvalid) {
 		t.Error(err)
 	}
 }

@@ -313,6 +313,14 @@ func TestRecovery(t *testing.T) {
 	if took > 3*time.Second {
 		t.Errorf("it took %v", took)
 	}
+	for task, err := range executor.Operate(n).Tasks(t.Context(), durableName, executor.TaskFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if task, err = executor.Operate(n).Task(t.Context(), durableName, task.ID); err != nil || len(task.History) != 1 || !task.History[0].Lost || task.History[0].Node != "victim" {
+			t.Errorf("%+v, %v", task.History, err)
+		}
+	}
 }
 
 // sleeps is an action that never ends, unless there is a file "go" when it begins.

@@ -56,9 +56,9 @@ var _ work.Class = (*Queue)(nil)
 // Schedule is a task that is submitted again and again.
 type Schedule struct {
 	Name string
-	Text string // see ParseTimetable
-	Skip bool   // a time that was missed by more than a minute is left out; otherwise the first that was missed is made up for, and those up to now are left out
-	Next time.Time
+	Text string    // see ParseTimetable
+	Skip bool      // a time that was missed by more than a minute is left out; otherwise the first that was missed is made up for, and those up to now are left out
+	Next time.Time // zero: it is not known yet
 	Last time.Time // zero: it was not due yet
 	Spec work.Spec
 	Val  []byte // the encoded input
@@ -88,6 +88,28 @@ func (d *Queue) Unschedule(ctx context.Context, name string) error {
 		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
 	}
 	return err
+}
+
+// Schedules are the schedules, by name, without what their tasks are but for the action.
+func (d *Queue) Schedules(ctx context.Context) (all []Schedule, err error) {
+	at := func(ms int64) time.Time {
+		if ms == 0 {
+			return time.Time{}
+		}
+		return time.UnixMilli(ms).UTC()
+	}
+	for after := ""; ; {
+		in, err := d.q.inspect(ctx, client.Query{What: look.Schedules, Executor: d.q.name, After: after})
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range in.Page.Schedules {
+			all = append(all, Schedule{Name: s.Name, Text: s.Text, Skip: s.Skip, Next: at(s.Next), Last: at(s.Last), Spec: work.Spec{Kind: s.Kind}})
+		}
+		if after = in.Page.Next; after == "" {
+			return all, nil
+		}
+	}
 }
 
 // Stats implements Class.
