@@ -10,6 +10,12 @@
 //	curl localhost:8422/v1/events/deploy?async -d '{"name":"data"}'   # 202 {"run":"…"}
 //	curl localhost:8422/v1/runs/ID/events                             # server-sent events
 //
+// A durable event is raised the same way, and answered when its run is kept for good;
+// raised again under its id it is the same run, with another input 409. Its run is
+// operated by POST to /v1/runs/ID/signal {"name": NAME, "value": ANY}, approve {"name":
+// NAME, "approved": BOOLEAN}, adopt, and terminate {"reason": WHY}; GET
+// /v1/runs/ID/journal tells what happened in it, as a stream too, owned by a node or not.
+//
 // GET /v1/locks, objects, queues, sessions and doctor tell what the hub knows of
 // shared objects and of itself; with Accept: text/event-stream now and, looked at
 // every second, when it has changed.
@@ -44,7 +50,8 @@
 // server with TLS in front, or New into one.
 //
 // A stream tells the present state and every change after it; changes in quick
-// succession may be told as one. It resumes after Last-Event-ID. A gateway that
+// succession may be told as one. It resumes after Last-Event-ID, but that of a journal,
+// which begins anew. A gateway that
 // stops ends its streams and answers waiting raises within Config.Grace.
 //
 // # Failures
@@ -64,7 +71,7 @@
 //	408 slow-body           longer under way than Config.Read            never ran
 //	409 cancelled           the run was cancelled                        failed, never ran
 //	409 conflict            the id is another run's, or it has not begun failed (clean), never ran
-//	                        or the state of the task forbids it
+//	                        or the state of the run or task forbids it
 //	413 too-large           larger than Config.MaxBody                   never ran
 //	422 event-failed        the event's handler returned an error        failed
 //	422 event-timed-out     … because its time was up                    failed

@@ -1,6 +1,7 @@
 package find
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -34,7 +35,19 @@ func entries(v *machine.View, at clock, units [][]byte) ([]record.Entry, error) 
 		}
 		t.unit(time.Unix(0, when), recs)
 	}
-	es := t.es
+	es := owners(t.es, v, at)
+	es = slices.Insert(es, 0, record.Entry{At: at.time(v.Started), What: record.Accepted})
+	switch v.State {
+	case tasks.Parked:
+		es = append(es, record.Entry{At: at.time(v.Since), What: record.SetAside, Text: v.Reason})
+	case tasks.Ended:
+		es = append(es, record.Entry{At: at.time(v.Since), What: record.Finished, Outcome: string(state(v.State, v.Outcome, "")), Text: v.Reason})
+	}
+	return es, nil
+}
+
+// owners puts those that the run had where they belong.
+func owners(es []record.Entry, v *machine.View, at clock) []record.Entry {
 	put := func(e record.Entry) {
 		i := slices.IndexFunc(es, func(x record.Entry) bool { return x.At.After(e.At) })
 		if i < 0 {
@@ -52,18 +65,11 @@ func entries(v *machine.View, at clock, units [][]byte) ([]record.Entry, error) 
 		if o.Lost {
 			text = "lost"
 		}
-		if v.Reason == "" || text != v.Reason { // said below
+		if v.Reason == "" || text != v.Reason { // said at the end
 			put(record.Entry{At: at.time(o.Ended), What: record.OwnerGone, Node: cluster.NodeName(o.Node), Began: at.time(o.Began), Text: text})
 		}
 	}
-	es = slices.Insert(es, 0, record.Entry{At: at.time(v.Started), What: record.Accepted})
-	switch v.State {
-	case tasks.Parked:
-		es = append(es, record.Entry{At: at.time(v.Since), What: record.SetAside, Text: v.Reason})
-	case tasks.Ended:
-		es = append(es, record.Entry{At: at.time(v.Since), What: record.Finished, Outcome: string(state(v.State, v.Outcome, "")), Text: v.Reason})
-	}
-	return es, nil
+	return es
 }
 
 // teller puts what a journal tells into words.
@@ -131,6 +137,8 @@ func (p *toldPlan) tell(e *record.Entry, r *journal.Record, adopted bool) bool {
 	case journal.Unwound:
 		e.What = record.Unwound
 		return true
+	case journal.Forked:
+		return false
 	}
 	if int(r.Step) >= len(p.shape.Steps) {
 		return false
@@ -163,6 +171,8 @@ func (p *toldPlan) tell(e *record.Entry, r *journal.Record, adopted bool) bool {
 		default:
 			e.How = record.Retry
 		}
+	default: // of a kind that is newer than this
+		e.What = record.Happening(r.Kind.String())
 	}
 	return !adopted
 }
@@ -194,7 +204,7 @@ func message(r *journal.Report) string {
 }
 
 // told is what the record of a run that has ended tells of what happened.
-func told(rec *record.Run) []record.Entry {
+func told(rec *record.Run, v *machine.View, at clock) []record.Entry {
 	var es []record.Entry
 	for i := range rec.Plans {
 		p := &rec.Plans[i]
@@ -210,14 +220,21 @@ func told(rec *record.Run) []record.Entry {
 				}
 			}
 		}
-		slices.SortStableFunc(of, func(a, b record.Entry) int { return a.At.Compare(b.At) })
+		slices.SortStableFunc(of, earlier)
 		began := rec.Started
 		if len(of) > 0 {
 			began = of[0].At
 		}
 		es = append(append(es, record.Entry{At: began, What: record.Planned, Plan: p.Name}), of...)
 	}
-	slices.SortStableFunc(es, func(a, b record.Entry) int { return a.At.Compare(b.At) }) // an unwound plan ends after those that follow it
+	slices.SortStableFunc(es, earlier) // an unwound plan ends after those that follow it
+	es = owners(es, v, at)
 	es = slices.Insert(es, 0, record.Entry{At: rec.Started, What: record.Accepted})
 	return append(es, record.Entry{At: rec.Ended, What: record.Finished, Node: rec.Node, Outcome: string(rec.State), Text: rec.Error})
+}
+
+// earlier orders entries: what follows from a report has its time, and comes after it.
+func earlier(a, b record.Entry) int {
+	first := []record.Happening{record.Sent, record.Planned, record.Reported} // the last comes first
+	return cmp.Or(a.At.Compare(b.At), slices.Index(first, b.What)-slices.Index(first, a.What))
 }

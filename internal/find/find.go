@@ -41,8 +41,10 @@ import (
 const (
 	// ledgerTime is how long the ledger is waited for that may not be there.
 	ledgerTime = time.Second
-	// lookTime is how often a durable run is looked at that is watched.
+	// lookTime is how often a durable run is looked at that is watched, and lookMost how
+	// seldom, when nothing happens: each look is an operation on the ledger.
 	lookTime = 100 * time.Millisecond
+	lookMost = time.Second
 	// maxShown bounds an input as it is shown, in bytes.
 	maxShown = 16 << 10
 )
@@ -101,7 +103,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: at.time(v.Started)}
 	if v.State == tasks.Ended && len(v.Summary) > 0 {
 		err = json.Unmarshal(v.Summary, &rec)
-		rec.Durable, rec.Journal = true, told(&rec)
+		rec.Durable, rec.Journal = true, told(&rec, &v, at)
 		return rec, err
 	}
 	units, err := machine.Units(v.Journal)
@@ -222,21 +224,24 @@ func (f Finder) Watch(ctx context.Context, id record.RunID) iter.Seq2[record.Run
 			}
 			return
 		}
-		tick := time.NewTicker(lookTime)
-		defer tick.Stop()
+		pause := lookTime
+		timer := time.NewTimer(pause)
+		defer timer.Stop()
 		var last record.Run
 		var seen uint64
 		for {
 			if !reflect.DeepEqual(rec, last) {
-				last = rec
+				last, pause = rec, lookTime
 				seen = max(seen+1, rec.Version)
 				rec.Version = seen
 				if !yield(rec, nil) || rec.State.Final() {
 					return
 				}
 			}
+			timer.Reset(pause)
+			pause = min(pause+pause/8, lookMost)
 			select {
-			case <-tick.C:
+			case <-timer.C:
 			case <-ctx.Done():
 				return
 			}
