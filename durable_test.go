@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -184,6 +185,13 @@ func TestDurable_Cancelled(t *testing.T) {
 	})
 }
 
+// created is how many goroutines there have been.
+func created() uint64 {
+	s := []metrics.Sample{{Name: "/sched/goroutines-created:goroutines"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
 // A run that waits is on no node: there is no goroutine for it.
 func TestDurable_D7_ManyRunsWait(t *testing.T) {
 	const many = 10_000
@@ -205,6 +213,12 @@ func TestDurable_D7_ManyRunsWait(t *testing.T) {
 		rec, err := n.FindRun(ctx, fs[many-1].ID())
 		return err == nil && rec.State == record.Waiting && runtime.NumGoroutine() < before+200
 	})
+	// What waits for a signal is never due: nothing looks whether it is.
+	began := created()
+	<-time.After(100 * time.Millisecond)
+	if n := created() - began; n > 1000 {
+		t.Errorf("%d goroutines began in 100 ms while all wait", n)
+	}
 	for _, i := range []int{0, many / 2, many - 1} {
 		if err := n.SignalRun(ctx, fs[i].ID(), "go", nil); err != nil {
 			t.Fatal(err)

@@ -2,15 +2,10 @@ package client_test
 
 import (
 	"crypto/rand"
-	"math"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
-	"github.com/distgear/distgear/internal/machine"
-	"github.com/distgear/distgear/internal/machine/tasks"
-	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/operation"
 )
 
@@ -32,19 +27,4 @@ func TestAlone_L1_TokensGrowOverRestarts(t *testing.T) {
 			last = a.Aux
 		}
 	}
-}
-
-// What is never due does not keep a processor busy: in the bubble time goes on only
-// when nothing is to be done.
-func TestAlone_NeverDue(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := client.Alone()
-		defer c.Close()
-		const ms = math.MaxInt64/int64(time.Millisecond) + 1000 // more than a Duration holds
-		s := tasks.Spec{ID: "late", Kind: "k", NotBefore: ms}
-		if a, err := c.Object(operation.KExecutor, "x", 0, nil).Do(t.Context(), operation.Op{Verb: operation.VSubmit, Val: words.AppendSpec(nil, &s, nil, nil)}, false); err != nil || a.Code != machine.OK {
-			t.Fatal(a, err)
-		}
-		time.Sleep(24 * time.Hour)
-	})
 }
