@@ -44,7 +44,7 @@ func StartHubs(t testing.TB, what Hubs) *HubProcesses {
 	t.Helper()
 	what.Count, what.TTL = cmp.Or(what.Count, 3), cmp.Or(what.TTL, fastTTL)
 	h := &HubProcesses{t: t, what: what, all: make([]*Process, what.Count), frozen: make([]bool, what.Count)}
-	addrs := freeAddrs(t, 2*what.Count)
+	addrs := FreeAddrs(t, 2*what.Count)
 	dir := ""
 	if what.Disk {
 		dir = t.TempDir()
@@ -82,15 +82,15 @@ func StartHubs(t testing.TB, what Hubs) *HubProcesses {
 	return h
 }
 
-// given are the ports that freeAddrs gave out.
+// given are the ports that FreeAddrs gave out.
 var given struct {
 	sync.Mutex
 	ports map[int]bool
 }
 
-// freeAddrs finds loopback addresses that nobody listens on now. They are below the ports that systems give to those who dial, so that nobody takes one while
+// FreeAddrs finds loopback addresses that nobody listens on now. They are below the ports that systems give to those who dial, so that nobody takes one while
 // the hub that has it is gone.
-func freeAddrs(t testing.TB, n int) (all []string) {
+func FreeAddrs(t testing.TB, n int) (all []string) {
 	t.Helper()
 	given.Lock()
 	defer given.Unlock()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
@@ -32,7 +33,7 @@ func counter(t *testing.T, url, prefix string, ttl time.Duration) (*client.Clien
 }
 
 func TestLedger_OnDiskSurvivesTheHub(t *testing.T) {
-	dir, addr := t.TempDir(), freeAddrs(t, 1)[0]
+	dir, addr := t.TempDir(), geartest.FreeAddrs(t, 1)[0]
 	h := startHub(t, hub.Config{Listen: addr, Dir: dir})
 	c, add := counter(t, h.URL(), h.Prefix(), 20*time.Second)
 	for want := range uint64(100) {
@@ -55,7 +56,7 @@ func TestLedger_OnDiskSurvivesTheHub(t *testing.T) {
 }
 
 func TestLedger_InMemoryEndsWithTheHub(t *testing.T) {
-	addr := freeAddrs(t, 1)[0]
+	addr := geartest.FreeAddrs(t, 1)[0]
 	h := startHub(t, hub.Config{Listen: addr})
 	c, add := counter(t, h.URL(), h.Prefix(), 20*time.Second)
 	if n, err := add(); err != nil || n != 1 {

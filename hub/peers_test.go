@@ -3,41 +3,22 @@ package hub_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/hub"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
 	"github.com/distgear/distgear/internal/operation"
 )
 
-// freeAddrs finds addresses that nobody listens on now.
-func freeAddrs(t *testing.T, n int) []string {
-	t.Helper()
-	all := make([]string, n)
-	var open []net.Listener // all at once, or one address could come twice
-	for i := range all {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		open = append(open, l)
-		all[i] = l.Addr().String()
-	}
-	for _, l := range open {
-		_ = l.Close()
-	}
-	return all
-}
-
 // threeHubs starts three hubs that are one.
 func threeHubs(t *testing.T) []*hub.Hub {
 	t.Helper()
-	return hubsAt(t, freeAddrs(t, 3))
+	return hubsAt(t, geartest.FreeAddrs(t, 3))
 }
 
 // hubsAt starts three hubs that are one at these routes.
@@ -155,7 +136,7 @@ func TestPeers_AFourthIsRefused(t *testing.T) {
 
 // Two hubs of one name: the later one says so, and does not start.
 func TestPeers_ANameIsOneHubs(t *testing.T) {
-	peers := freeAddrs(t, 4)
+	peers := geartest.FreeAddrs(t, 4)
 	hubs := hubsAt(t, peers[1:])
 	h, err := hub.Start(t.Context(), hub.Config{Listen: "127.0.0.1:0", Name: "h0", Route: peers[0], Peers: []string{peers[0], peers[2], peers[3]}, Logger: quiet()})
 	if err == nil {
