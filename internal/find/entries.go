@@ -230,7 +230,7 @@ func told(rec *record.Run, v *machine.View, at clock) []record.Entry {
 	slices.SortStableFunc(es, earlier) // an unwound plan ends after those that follow it
 	es = owners(es, v, at)
 	es = slices.Insert(es, 0, record.Entry{At: rec.Started, What: record.Accepted})
-	return append(es, record.Entry{At: rec.Ended, What: record.Finished, Node: rec.Node, Outcome: string(rec.State), Text: rec.Error})
+	return append(es, record.Entry{At: rec.Ended, What: record.Finished, Node: rec.Node, Epoch: uint64(v.Epoch), Outcome: string(rec.State), Text: rec.Error})
 }
 
 // earlier orders entries: what follows from a report has its time, and comes after it.

@@ -130,7 +130,7 @@ func TestTold(t *testing.T) {
 		{Name: "a", Attempts: []record.Attempt{{Number: 1, Node: "w1", Sent: at(3), Ended: at(10), Outcome: "ok"}, {Number: 1, Undo: true, Node: "w1", Sent: at(30), Ended: at(40), Outcome: "ok"}}},
 		{Name: "b", Attempts: []record.Attempt{{Number: 1, Node: "w2", Sent: at(10), Ended: at(30), Outcome: "failed, clean", Error: "no room"}}},
 	}}}}
-	v := machine.View{State: tasks.Ended, Owners: []machine.Owner{{Node: "m1", Began: 2, Ended: 20, Lost: true}}}
+	v := machine.View{State: tasks.Ended, Epoch: 2, Owners: []machine.Owner{{Node: "m1", Began: 2, Ended: 20, Lost: true}}}
 	const want = `1 accepted
 2 owned node=m1
 3 planned plan=trip
@@ -141,7 +141,7 @@ func TestTold(t *testing.T) {
 30 reported attempt=1 began=10 node=w2 outcome=failed, clean plan=trip step=b text=no room
 30 sent attempt=1 node=w1 plan=trip step=a undo=true
 40 reported attempt=1 began=30 node=w1 outcome=ok plan=trip step=a undo=true
-50 finished node=m1 outcome=rolled back text=b: no room`
+50 finished epoch=2 node=m1 outcome=rolled back text=b: no room`
 	if got := said(told(&rec, &v, 0)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/cli/show"
 	"github.com/distgear/distgear/record"
 )
 
@@ -66,6 +67,7 @@ func (d *demo) kills(ctx context.Context) error {
 		return err
 	}
 	d.screen.note(fmt.Sprintf("%s goes on: %d steps kept, %d run", t.heir, t.kept, t.ran))
+	d.screen.note("what `distgear runs show` would tell:\n" + show.Timeline(t.rec.Journal, show.Plain))
 	d.check(checkKept(t))
 	d.screen.note("starting " + string(t.victim) + " again")
 	return d.start(ctx, t.victim)

@@ -60,14 +60,14 @@ func aboutRun(e *record.Entry, ink Ink) string {
 	if node == "" {
 		node = "a node that is gone"
 	}
+	if e.Epoch > 0 {
+		node = fmt.Sprintf("%s, epoch %d", node, e.Epoch)
+	}
 	switch e.What {
 	case record.Owned:
-		if e.Epoch > 0 {
-			return fmt.Sprintf("owned by %s, epoch %d", node, e.Epoch)
-		}
 		return "owned by " + node
 	case record.OwnerGone:
-		return ink(said("no more owned by "+node+" after"+spent(e.Began, e.At, e.At)), "retrying")
+		return ink(said("no more owned by "+node+" after "+strings.TrimSpace(spent(e.Began, e.At, e.At))), "retrying")
 	case record.Planned:
 		return ink("plan "+e.Plan, "heading")
 	case record.PlanCancel:
@@ -83,11 +83,15 @@ func aboutRun(e *record.Entry, ink Ink) string {
 	case record.Slept:
 		return "sleeps until " + e.Until.Local().Format(time.DateTime)
 	case record.Finished:
-		return said("finished " + ink(Sign(e.Outcome, e.At)+" "+e.Outcome, e.Outcome))
+		text := "finished " + ink(Sign(e.Outcome, e.At)+" "+e.Outcome, e.Outcome)
+		if e.Node != "" {
+			text += "  by " + node
+		}
+		return said(text)
 	case record.SetAside:
 		return ink(said("parked"), "stuck")
 	}
-	return said(strings.TrimSpace(string(e.What) + " " + e.Plan + " " + e.Name))
+	return said(strings.Join(strings.Fields(string(e.What)+" "+e.Plan+" "+e.Name), " "))
 }
 
 func aboutStep(e *record.Entry, ink Ink) string {
