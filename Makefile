@@ -23,6 +23,7 @@ soak:
 		&& go test -count=1 -timeout 30m -run 'TestChaos|TestTakeover' ./hub -chaos 10 \
 		&& go test -count=1 -run TestCrash ./internal/runs -whole \
 		&& go test -count=1 -timeout 20m -run TestChaos ./internal/work/durable -soak 60s \
+		&& go test -race -count=1 -timeout 20m -run TestDurable_Chaos . -chaos 60s \
 		&& go test -race -count=1 -timeout 20m -run TestConformance ./shared -soak 20s || exit 1; done
 
 bench:

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	geartest.Main(m, geartest.Roles{"worker": geartest.NodeRole(workerHandlers), "hub": hubRole, "slow": geartest.NodeRole(slowHandlers), "jobs": geartest.NodeRole(jobHandlers), "hubs": geartest.HubsRole})
+	geartest.Main(m, geartest.Roles{"worker": geartest.NodeRole(workerHandlers), "hub": hubRole, "slow": geartest.NodeRole(slowHandlers), "jobs": geartest.NodeRole(jobHandlers), "hubs": geartest.HubsRole, "storm": stormRole})
 }
 
 // patience is how long a test waits for what should come at once.

@@ -52,7 +52,7 @@ func TestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("DISTGEAR_HUB", "")
-	if err := run(t.Context(), &options{dir: dir, within: 200 * time.Millisecond, purchases: []string{"desks-7", "lamps-8", "chairs-9"}}, in); err != nil {
+	if err := run(t.Context(), &options{dir: dir, within: 1500 * time.Millisecond, purchases: []string{"desks-7", "lamps-8", "chairs-9"}}, in); err != nil {
 		t.Error(err)
 	}
 	bought(t, dir, "desks-7")

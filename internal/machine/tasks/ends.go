@@ -274,7 +274,7 @@ func (m *Machine[V]) Park(out *Out[V], t *Task[V], reason string) error {
 func (m *Machine[V]) park(out *Out[V], t *Task[V], why Cause) {
 	t.State, t.Outcome, t.Cause, t.Since = Parked, t.before(), why, m.now
 	m.counts[Parked]++
-	m.finished(out, t)
+	m.tell(out, t, Finished) // who watches goes on: a person may decide, and it ends then
 }
 
 // end ends a task that is in no list any more.

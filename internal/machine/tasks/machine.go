@@ -346,11 +346,13 @@ func (m *Machine[V]) Resume(out *Out[V]) {
 }
 
 // Watch tells s of the end of a task, and of its progress: Finished at once if it
-// has ended or is parked.
+// has ended or is parked. Of one that is parked it is told again, when it has ended.
 func (m *Machine[V]) Watch(out *Out[V], s machine.Session, t *Task[V]) {
-	switch {
-	case t.State >= Parked:
+	if t.State >= Parked {
 		out.tell(Finished, s, t)
+	}
+	switch {
+	case t.State == Ended:
 	case t.watch == s || t.rare != nil && slices.Contains(t.rare.watchers, s):
 	case t.watch == 0:
 		t.watch = s
