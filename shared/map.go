@@ -320,7 +320,7 @@ type Change[K comparable, V any] struct {
 // returned, on any node. It returns when the hub knows. The loop over what it returns can
 // be run once; the watch ends with it, or with ctx, whichever is first. An error is
 // the last thing that comes: the cause of ctx; ErrSessionLost or ErrDestroyed;
-// distgear.ErrOverloaded when the loop is 8,192 changes or 8 MiB behind (nobody waits
+// distgear.ErrOverloaded when the loop is 8,192 changes or 8 MiB behind, or the node 32 MiB (nobody waits
 // for a slow watcher: read again and watch anew); or what Watch itself failed with.
 // A change that cannot be decoded comes as ErrInvalid, and others follow.
 func (m *Map[K, V]) Watch(ctx context.Context, key K) iter.Seq2[Change[K, V], error] {

@@ -76,7 +76,8 @@ func (t *Topic[T]) Destroy(ctx context.Context) error { return t.b.Destroy(ctx) 
 const defaultBacklog = 1024 // messages
 
 // Subscribe begins to hear what is published. At most buffer messages wait to
-// be read (0 means 1,024), and at most 16 MiB: with more the subscription is cut off.
+// be read (0 means 1,024), and at most 16 MiB: with more the subscription is cut off,
+// as it is when its node is 32 MiB behind the hub.
 // ctx bounds the Subscribe only; what was published after Subscribe has returned
 // is heard. Close ends it.
 func (t *Topic[T]) Subscribe(ctx context.Context, buffer int) (*Subscription[T], error) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/geartest"
+	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -285,4 +287,52 @@ func TestElection_Observe(t *testing.T) {
 			break
 		}
 	})
+}
+
+// More is published than the node of many subscribers can hear: they hear it, or are cut off and told, each behind
+// what it heard in order; nobody's session is lost over it.
+func TestTopic_L12_ANodeIsFlooded(t *testing.T) {
+	c := geartest.StartCluster(t, geartest.Nodes{Count: 2})
+	from, to := c.Node(c.Name(0)), c.Node(c.Name(1))
+	const subscribers, publishers, each = 6, 24, 8
+	var wg sync.WaitGroup
+	for range subscribers {
+		s, err := shared.NewTopic[[]byte](to, "t").Subscribe(t.Context(), publishers*each)
+		must(t, err)
+		wg.Go(func() {
+			defer s.Close()
+			for i := range publishers * each {
+				m, err := s.Next(t.Context())
+				if errors.Is(err, shared.ErrSlow) {
+					return
+				}
+				if err != nil || m.Number != uint64(i)+1 || len(m.Value) != 300<<10 {
+					t.Errorf("message %d is number %d: %v", i+1, m.Number, err)
+					return
+				}
+			}
+		})
+	}
+	was := map[*distgear.Node]machine.Session{}
+	for _, n := range []*distgear.Node{from, to} {
+		_, err := shared.NewTopic[[]byte](n, "other").Publish(t.Context(), nil)
+		must(t, err)
+		was[n], _ = n.Room().Ledger.Session()
+	}
+	for range publishers {
+		wg.Go(func() {
+			for range each {
+				if _, err := shared.NewTopic[[]byte](from, "t").Publish(t.Context(), make([]byte, 300<<10)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for n, id := range was {
+		roundTrips(t, n)
+		if now, ok := n.Room().Ledger.Session(); !ok || now != id {
+			t.Errorf("the session of %s is lost", n.Name())
+		}
+	}
 }

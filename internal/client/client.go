@@ -56,6 +56,7 @@ const MaxOp = 700 << 10
 const (
 	maxEntry   = 60 << 10 // bytes of operations in one entry, but for one that is larger by itself
 	maxSpare   = 8        // buffers that are kept
+	ackAfter   = 1 << 20  // bytes that were heard are acknowledged
 	maxPending = 64 << 20 // bytes of operations that may be unconfirmed
 	resend     = 300 * time.Millisecond
 )
@@ -132,6 +133,7 @@ type life struct {
 	bytes   int
 	got     uint64 // number of the last output taken up
 	acked   uint64 // as told to the ledger
+	weight  int    // bytes of frames since then
 	epoch   uint64
 	ask     bool   // something was missed
 	asked   int64  // ms after start, when that was told last
@@ -414,7 +416,7 @@ func (c *Client) next(buf []byte) (entry []byte, more bool) {
 	default:
 		return buf, false
 	}
-	l.renew, l.spoke, l.acked = false, now, l.got
+	l.renew, l.spoke, l.acked, l.weight = false, now, l.got, 0
 	return buf, l.sent < len(l.pending) || l.ask
 }
 
@@ -465,7 +467,8 @@ func (c *Client) receive(l *life, data []byte) {
 		c.outputs(l, &f)
 	}
 	c.mu.Lock()
-	if l.got-l.acked > 1<<10 { // a session that only listens
+	l.weight += len(data)
+	if l.got-l.acked > 1<<10 || l.weight > ackAfter { // a session that only listens
 		l.renew, kick = true, true
 	}
 	c.mu.Unlock()

@@ -19,8 +19,7 @@ var (
 	ErrClosed = errors.New("shared: closed")
 )
 
-// MaxBacklog is how much waits to be read, in bytes, but for one message: as much
-// as the hub keeps for a session.
+// MaxBacklog is how much waits to be read, in bytes, but for one message.
 const MaxBacklog = 16 << 20
 
 // Heard is a message that was not read yet.
@@ -210,6 +209,8 @@ func (f *Feed) Output(o *operation.Output) bool {
 		return false
 	case machine.OK:
 		return !f.begin(true) // the second one is the Unsubscribe's
+	case machine.Refused: // the hub has told this node much that it has not heard
+		f.end(fmt.Errorf("%w: topic %q: its node is too far behind", ErrSlow, f.b.Name), false)
 	case machine.Gone:
 		f.end(f.b.Fault("subscription", client.ErrGone), false)
 	default:

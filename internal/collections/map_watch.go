@@ -195,6 +195,8 @@ func (w *watcher[K, V]) Output(o *operation.Output) bool {
 			w.end()
 		}
 		return false
+	case machine.Refused: // the hub has told this node much that it has not heard
+		w.finish(fmt.Errorf("%w: the node of a watcher of map %q is too far behind; read again and watch anew", distgear.ErrOverloaded, w.s.Name))
 	case machine.Gone:
 		w.finish(w.s.Fault("watch", client.ErrGone))
 	default:

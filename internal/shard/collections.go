@@ -45,7 +45,7 @@ func (x *mapOf) apply(c *call) {
 }
 
 // An answer of several values ends before it has more than pageSize bytes, but for
-// those of pageStep more values: it fits in an outbox, which is 16 MiB.
+// those of pageStep more values: it fits in an outbox.
 const (
 	pageSize = 1 << 20
 	pageStep = 8 // the largest have a bit less than 1 MiB each: client.MaxOp
@@ -80,10 +80,13 @@ func (x *mapOf) page(out *machine.Out[Value], who machine.Who, cursor uint64, mo
 }
 
 func (x *mapOf) abandon(*call, machine.Who) {}
-func (x *mapOf) expire(c *call)             { x.Expire(&c.vals, c.ses.id) }
-func (x *mapOf) destroy(c *call)            { x.Destroy(&c.vals) }
-func (x *mapOf) floor() uint64              { return x.Revision() }
-func (x *mapOf) due() int64                 { return x.Due() }
+
+func (x *mapOf) leave(out *machine.Out[Value], who machine.Who) { x.Unwatch(out, who) }
+
+func (x *mapOf) expire(c *call)  { x.Expire(&c.vals, c.ses.id) }
+func (x *mapOf) destroy(c *call) { x.Destroy(&c.vals) }
+func (x *mapOf) floor() uint64   { return x.Revision() }
+func (x *mapOf) due() int64      { return x.Due() }
 
 func (x *mapOf) tick(c *call) {
 	for d := x.Due(); d != 0 && d <= c.now; d = x.Due() {

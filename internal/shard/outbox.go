@@ -8,8 +8,9 @@ type outbox struct {
 	chunks []chunk // full ones, oldest first
 	cur    chunk   // being filled
 	last   uint64  // number of the last output ever appended
-	sent   uint64  // the last one that the writer gave to Cut
 	size   int     // bytes kept
+	next   int     // the first of chunks that the writer has not given to Cut
+	way    int     // bytes of those before it
 }
 
 // chunk is the outputs first … first+n-1 in a row.
@@ -23,7 +24,9 @@ func (c *chunk) end() uint64 { return c.first + c.n - 1 }
 
 const (
 	maxChunk  = 48 << 10 // bytes of outputs in one frame, but for one that is larger by itself
-	maxOutbox = 16 << 20 // bytes that a session may leave unacknowledged
+	maxWay    = 8 << 20  // bytes that are on the way to a session: far less than for what NATS ends a connection
+	maxBehind = 32 << 20 // with more than that, its watchers and subscriptions are cut off
+	maxOutbox = 64 << 20 // bytes that a session may leave unacknowledged: twice what the ledger takes in before the log has it
 )
 
 func (o *outbox) add(out *operation.Output) {
@@ -53,8 +56,12 @@ func (o *outbox) ack(n uint64) {
 	i := 0
 	for i < len(o.chunks) && o.chunks[i].end() <= n {
 		o.size -= len(o.chunks[i].bytes)
+		if i < o.next {
+			o.way -= len(o.chunks[i].bytes)
+		}
 		i++
 	}
+	o.next = max(o.next-i, 0)
 	if i > 0 {
 		clear(o.chunks[:i])
 		o.chunks = o.chunks[i:]
@@ -68,13 +75,25 @@ func (o *outbox) ack(n uint64) {
 	}
 }
 
-// unsent are the chunks that Cut has not given out yet.
+// unsent are the chunks that Cut has not given out yet, as far as there is room on
+// the way; the others follow when the session has acknowledged some.
 func (o *outbox) unsent() []chunk {
 	o.seal()
-	i := len(o.chunks)
-	for i > 0 && o.chunks[i-1].end() > o.sent {
-		i--
+	first := o.next
+	for o.next < len(o.chunks) && o.way < maxWay {
+		o.way += len(o.chunks[o.next].bytes)
+		o.next++
 	}
-	o.sent = o.last
-	return o.chunks[i:]
+	return o.chunks[first:o.next]
+}
+
+// again makes unsent begin with what is not acknowledged.
+func (o *outbox) again() { o.next, o.way = 0, 0 }
+
+// following is the number of the first output that was not given out.
+func (o *outbox) following() uint64 {
+	if o.next < len(o.chunks) {
+		return o.chunks[o.next].first
+	}
+	return o.last + 1
 }

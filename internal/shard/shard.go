@@ -19,7 +19,8 @@
 //
 // # Failures
 //
-// A session that leaves 16 MiB unacknowledged is expired.
+// A session that leaves 32 MiB unacknowledged is told by no topic and no map any
+// more that it watches, and hears so; one that leaves 64 MiB is expired.
 package shard
 
 import (
@@ -66,6 +67,8 @@ type Shard struct {
 	dirty []*session                // to be told something at the next Cut; none at a standby
 	owing []*session                // to be confirmed to some time, by the time since when; owed 0: it was
 	over  []machine.Session         // to be told so at the next Cut; none at a standby
+	slow  []machine.Who             // scratch, see cutOff
+	full  []*session                // that are to be ended, see Apply: some maybe more than once
 	none  machine.Out[machine.None] // scratch
 	vals  machine.Out[Value]        // scratch
 }
@@ -140,6 +143,18 @@ func (s *Shard) Do(op *operation.Op) {
 
 // Apply applies one entry at ledger time now. No entry is a tick.
 func (s *Shard) Apply(now int64, entry []byte) {
+	s.take(now, entry)
+	for len(s.full) > 0 {
+		ses := s.full[0]
+		s.full = s.full[1:]
+		if s.sessions[ses.id] == ses {
+			s.end(ses)
+		}
+	}
+	s.full = nil
+}
+
+func (s *Shard) take(now int64, entry []byte) {
 	s.now = max(s.now, now)
 	if s.due != 0 && s.due <= s.now {
 		s.tick()
@@ -186,7 +201,8 @@ func (s *Shard) ops(ses *session, e *operation.Entry) {
 	ses.stamp = max(ses.stamp, e.Stamp)
 	ses.out.ack(min(e.Ack, ses.out.last))
 	if e.Type == operation.EntryAsk {
-		ses.out.sent, ses.prompt = 0, true
+		ses.out.again()
+		ses.prompt = true
 	}
 	s.soil(ses)
 	if ses.quiet {
@@ -202,9 +218,6 @@ func (s *Shard) ops(ses *session, e *operation.Entry) {
 		}
 		ses.applied = n
 		c.apply()
-	}
-	if ses.out.size > maxOutbox {
-		s.end(ses)
 	}
 }
 
@@ -380,6 +393,35 @@ func (c *call) told() {
 	}
 	c.none.Reset()
 	c.vals.Reset()
+	c.cutOff()
+}
+
+// listened is an object that tells what others do to it.
+type listened interface {
+	leave(out *machine.Out[Value], who machine.Who) // who is told no more
+}
+
+// cutOff ends the watchers and subscriptions of sessions that are far behind: they
+// have been told Refused.
+func (c *call) cutOff() {
+	if len(c.slow) == 0 {
+		return
+	}
+	for _, who := range c.slow {
+		c.obj.thing.(listened).leave(&c.vals, who)
+	}
+	c.vals.Reset() // they know
+	c.slow = c.slow[:0]
+}
+
+// behind tells that an output is of a watcher or a subscription, and its session
+// has not heard too much of what was told before.
+func (c *call) behind(ses *session, to machine.Who, o *operation.Output) bool {
+	if ses.out.size <= maxBehind || to.Req == 0 || o.Code != machine.Message && o.Code != machine.Changed {
+		return false
+	}
+	_, can := c.obj.thing.(listened)
+	return can
 }
 
 func (c *call) put(to machine.Who, o *operation.Output, key string) {
@@ -397,6 +439,13 @@ func (c *call) put(to machine.Who, o *operation.Output, key string) {
 			return
 		}
 	}
+	if c.behind(ses, to, o) {
+		if slices.Contains(c.slow, to) {
+			return
+		}
+		c.slow = append(c.slow, to)
+		*o, key = operation.Output{Code: machine.Refused}, ""
+	}
 	o.Req = to.Req
 	if len(key) > 0 {
 		o.Key = []byte(key)
@@ -406,6 +455,9 @@ func (c *call) put(to machine.Who, o *operation.Output, key string) {
 		return
 	}
 	ses.out.add(o)
+	if ses.out.size > maxOutbox {
+		c.full = append(c.full, ses)
+	}
 	c.soil(ses)
 }
 
@@ -475,7 +527,8 @@ func (s *Shard) Due() int64 {
 func (s *Shard) Lead(epoch uint64) {
 	s.epoch = epoch
 	for _, ses := range s.sessions {
-		ses.out.sent, ses.prompt = 0, true
+		ses.out.again()
+		ses.prompt = true
 		s.soil(ses)
 	}
 }
@@ -553,7 +606,7 @@ func (s *Shard) Cut() *Release {
 		}
 		ses.owed, ses.prompt = 0, false
 		if len(chunks) == 0 {
-			p.c.first = ses.out.last + 1
+			p.c.first = ses.out.following()
 			r.parts = append(r.parts, p)
 		}
 		for _, p.c = range chunks {

@@ -175,7 +175,7 @@ func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
 	w := newWorld()
 	w.Apply(1, opening(7))
 	w.Apply(1, entry(7, 1, 0, operation.Op{Verb: operation.VOpen, Handle: 1, A: uint64(operation.KMap), Key: []byte("m")}))
-	n, val := uint64(2), make([]byte, 64<<10)
+	n, val := uint64(2), make([]byte, 512<<10)
 	for range 2 * maxOutbox / len(val) {
 		w.Apply(1, entry(7, n, 0, operation.Op{Verb: operation.VMapStore, Handle: 1, Key: []byte("k"), Val: val}, operation.Op{Verb: operation.VMapLoad, Handle: 1, Req: n + 1, Key: []byte("k")}))
 		n += 2
@@ -183,6 +183,76 @@ func TestShard_AnOutboxThatIsNotAcknowledgedEndsItsSession_H2(t *testing.T) {
 	w.cut()
 	if _, f := w.told(t, 7); f.Type != operation.FrameOver || w.sessions[7] != nil {
 		t.Fatalf("%+v", f)
+	}
+}
+
+// One that is silent is not waited for either: what is told to it is bounded, whoever makes it be told.
+func TestShard_ASilentSessionIsBounded_L12(t *testing.T) {
+	w := newWorld()
+	w.Apply(1, opening(7))
+	w.Apply(1, opening(8))
+	open := func(h uint64, kind operation.Kind) operation.Op {
+		return operation.Op{Verb: operation.VOpen, Handle: h, A: uint64(kind), Key: fmt.Append(nil, kind)}
+	}
+	w.Apply(1, entry(7, 1, 0, open(1, operation.KTopic), operation.Op{Verb: operation.VSubscribe, Handle: 1, Req: 2}, operation.Op{Verb: operation.VSubscribe, Handle: 1, Req: 3},
+		open(2, operation.KMap), operation.Op{Verb: operation.VMapWatch, Handle: 2, Req: 5, A: 1}, open(3, operation.KQueue)))
+	w.Apply(1, entry(8, 1, 0, open(1, operation.KTopic), open(2, operation.KMap), open(3, operation.KQueue)))
+	val := make([]byte, 512<<10)
+	n := uint64(4)
+	do := func(op operation.Op) {
+		op.Val = val
+		w.Apply(2, entry(8, n, 0, op))
+		w.cut()
+		n++
+	}
+	for range 2 * maxBehind / len(val) {
+		do(operation.Op{Verb: operation.VPublish, Handle: 1})
+		do(operation.Op{Verb: operation.VMapStore, Handle: 2, Key: []byte("k")})
+	}
+	all, _ := w.told(t, 7)
+	if n := len(all) - 3; n < 1 || n*len(val) > maxWay+2*len(val) { // the first three are answers
+		t.Errorf("%d outputs are on the way", n)
+	}
+	ses := w.sessions[7]
+	if ses == nil || ses.out.size < maxBehind || ses.out.size > maxBehind+2*len(val) {
+		t.Fatal("kept:", ses != nil)
+	}
+	refused := map[uint64]int{}
+	for got := uint64(0); len(all) > 0; all, _ = w.told(t, 7) { // it wakes up
+		for _, o := range all {
+			if o.Code == machine.Refused {
+				refused[o.Req]++
+			}
+		}
+		got += uint64(len(all))
+		w.Apply(3, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryOps, Session: 7, First: 7, Ack: got}))
+		w.cut()
+	}
+	if len(refused) != 3 || refused[2] != 1 || refused[3] != 1 || refused[5] != 1 {
+		t.Errorf("cut off: %v", refused)
+	}
+	w.Apply(3, entry(8, n, 0, operation.Op{Verb: operation.VPublish, Handle: 1, Req: n}))
+	n++
+	w.cut()
+	if all, _ := w.told(t, 8); all[len(all)-1].Aux != 0 {
+		t.Errorf("%d subscriptions are left", all[len(all)-1].Aux)
+	}
+	take := uint64(7) // what it asked for is told, as far as that goes
+	for range 2 * maxOutbox / len(val) {
+		w.Apply(4, entry(7, take, 0, operation.Op{Verb: operation.VTake, Handle: 3, Req: take, A: 1}))
+		take++
+	}
+	if w.sessions[7] == nil {
+		t.Fatal("it is over")
+	}
+	for range 2 * maxOutbox / len(val) {
+		do(operation.Op{Verb: operation.VPut, Handle: 3})
+		if s := w.sessions[7]; s != nil && s.out.size > maxOutbox {
+			t.Fatal("kept:", s.out.size)
+		}
+	}
+	if w.sessions[7] != nil || w.sessions[8] == nil {
+		t.Error("the wrong one is over")
 	}
 }
 

@@ -53,6 +53,8 @@ func (x *topic) apply(c *call) {
 	}
 }
 
+func (x *topic) leave(out *machine.Out[Value], who machine.Who) { x.Unsubscribe(out, who) }
+
 func (x *topic) abandon(*call, machine.Who) {}
 func (x *topic) expire(c *call)             { x.Expire(&c.vals, c.ses.id) }
 func (x *topic) destroy(c *call)            { c.goneToAll(); x.Destroy(&c.vals) }
