@@ -8,7 +8,6 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/events"
-	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -80,23 +79,11 @@ func (n *Node) through(ctx context.Context, c *Command) ([]byte, error) {
 		recycle(c)
 	}
 	if undo {
-		u, err := wire.ParseUndo(input)
-		if err != nil {
-			return nil, fmt.Errorf("%w: undo of %s: %w", ErrInvalid, kind, err)
-		}
-		return nil, n.events.Undo(ctx, strings.TrimSuffix(key, "/undo")+"/do", u.Outcome == wire.OK)
+		return nil, n.events.Undo(ctx, kind, key, input)
 	}
 	o, err := n.events.Through(ctx, &events.Raise{ID: key, Kind: kind, Input: input})
 	if err != nil {
 		return nil, err
 	}
-	if err = reportError(o.Report, cluster.NodeName(o.Node), kind); err == nil {
-		return o.Report.Payload, nil
-	}
-	if f := o.Report.Error; f != nil {
-		err = fault.Marked(err, fault.Mark{
-			Clean: o.Report.Outcome == wire.Clean, NeverRan: o.Report.Outcome == wire.NeverRan, Permanent: f.Flags&fault.Permanent != 0,
-		})
-	}
-	return nil, err
+	return o.Report.Payload, o.Mark(reportError(o.Report, cluster.NodeName(o.Node), kind))
 }

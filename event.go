@@ -1,11 +1,9 @@
 package distgear
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -246,7 +244,7 @@ func (e *Event[In, Out]) Raise(ctx context.Context, n *Node, in In, opts ...Rais
 	for _, opt := range opts {
 		opt.raise(&o)
 	}
-	if err := errors.Join(o.check(), context.Cause(ctx)); err != nil {
+	if err := errors.Join(events.Check(o.id, o.delay), context.Cause(ctx)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrInvalid, e.Name, err)
 	}
 	b, err := codec.Append(make([]byte, 0, usualPayload), in)
@@ -321,14 +319,4 @@ func (r *raised[Out]) send(c *wire.Command, id string) (err error) {
 	}
 	_, err = r.n.start(r.at, c, 0, r)
 	return err
-}
-
-func (o *raising) check() error {
-	if o.delay < 0 {
-		return fmt.Errorf("delay %v is negative", o.delay)
-	}
-	if len(o.id) > 200 || bytes.ContainsAny([]byte(o.id), "/ \t\r\n") {
-		return fmt.Errorf("id %s: at most 200 bytes, without / and blanks", strconv.Quote(o.id))
-	}
-	return nil
 }

@@ -162,11 +162,30 @@ func (n *Node) AdoptRun(ctx context.Context, id record.RunID) error {
 	return n.events.Do(ctx, string(id), events.Adopt, "")
 }
 
+// ForkRun raises a run that goes on from a durable one, which has ended or is parked, from
+// a step on: its name, or PLAN/STEP. That step, what comes after it, and what was not OK
+// run anew; other steps keep their recorded results, and do not run again. in is the
+// input of the new run: nil is that of the other. If it is rolled back, it undoes what it
+// keeps, too. ErrInvalid says why a run cannot be forked: its journal is kept for a day
+// after its end if it has at most 32 KiB.
+func (n *Node) ForkRun(ctx context.Context, id record.RunID, from string, in any, opts ...RaiseOption) (record.RunID, error) {
+	o := raising{id: string(n.runs.NewID())}
+	for _, opt := range opts {
+		opt.raise(&o)
+	}
+	err := events.Check(o.id, o.delay)
+	f := &events.Fork{ID: o.id, Of: string(id), From: from, Delay: o.delay}
+	if in != nil && err == nil {
+		f.Input, err = codec.AppendAny(nil, in)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: fork of %s: %w", ErrInvalid, id, err)
+	}
+	return record.RunID(f.ID), n.events.Fork(ctx, f)
+}
+
 // TerminateRun ends a durable run at once. Nothing of it is undone: whoever does it
 // says why, and sees to what it left behind.
 func (n *Node) TerminateRun(ctx context.Context, id record.RunID, reason string) error {
-	if reason == "" {
-		return fmt.Errorf("%w: say why run %s is terminated", ErrInvalid, id)
-	}
 	return n.events.Do(ctx, string(id), events.Terminate, reason)
 }

@@ -116,8 +116,8 @@ func (n *Node) serve(ctx *runner.Context, w *wire.Command, from cluster.NodeName
 	if w.Run > 0 {
 		ctx.SetDeadline(now.Add(time.Duration(w.Run) * time.Millisecond))
 	}
-	ctx.CommandKey = w.Key
 	c := n.command(ctx, o, w, from)
+	ctx.CommandKey = c.Key
 	if lend {
 		c.lender = o.plain
 	}
@@ -144,7 +144,7 @@ func (n *Node) refusal(ctx *runner.Context, o *offer, w *wire.Command, now time.
 func (n *Node) command(ctx *runner.Context, o *offer, w *wire.Command, from cluster.NodeName) *Command {
 	c := commands.Get().(*Command)
 	*c = Command{
-		Kind: w.Kind, Key: w.Key, Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
+		Kind: w.Kind, Key: wire.KeyOf(w), Undo: w.Flags&wire.Undo != 0, Attempt: int(max(w.Attempt, 1)), From: from, Input: w.Input,
 		node: n, ctx: ctx, nested: w.Flags&wire.Nested != 0, raised: w.Flags&wire.Event != 0, direct: o.direct,
 	}
 	return c

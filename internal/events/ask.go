@@ -29,6 +29,9 @@ const (
 // Do does one of the above with a run; why is for people. It returns when the
 // ledger has taken that down. fault.ErrNoRun: it does not know the run.
 func (d *Desk) Do(ctx context.Context, id string, what uint64, why string) error {
+	if what == Terminate && why == "" {
+		return fmt.Errorf("%w: say why run %s is terminated", fault.ErrInvalid, id)
+	}
 	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)}, false)
 	return err
 }
@@ -106,6 +109,8 @@ func (d *Desk) ask(ctx context.Context, id string, op operation.Op, retry bool) 
 	switch {
 	case errors.Is(why, tasks.ErrNoTask):
 		return nil, fmt.Errorf("%w: %s", fault.ErrNoRun, id)
+	case errors.Is(why, tasks.ErrConflict):
+		return nil, fmt.Errorf("%w: %s", fault.ErrConflict, id)
 	case errors.Is(why, tasks.ErrEnded):
 		return nil, fmt.Errorf("%w: run %s has ended", fault.ErrInvalid, id)
 	case errors.Is(why, tasks.ErrSignals):

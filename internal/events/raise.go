@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
@@ -24,6 +26,17 @@ type Raise struct {
 	Kind  string
 	Input []byte // the desk's from then on
 	Delay time.Duration
+}
+
+// Check finds what is wrong with the ID or the delay that a user gives a run.
+func Check(id string, delay time.Duration) error {
+	if delay < 0 {
+		return fmt.Errorf("delay %v is negative", delay)
+	}
+	if len(id) > 200 || strings.ContainsAny(id, "/ \t\r\n") {
+		return fmt.Errorf("id %s: at most 200 bytes, without / and blanks", strconv.Quote(id))
+	}
+	return nil
 }
 
 // Ender is told how a run ended, or that this is unknown. It must not block.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/wire"
@@ -44,9 +45,25 @@ func (d *Desk) Through(ctx context.Context, r *Raise) (*Outcome, error) {
 	return o, nil
 }
 
-// Undo undoes a run: it is cancelled unless it has ended, and then unwound (S16).
-// known tells that it is known to have begun.
-func (d *Desk) Undo(ctx context.Context, id string, known bool) error {
+// Mark gives the error of the report what the report says of it besides.
+func (o *Outcome) Mark(err error) error {
+	f := o.Report.Error
+	if err == nil || f == nil {
+		return err
+	}
+	return fault.Marked(err, fault.Mark{
+		Clean: o.Report.Outcome == wire.Clean, NeverRan: o.Report.Outcome == wire.NeverRan, Permanent: f.Flags&fault.Permanent != 0,
+	})
+}
+
+// Undo undoes the run of a step whose undo has that key and input: it is cancelled
+// unless it has ended, and then unwound (S16).
+func (d *Desk) Undo(ctx context.Context, kind, key string, input []byte) error {
+	u, err := wire.ParseUndo(input)
+	if err != nil {
+		return fmt.Errorf("%w: undo of %s: %w", fault.ErrInvalid, kind, err)
+	}
+	id, known := strings.TrimSuffix(key, "/undo")+"/do", u.Outcome == wire.OK // it is known to have begun
 	for _, what := range []uint64{Cancel, Unwind} {
 		err := d.Do(ctx, id, what, "")
 		switch {

@@ -63,6 +63,7 @@ type Step struct {
 	Durable bool // the event is: its run outlives the node that it was raised at
 
 	Key   string // of its attempts: run/plan/step/do
+	Did   string // the key under which another run did it; empty: none did
 	Began int64  // the first attempt, in ns since 1970; for who drives it
 	Over  int64  // the last, or its undo
 }

@@ -146,6 +146,9 @@ func (w *writer) record(r *Record) {
 		w.report(&r.Report)
 	case Stored:
 		w.bytes(r.Input)
+	case Forked:
+		w.number(uint64(r.Step))
+		w.text(r.Name)
 	}
 }
 
@@ -297,6 +300,8 @@ func (r *reader) record(x *Record) {
 		r.report(&x.Report)
 	case Stored:
 		x.Input = r.bytes()
+	case Forked:
+		x.Step, x.Name = r.small(), r.text()
 	}
 }
 

@@ -65,12 +65,13 @@ const (
 	Closed                    // the run ended: Report
 	Adopted                   // a plan goes on in another shape: Shape, Number of the next attempt; what was recorded of it before counts no more
 	Stored                    // this unit is kept elsewhere, being large: Input says where
+	Forked                    // another run did a step: Step, Name is the key of its command
 	kinds
 )
 
 // String is the kind in one word.
 func (k Kind) String() string {
-	names := [...]string{"planned", "sent", "reported", "ended", "decided", "cancelled", "unwound", "value", "slept", "stopped", "closed", "adopted", "stored"}
+	names := [...]string{"planned", "sent", "reported", "ended", "decided", "cancelled", "unwound", "value", "slept", "stopped", "closed", "adopted", "stored", "forked"}
 	if k == 0 || int(k) > len(names) {
 		return "invalid"
 	}

@@ -48,6 +48,7 @@ func units() [][]Record {
 		{{Kind: Adopted, Number: 300, Shape: &Plan{Name: "deploy"}}},
 		{{Kind: Closed, Report: Report{Outcome: 2, Over: true, Error: fault}}},
 		{{Kind: Stored, Input: []byte("Rwhere")}},
+		{{Kind: Forked, Plan: 0, Step: 3, Name: "run/deploy/d/do"}},
 	}
 }
 

@@ -81,7 +81,7 @@ func (p *Past) add(at int64, r *Record) error {
 		return nil
 	}
 	switch r.Kind {
-	case Sent, Reported, Ended, Decided:
+	case Sent, Reported, Ended, Decided, Forked:
 		if int(r.Step) >= len(x.Shape.Steps) {
 			return fmt.Errorf("plan %s has no step %d", x.Shape.Name, r.Step)
 		}
@@ -155,13 +155,15 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 	kept := make([]bool, len(shape.Steps))
 	var ok []Record // in the order of the new shape: steps are OK before those after them are sent
 	for i := range x.Shape.Steps {
-		var sent, rep *Record
+		var sent, rep, forked *Record
 		for j := range x.Records {
 			r := &x.Records[j].Record
 			switch {
 			case r.Kind == Cancelled || r.Kind == Unwound || r.Kind == Decided, r.Undo:
 				return nil, fmt.Errorf("plan %s cannot go on in another shape: it does not go forward any more", x.Shape.Name)
 			case int(r.Step) != i:
+			case r.Kind == Forked:
+				forked = r
 			case r.Kind == Sent:
 				sent, rep = r, nil
 			case r.Kind == Reported || r.Kind == Ended:
@@ -180,7 +182,7 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 		kept[at] = rep != nil
 		old, now := &x.Shape.Steps[i], &shape.Steps[at]
 		now.Input, now.Computed, now.Node, now.Labels = old.Input, old.Computed, old.Node, old.Labels
-		for _, r := range []*Record{sent, rep} {
+		for _, r := range []*Record{forked, sent, rep} {
 			if r != nil {
 				y := *r
 				y.Plan, y.Step = plan, uint32(at)

@@ -31,6 +31,7 @@ const (
 	SubmitWaits   = 1 << iota // in line, when the executor is full; VAbandon takes back what waits
 	SubmitWatches             // the session is told of the end of each
 	SubmitRuns                // they are runs of durable events: one that is known under its ID, with another kind or input, makes the answer Refused, and none is taken up
+	SubmitForks               // likewise, one, which goes on from the journal in Key (runs.Run.Fork)
 )
 
 // A of VTask.

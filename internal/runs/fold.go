@@ -145,6 +145,8 @@ func (d *drive) fold(x *journal.Record) error {
 		d.fx = d.m.Cancel(d.fx)
 	case journal.Unwound:
 		d.fx = d.m.Unwind(d.fx)
+	case journal.Forked:
+		d.p.Steps[i].Did = x.Name
 	default:
 		return fmt.Errorf("a record %q of a plan", x.Kind)
 	}

@@ -3,6 +3,7 @@ package runs
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
@@ -45,6 +46,9 @@ func (d *drive) dispatchUndo(i int) {
 // did is what an undo is told (S7).
 func (t *track) did(s *Step) wire.UndoInput {
 	u := wire.UndoInput{In: s.Input, Outcome: t.outcome, Node: string(t.at.Node)}
+	if s.Did != "" {
+		u.Key = strings.TrimSuffix(s.Did, DoEnd) + UndoEnd
+	}
 	if t.outcome == wire.OK {
 		u.Out = t.result
 	} else {

@@ -43,7 +43,8 @@ func (w *world) deliver(at place.Place, f *flight, c *wire.Command) {
 
 // serve does what an action does, to the world outside.
 func (w *world) serve(x *worker, f *flight, c *wire.Command) wire.Report {
-	base, end := c.Key[:strings.LastIndexByte(c.Key, '/')], c.Key[strings.LastIndexByte(c.Key, '/')+1:]
+	key := wire.KeyOf(c)
+	base, end := key[:strings.LastIndexByte(key, '/')], key[strings.LastIndexByte(key, '/')+1:]
 	step := base[strings.LastIndexByte(base, '/')+1:]
 	undo := end == "undo"
 	w.pass("before "+c.Key, nil, x)

@@ -51,6 +51,7 @@ type world struct {
 	faults []string
 
 	// The hub.
+	id      string // of the run
 	epoch   uint64
 	owner   *owner
 	units   [][]byte
@@ -119,7 +120,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{
 		t: t, more: make(chan struct{}, 1), plan: map[int]crash{}, ok: map[string]bool{}, workers: map[cluster.NodeName]*worker{},
 		lives: map[link.ID]*worker{}, effects: map[string]int{}, ran: map[string]int{}, doing: map[string]bool{}, undoing: map[string]bool{}, below: map[string][]string{},
-		life: 100,
+		life: 100, id: runID,
 	}
 	for _, n := range []cluster.NodeName{"w1", "w2"} {
 		w.start(n)
@@ -277,7 +278,7 @@ func (w *world) ended() bool { return w.gave != nil && w.gave.Why == journal.Fin
 func (o *owner) handle(l *journal.Lease) {
 	ctx := new(runner.Context)
 	o.run = new(runs.Run)
-	if _, err := o.reg.Begin(o.run, runs.Beginning{Event: "event", Key: runID, Input: nil, Ctx: ctx, Lease: l}); err != nil {
+	if _, err := o.reg.Begin(o.run, runs.Beginning{Event: "event", Key: o.w.id, Input: nil, Ctx: ctx, Lease: l}); err != nil {
 		o.w.say("%s: begin: %v", o.at.Node, err)
 		return
 	}
@@ -446,7 +447,7 @@ func (w *world) cancelRun() {
 }
 
 func (w *world) key(r *journal.Record) string {
-	return fmt.Sprintf("%s/%s/%s", runID, w.shapes[r.Plan].Name, w.shapes[r.Plan].Steps[r.Step].Name)
+	return fmt.Sprintf("%s/%s/%s", w.id, w.shapes[r.Plan].Name, w.shapes[r.Plan].Steps[r.Step].Name)
 }
 
 func (w *world) shown(e journal.Entry) string {

@@ -213,5 +213,5 @@ func TestRuns_D10_RefersToWhatIsKeptElsewhere(t *testing.T) {
 	c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("head R5ref-unit tail")})
 	check("while it runs", "R5ref-unit")
 	c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Ended, Outcome: tasks.OK, Report: []byte("node R5ref-out"), Summary: []byte("R5ref-shown")})
-	check("when it has ended", "R5ref-out", "R5ref-shown")
+	check("when it has ended", "R5ref-unit", "R5ref-out", "R5ref-shown")
 }

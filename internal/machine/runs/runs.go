@@ -36,6 +36,10 @@ const (
 	MaxSignals = 10_000  // that nobody has taken
 )
 
+// maxKept is how large the journal and the input may be of a run that has ended, in
+// bytes, for them to be kept: it can be forked.
+const maxKept = 32 << 10
+
 // maxPanics is how many attempts in a row may panic, without a unit between them,
 // before the run is parked (D9).
 const maxPanics = 3
@@ -84,6 +88,12 @@ func (r *Run) rest() *more {
 // Begin notes what the run was raised with: its sum tells it from another of the
 // same ID.
 func (r *Run) Begin(sum uint64) { r.sum = sum }
+
+// Fork makes the run go on from a journal, in the shape that its plans have now.
+func (r *Run) Fork(journal []byte) {
+	r.journal = journal
+	r.flags |= adopt
+}
 
 // Sum is what Begin noted.
 func (r *Run) Sum() uint64 { return r.sum }
@@ -185,20 +195,23 @@ func (r *Run) Panicked() (park bool) {
 // Resume forgets what led to the parking.
 func (r *Run) Resume() { r.panics = 0 }
 
-// End keeps the summary of a run that has ended, and with keep its journal and
-// input, with which it could be undone.
+// End keeps the summary of a run that has ended, and its journal and input, if they are
+// small, or keep says that it may be undone.
 func (r *Run) End(summary, input []byte, keep bool) {
 	r.flags = r.flags&^unwind | ended
 	r.more = nil
 	if len(summary) > 0 {
 		r.rest().summary = summary
 	}
-	if !keep {
+	if keep = keep || len(r.journal) > 0 && len(r.journal)+len(input) <= maxKept; !keep {
 		r.journal = nil
 	} else {
 		r.rest().input = input
 	}
 }
+
+// Ended tells whether End was called: its task has what was reported, then.
+func (r *Run) Ended() bool { return r.flags&ended != 0 }
 
 // Input is what was kept of a run that has ended; nil: its task has it.
 func (r *Run) Input() []byte {

@@ -19,7 +19,7 @@ type View struct {
 	Node    string // that owns it; empty: nobody does
 	Reason  string // why it is parked, or was ended by a person
 	Waits   []string
-	Input   []byte  // of one that has not ended
+	Input   []byte  // if its journal is kept
 	Summary []byte  // of one that has ended
 	Journal []byte  // see Run.Units
 	Epoch   uint32  // of its last owner
@@ -84,6 +84,12 @@ func ParseView(b []byte) (v View, err error) {
 		return View{}, pack.ErrMalformed
 	}
 	return v, nil
+}
+
+// Whole tells whether a journal can be taken apart.
+func Whole(b []byte) bool {
+	_, err := Units(b)
+	return err == nil
 }
 
 // Units takes a journal apart.

@@ -176,7 +176,11 @@ func (x *Executor) submit(c *Call) {
 		x.invalid(c)
 		return
 	}
-	if c.Op.A&operation.SubmitRuns != 0 && !x.raised() {
+	if c.Op.A&operation.SubmitForks != 0 && (len(x.items) != 1 || !runs.Whole(c.Op.Key)) {
+		x.invalid(c)
+		return
+	}
+	if c.Op.A&operation.SubmitRuns != 0 && !x.raised(c) {
 		x.answer(c, tasks.ErrConflict)
 		return
 	}

@@ -47,14 +47,14 @@ func (x *Executor) sweepRuns() {
 }
 
 // raised tells whether the runs to be submitted are those that their IDs say.
-func (x *Executor) raised() bool {
+func (x *Executor) raised(c *Call) bool {
 	for i := range x.items {
 		it := &x.items[i]
 		t := x.m.Find(it.Spec.ID)
 		if t == nil {
 			continue
 		}
-		if r := x.runs[t.Number]; r == nil || t.Kind() != it.Spec.Kind || r.Sum() != sum(it.Val) {
+		if r := x.runs[t.Number]; r == nil || t.Kind() != it.Spec.Kind || r.Sum() != sum(it.Val, c.Op.Key) {
 			return false
 		}
 	}
@@ -68,15 +68,20 @@ func (x *Executor) begin(c *Call) {
 	}
 	for i := range x.items {
 		if t := x.items[i].Task; t.Number != 0 {
-			x.run(t).Begin(sum(x.items[i].Val))
+			r := x.run(t)
+			r.Begin(sum(x.items[i].Val, c.Op.Key))
+			if c.Op.A&operation.SubmitForks != 0 {
+				r.Fork(slices.Clone(c.Op.Key))
+			}
 		}
 	}
 }
 
-// sum tells inputs apart.
-func sum(in string) uint64 {
+// sum tells inputs apart, and the journals of forks.
+func sum(in string, journal []byte) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(in)) // never fails
+	_, _ = h.Write(journal)
 	return h.Sum64()
 }
 
@@ -93,7 +98,9 @@ func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
 	if r != nil {
 		v.Waits, v.Summary, v.Journal = r.Waits(), r.Summary(), r.Units()
 	}
-	if t.State != tasks.Ended {
+	if r != nil && r.Ended() {
+		v.Input = r.Input()
+	} else {
 		v.Input = []byte(t.Val)
 	}
 	return runs.AppendView(b, &v)
