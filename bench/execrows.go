@@ -31,7 +31,8 @@ func execRows() []row {
 	pools := []string{"distgear", "pond", "ants"}
 	return []row{
 		{Name: "exec-alone-1", What: "alone: submit and result of a task that does nothing, one in flight (ants: without result)", sides: pools, size: alone(1, 300_000), trial: pooled, lines: perTask},
-		{Name: "exec-alone-many", What: "the same, 10 000 in flight (pond: as a group)", sides: pools, size: alone(10_000, 2_000_000), trial: pooled, lines: perTask},
+		{Name: "exec-alone-many", What: "the same, 10 000 in flight, each submitted by itself with a future of its own", sides: pools, size: alone(10_000, 2_000_000), trial: pooled, lines: perTask},
+		{Name: "exec-alone-group", What: "the same, 10 000 handed in together (DistGear: InvokeAll; pond: a group)", sides: pools[:2], size: alone(10_000, 2_000_000), trial: pooled, lines: []line{perTask[0], perTask[2]}},
 		{Name: "exec-durable", What: "durable: 100 000 tasks that do nothing, first submit to last result (fsync, but for Redis in memory)",
 			sides: []string{"distgear", "asynq", "asynq-memory", "river"}, trial: executed, lines: burn,
 			size: func(quick bool) spec {

@@ -11,7 +11,7 @@ import (
 	"github.com/panjf2000/ants/v2"
 )
 
-// pondCaller runs tasks in a pool with results: one alone by its future, many as a group, which is what pond has for them.
+// pondCaller runs tasks in a pool with results: each by its future, or many as a group, which is what pond has for those that are handed in together.
 func pondCaller(sp proc.Spec) (*proc.Role, error) {
 	pool := pond.NewResultPool[int](runtime.GOMAXPROCS(0))
 	same := func(want, got int) error {
@@ -27,6 +27,19 @@ func pondCaller(sp proc.Spec) (*proc.Role, error) {
 		if n == 1 {
 			got, err := pool.Submit(task(first)).Wait()
 			return errors.Join(err, same(first, got))
+		}
+		if sp.Row != "exec-alone-group" {
+			fs := make([]pond.Result[int], n)
+			for i := range fs {
+				fs[i] = pool.Submit(task(first + i))
+			}
+			for i, f := range fs {
+				got, err := f.Wait()
+				if err := errors.Join(err, same(first+i, got)); err != nil {
+					return err
+				}
+			}
+			return nil
 		}
 		g := pool.NewGroup()
 		for i := range n {

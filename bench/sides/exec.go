@@ -154,11 +154,7 @@ func (x *tasks) some(t proc.Tally, first, n int) error {
 		}
 		return same(f, int64(first))
 	}
-	ins := make([]int64, n)
-	for i := range ins {
-		ins[i] = int64(first + i)
-	}
-	fs, err := executor.InvokeAll(ctx, x.ex, x.none, ins...)
+	fs, err := x.submit(ctx, first, n)
 	if err != nil {
 		return err
 	}
@@ -168,6 +164,24 @@ func (x *tasks) some(t proc.Tally, first, n int) error {
 		}
 	}
 	return nil
+}
+
+// submit hands tasks in, one by one or together.
+func (x *tasks) submit(ctx context.Context, first, n int) (fs []*executor.Future[int64], err error) {
+	if x.sp.Row != "exec-alone-group" {
+		fs = make([]*executor.Future[int64], n)
+		for i := range fs {
+			if fs[i], err = executor.Submit(ctx, x.ex, x.none, int64(first+i)); err != nil {
+				return nil, err
+			}
+		}
+		return fs, nil
+	}
+	ins := make([]int64, n)
+	for i := range ins {
+		ins[i] = int64(first + i)
+	}
+	return executor.InvokeAll(ctx, x.ex, x.none, ins...)
 }
 
 // same waits for a task's result, which is its number.
