@@ -33,6 +33,13 @@ func execRows() []row {
 		{Name: "exec-alone-1", What: "alone: submit and result of a task that does nothing, one in flight (ants: without result)", sides: pools, size: alone(1, 300_000), trial: pooled, lines: perTask},
 		{Name: "exec-alone-many", What: "the same, 10 000 in flight, each submitted by itself with a future of its own", sides: pools, size: alone(10_000, 2_000_000), trial: pooled, lines: perTask},
 		{Name: "exec-alone-group", What: "the same, 10 000 handed in together (DistGear: InvokeAll; pond: a group)", sides: pools[:2], size: alone(10_000, 2_000_000), trial: pooled, lines: []line{perTask[0], perTask[2]}},
+		{Name: "exec-fast", What: "fast: tasks that do nothing, first submit to last result, two workers", sides: []string{"distgear"}, trial: executed,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 300}
+				}
+				return spec{Count: 1_000_000}
+			}, lines: []line{{value: "rate", Unit: "1/s", bar: bar{limit: 300_000}}}},
 		{Name: "exec-durable", What: "durable: 100 000 tasks that do nothing, first submit to last result (fsync, but for Redis in memory)",
 			sides: []string{"distgear", "asynq", "asynq-memory", "river"}, trial: executed, lines: burn,
 			size: func(quick bool) spec {
@@ -112,7 +119,7 @@ func durableRows() []row {
 
 // onDisk tells whether the disk's speed belongs to a row's figures.
 func onDisk(row string) bool {
-	return rivalsOf(row)[0] != "nats" && rivalsOf(row)[0] != "pond"
+	return row != "exec-fast" && rivalsOf(row)[0] != "nats" && rivalsOf(row)[0] != "pond"
 }
 
 func latency(p50, p99 bar) []line {
@@ -140,7 +147,10 @@ func executed(sp spec, o options) (map[string]float64, error) {
 	if sp.Side == "distgear" && strings.HasPrefix(sp.Row, "exec-") {
 		roles = append(roles, "worker")
 	}
-	s, err := open(sp, o, sp.Side != "asynq-memory", roles...)
+	if sp.Row == "exec-fast" {
+		roles = append(roles, "worker")
+	}
+	s, err := open(sp, o, sp.Side != "asynq-memory" && sp.Row != "exec-fast", roles...)
 	if err != nil {
 		return nil, err
 	}

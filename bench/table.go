@@ -152,7 +152,7 @@ func (r report) markdown(w io.Writer) error {
 // tables are the rivals that share a table, by how its rows' names begin.
 var tables = map[string][]string{
 	"": {"nats", "grpc"}, "shared-": {"etcd", "redsync", "go"},
-	"exec-alone-": {"pond", "ants"}, "exec-durable": {"asynq", "asynq-memory", "river"}, "durable-": {"dbos", "goworkflows", "temporal"},
+	"exec-alone-": {"pond", "ants"}, "exec-fast": {"asynq", "asynq-memory", "river"}, "exec-durable": {"asynq", "asynq-memory", "river"}, "durable-": {"dbos", "goworkflows", "temporal"},
 }
 
 // titles are the heads of the columns.
