@@ -38,7 +38,7 @@ func Alone() *Client {
 		}
 	}})
 	a.shard.Apply(time.Now().UnixMilli(), nil) // told again only for executors: tokens grow from here, also over restarts of the process, and if it moves to a hub
-	return &Client{alone: a, quit: make(chan struct{})}
+	return &Client{alone: a, start: time.Now(), quit: make(chan struct{})}
 }
 
 // Alone tells whether the ledger is this process's own.

@@ -213,6 +213,10 @@ func sessionAt(now time.Time, random uint32, last machine.Session) machine.Sessi
 
 func (c *Client) ms() int64 { return time.Since(c.start).Milliseconds() }
 
+// Wall is the time in ms since 1970, by the clock as it was when the client was made:
+// it never goes back.
+func (c *Client) Wall() int64 { return c.start.Add(time.Since(c.start)).UnixMilli() }
+
 // Ready waits until there is a session.
 func (c *Client) Ready(ctx context.Context) error {
 	if c.alone != nil {

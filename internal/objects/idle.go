@@ -68,7 +68,7 @@ func (l *Lock) begin() {
 		openedOf(l.Room).add(l)
 	}
 	if l.Room.Ledger.Alone() && l.state.Grant() == 0 {
-		l.state.Begin(uint64(time.Now().UnixMilli()) << operation.TokenBits)
+		l.state.Begin(uint64(l.Room.Ledger.Wall()) << operation.TokenBits)
 	}
 }
 
