@@ -22,6 +22,7 @@ type backend interface {
 	resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error
 	signal(ctx context.Context, id record.RunID, name string, value json.RawMessage) error // no bytes: nothing
 	approve(ctx context.Context, id record.RunID, name string, a record.Approval) error
+	fork(ctx context.Context, id record.RunID, from string, in json.RawMessage, as string) (record.RunID, error)
 	adopt(ctx context.Context, id record.RunID) error
 	terminate(ctx context.Context, id record.RunID, reason string) error
 	members(ctx context.Context) iter.Seq2[cluster.Member, error]

@@ -13,8 +13,8 @@
 // A durable event is raised the same way, and answered when its run is kept for good;
 // raised again under its id it is the same run, with another input 409. Its run is
 // operated by POST to /v1/runs/ID/signal {"name": NAME, "value": ANY}, approve {"name":
-// NAME, "approved": BOOLEAN}, adopt, and terminate {"reason": WHY}; GET
-// /v1/runs/ID/journal tells what happened in it, as a stream too, owned by a node or not.
+// NAME, "approved": BOOLEAN}, adopt, fork {"from": STEP}, and terminate {"reason": WHY};
+// GET /v1/runs/ID/journal tells what happened in it, as a stream too, owned by a node or not.
 //
 // GET /v1/locks, objects, queues, sessions and doctor tell what the hub knows of
 // shared objects and of itself; with Accept: text/event-stream now and, looked at

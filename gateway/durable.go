@@ -182,6 +182,26 @@ func (h *handler) approveRun(w http.ResponseWriter, r *http.Request) {
 	h.operated(w, r, id, h.b.approve(r.Context(), id, name, a))
 }
 
+// forkRun serves POST /v1/runs/{id}/fork.
+func (h *handler) forkRun(w http.ResponseWriter, r *http.Request) {
+	var from, as string
+	var in json.RawMessage
+	p := h.order(w, r, `{"from": STEP, "input": ANY, "id": ID}`, map[string]any{"from": &from, "input": &in, "id": &as})
+	if p == nil && from == "" {
+		p = badRequest(`"from" is not the name of a step, or PLAN/STEP`)
+	}
+	if p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	id := record.RunID(r.PathValue("id"))
+	fork, err := h.b.fork(r.Context(), id, from, in, as)
+	if err != nil {
+		fork = id
+	}
+	h.operated(w, r, fork, err)
+}
+
 // adoptRun serves POST /v1/runs/{id}/adopt.
 func (h *handler) adoptRun(w http.ResponseWriter, r *http.Request) {
 	if _, p := h.reason(w, r, false); p != nil {

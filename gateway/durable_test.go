@@ -30,6 +30,7 @@ func TestDurableVerbs(t *testing.T) {
 		{"signal", `{"name":"go","value":{"a":1}}`, `signal run-1 go {"a":1}`},
 		{"approve", `{"name":"ship","approved":true,"by":"anna","reason":"it is fine"}`, "approve run-1 ship true anna it is fine"},
 		{"approve", `{"name":"ship","approved":false}`, "approve run-1 ship false  "},
+		{"fork", `{"from":"plan/pack"}`, "fork run-1 plan/pack  "}, {"fork", `{"from":"pack","input":[1],"id":"f1"}`, "fork run-1 pack [1] f1"},
 		{"adopt", "", "adopt run-1"}, {"adopt", "{}", "adopt run-1"},
 		{"terminate", `{"reason":"no use"}`, "terminate run-1 no use"},
 	} {
@@ -42,6 +43,7 @@ func TestDurableVerbs(t *testing.T) {
 	for verb, bodies := range map[string][]string{
 		"signal":    {"", "{}", "null", "[]", "x", `{"name":1}`, `{"name":""}`, `{"name":"go","valeu":1}`},
 		"approve":   {"", `{"name":"ship"}`, `{"approved":true}`, `{"name":"ship","approved":null}`, `{"name":"ship","approved":"yes"}`},
+		"fork":      {"", "{}", `{"from":""}`, `{"from":1}`, `{"from":"a","inptu":1}`},
 		"adopt":     {`{"reason":"x"}`, "x"},
 		"terminate": {"", "{}", `{"reason":""}`, `{"reason":1}`},
 	} {
@@ -64,7 +66,7 @@ func TestDurableVerbs(t *testing.T) {
 		{distgear.ErrUnknown, 504, "outcome-unknown", "unknown"},
 	} {
 		err = c.err
-		for verb, body := range map[string]string{"signal": `{"name":"go"}`, "approve": `{"name":"go","approved":true}`, "adopt": "", "terminate": `{"reason":"x"}`} {
+		for verb, body := range map[string]string{"signal": `{"name":"go"}`, "approve": `{"name":"go","approved":true}`, "fork": `{"from":"a"}`, "adopt": "", "terminate": `{"reason":"x"}`} {
 			do(t, h, "POST", "/v1/runs/run-1/"+verb, body).problem(t, c.status, c.slug, c.outcome)
 		}
 	}
@@ -133,6 +135,13 @@ func TestDurableRaise(t *testing.T) {
 	if a := ask(t, "POST", url+"/v1/events/order?id=o1", "7"); a.status != 200 || a.body != "\"Berlin\"\n" {
 		t.Errorf("the result: %v", a)
 	}
+	if a := ask(t, "POST", url+"/v1/runs/o1/fork", `{"from":"pack","id":"o2"}`); a.status != 202 || a.json(t)["run"] != "o2" {
+		t.Errorf("a fork: %v", a)
+	}
+	ask(t, "POST", url+"/v1/runs/o1/fork", `{"from":"nostep"}`).problem(t, 409, "conflict", "never ran")
+	if a := ask(t, "POST", url+"/v1/runs/o2/terminate", `{"reason":"seen"}`); a.status != 202 {
+		t.Errorf("the fork is not there: %v", a)
+	}
 	ask(t, "POST", url+"/v1/runs/o1/signal", `{"name":"address"}`).problem(t, 409, "conflict", "never ran")
 	ask(t, "POST", url+"/v1/runs/o1/terminate", `{"reason":"late"}`).problem(t, 409, "conflict", "never ran")
 	a := ask(t, "GET", url+"/v1/runs/o1/journal", "")
@@ -144,7 +153,7 @@ func TestDurableRaise(t *testing.T) {
 	for _, e := range j.Entries {
 		whats = append(whats, string(e.What))
 	}
-	if got := strings.Join(whats, ", "); got != "accepted, planned, sent, reported, finished" {
+	if got := strings.Join(whats, ", "); got != "accepted, planned, sent, reported, signal, signal, finished" {
 		t.Errorf("the journal is %s", got)
 	}
 	ask(t, "POST", url+"/v1/runs/nobody/signal", `{"name":"address"}`).problem(t, 404, "unknown-run", "never ran")

@@ -113,6 +113,13 @@ func (f *fake) approve(_ context.Context, id record.RunID, name string, a record
 	return f.onRun("approve", id, name, fmt.Sprint(a.Approved), a.By, a.Reason)
 }
 
+func (f *fake) fork(_ context.Context, id record.RunID, from string, in json.RawMessage, as string) (record.RunID, error) {
+	if f.onRun == nil {
+		return "", distgear.ErrNoRun
+	}
+	return "run-1", f.onRun("fork", id, from, string(in), as)
+}
+
 func (f *fake) adopt(_ context.Context, id record.RunID) error {
 	if f.onRun == nil {
 		return distgear.ErrNoRun

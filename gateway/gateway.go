@@ -98,6 +98,7 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/runs/{id}/signal", h.signalRun},
 		{"POST", "/v1/runs/{id}/approve", h.approveRun},
 		{"POST", "/v1/runs/{id}/adopt", h.adoptRun},
+		{"POST", "/v1/runs/{id}/fork", h.forkRun},
 		{"POST", "/v1/runs/{id}/terminate", h.terminateRun},
 		{"GET", "/v1/members", h.listMembers},
 		{"GET", "/v1/locks", h.lookAt(lookLocks)},

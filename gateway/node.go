@@ -64,6 +64,17 @@ func (b node) approve(ctx context.Context, id record.RunID, name string, a recor
 	return b.n.ApproveRun(ctx, id, name, a)
 }
 
+func (b node) fork(ctx context.Context, id record.RunID, from string, in json.RawMessage, as string) (record.RunID, error) {
+	var opts []distgear.RaiseOption
+	if as != "" {
+		opts = append(opts, distgear.ID(as))
+	}
+	if len(in) == 0 {
+		return b.n.ForkRun(ctx, id, from, nil, opts...)
+	}
+	return b.n.ForkRun(ctx, id, from, in, opts...)
+}
+
 func (b node) adopt(ctx context.Context, id record.RunID) error { return b.n.AdoptRun(ctx, id) }
 
 func (b node) terminate(ctx context.Context, id record.RunID, reason string) error {

@@ -49,8 +49,8 @@ type Run struct {
 	Journal []Entry          `json:"-"`               // durable: what happened, in order, as FindRun and WatchRun tell it
 }
 
-// Entry is one thing that happened in a durable run. Of one that has ended only
-// what its plans tell is kept.
+// Entry is one thing that happened in a durable run. Of one that has ended, and whose
+// journal was large, only what its plans tell is kept.
 type Entry struct {
 	At      time.Time        `json:"at"`
 	What    Happening        `json:"what"`

@@ -58,6 +58,48 @@ func (a *app) runsApproveCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) runsForkCmd() *cobra.Command {
+	var as string
+	c := &cobra.Command{
+		Use: "fork ID STEP [JSON|-]", Short: "Raise a run that goes on from one that has ended or is parked, from a step on", Args: cobra.RangeArgs(2, 3),
+		Long: "fork raises a run from the journal of another: STEP (or PLAN/STEP), what comes after it, and what was not OK run anew; other\n" +
+			"steps keep their results and do not run again. With JSON that is the input of the new run, else it has the other's.",
+		RunE: func(c *cobra.Command, args []string) error {
+			in, err := a.input(c.Context(), args[2:], "raised")
+			if err != nil {
+				return err
+			}
+			body := map[string]any{"from": args[1]}
+			if in != nil {
+				body["input"] = json.RawMessage(in)
+			}
+			if as != "" {
+				body["id"] = as
+			}
+			cl, err := a.client()
+			if err != nil {
+				return err
+			}
+			var fork struct {
+				Run string `json:"run"`
+			}
+			if err := cl.call(c.Context(), "POST", runPath(args[0])+"/fork", body, &fork); err != nil {
+				return err
+			}
+			if a.json {
+				b, err := json.Marshal(fork)
+				if err != nil {
+					return exit(Unknown, "%w", err)
+				}
+				return a.write(string(b))
+			}
+			return a.write(fork.Run)
+		},
+	}
+	c.Flags().StringVar(&as, "id", "", "the new run's ID: under it the fork is made once")
+	return c
+}
+
 func (a *app) runsAdoptCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "adopt ID", Short: "Let a parked durable run go on, with the plans that its handler makes now", Args: cobra.ExactArgs(1),

@@ -22,7 +22,7 @@ func (a *app) runsCmd() *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return a.listRuns(c.Context(), url.Values{}) },
 	}
 	c.AddCommand(a.runsListCmd(), a.runsShowCmd(), a.runsWatchCmd(), a.runsCancelCmd(), a.runsUndoCmd(),
-		a.runsSignalCmd(), a.runsApproveCmd(), a.runsAdoptCmd(), a.runsTerminateCmd())
+		a.runsSignalCmd(), a.runsApproveCmd(), a.runsAdoptCmd(), a.runsForkCmd(), a.runsTerminateCmd())
 	return c
 }
 
@@ -157,7 +157,7 @@ func waits(rec record.Run) string {
 		fmt.Fprintf(&b, "\nwaits   until %s", rec.Until.Local().Format(time.DateTime))
 	}
 	if rec.State == record.Parked {
-		fmt.Fprintf(&b, "\nparked  %s\n        decide: distgear runs adopt|cancel %s, or terminate %s --reason WHY", rec.Error, rec.ID, rec.ID)
+		fmt.Fprintf(&b, "\nparked  %s\n        decide: distgear runs adopt|cancel %s, runs fork %s STEP, or runs terminate %s --reason WHY", rec.Error, rec.ID, rec.ID, rec.ID)
 	}
 	return b.String()
 }

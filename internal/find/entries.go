@@ -41,6 +41,9 @@ func entries(v *machine.View, at clock, units [][]byte) ([]record.Entry, error) 
 	case tasks.Parked:
 		es = append(es, record.Entry{At: at.time(v.Since), What: record.SetAside, Text: v.Reason})
 	case tasks.Ended:
+		if n := len(es) - 1; es[n].What == record.Finished { // its owner said so, but not all
+			es = es[:n]
+		}
 		es = append(es, record.Entry{At: at.time(v.Since), What: record.Finished, Outcome: string(state(v.State, v.Outcome, "")), Text: v.Reason})
 	}
 	return es, nil
@@ -203,6 +206,22 @@ func message(r *journal.Report) string {
 	return fault.Clip(r.Error.Message)
 }
 
+// ended is what is kept of a run that has ended: its journal, if it was small, else
+// what its record tells.
+func ended(rec *record.Run, v *machine.View, at clock) []record.Entry {
+	if units, err := machine.Units(v.Journal); err == nil && len(units) > 0 {
+		if es, err := entries(v, at, units); err == nil {
+			es[len(es)-1] = finished(rec, v)
+			return es
+		}
+	}
+	return told(rec, v, at)
+}
+
+func finished(rec *record.Run, v *machine.View) record.Entry {
+	return record.Entry{At: rec.Ended, What: record.Finished, Node: rec.Node, Epoch: uint64(v.Epoch), Outcome: string(rec.State), Text: rec.Error}
+}
+
 // told is what the record of a run that has ended tells of what happened.
 func told(rec *record.Run, v *machine.View, at clock) []record.Entry {
 	var es []record.Entry
@@ -230,7 +249,7 @@ func told(rec *record.Run, v *machine.View, at clock) []record.Entry {
 	slices.SortStableFunc(es, earlier) // an unwound plan ends after those that follow it
 	es = owners(es, v, at)
 	es = slices.Insert(es, 0, record.Entry{At: rec.Started, What: record.Accepted})
-	return append(es, record.Entry{At: rec.Ended, What: record.Finished, Node: rec.Node, Epoch: uint64(v.Epoch), Outcome: string(rec.State), Text: rec.Error})
+	return append(es, finished(rec, v))
 }
 
 // earlier orders entries: what follows from a report has its time, and comes after it.

@@ -1,6 +1,7 @@
 package find
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -144,5 +145,11 @@ func TestTold(t *testing.T) {
 50 finished epoch=2 node=m1 outcome=rolled back text=b: no room`
 	if got := said(told(&rec, &v, 0)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, u := range [][]byte{unit(3, journal.Record{Kind: journal.Value, Name: "signal go"}), unit(49, journal.Record{Kind: journal.Closed, Report: wire.Report{Outcome: wire.Dirty}})} {
+		v.Journal = append(binary.AppendUvarint(v.Journal, uint64(len(u))), u...)
+	}
+	if got := said(ended(&rec, &v, 0)); !strings.HasSuffix(got, "3 signal name=go\n20 owner gone began=2 node=m1 text=lost\n50 finished epoch=2 node=m1 outcome=rolled back text=b: no room") {
+		t.Errorf("with a journal\n%s", got)
 	}
 }

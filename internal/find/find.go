@@ -103,7 +103,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: at.time(v.Started)}
 	if v.State == tasks.Ended && len(v.Summary) > 0 {
 		err = json.Unmarshal(v.Summary, &rec)
-		rec.Durable, rec.Journal = true, told(&rec, &v, at)
+		rec.Durable, rec.Journal = true, ended(&rec, &v, at)
 		return rec, err
 	}
 	units, err := machine.Units(v.Journal)
