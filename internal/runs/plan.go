@@ -2,9 +2,10 @@ package runs
 
 import "github.com/distgear/distgear/internal/graph"
 
-// Plan is a graph of steps to drive, and Step one of them.
 type (
+	// Plan is a graph of steps to drive.
 	Plan = graph.Plan
+	// Step is one of them.
 	Step = graph.Step
 )
 
