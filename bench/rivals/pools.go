@@ -29,7 +29,7 @@ func pondCaller(sp proc.Spec) (*proc.Role, error) {
 			return errors.Join(err, same(first, got))
 		}
 		if sp.Row != "exec-alone-group" {
-			fs := make([]pond.Result[int], n)
+			fs := make([]pond.ResultTask[int], n)
 			for i := range fs {
 				fs[i] = pool.Submit(task(first + i))
 			}
