@@ -21,12 +21,16 @@ type class[T any] struct {
 	active   int           // place in Machine.active; -1: queue is empty
 }
 
-// Class is an action, the labels that its worker must have ("k=v" sorted, joined by
-// newlines), and whether it may be prefetched.
+// Class is an action, and the labels that its worker must have ("k=v" sorted, joined by
+// newlines).
 type Class struct {
 	Kind, Labels string
-	Idempotent   bool
+	Idempotent   bool // else it is leased to a free slot only
+	Lost         bool // a worker was lost with it, so it is leased to a free slot only: what waits at a worker is lost with it, too
 }
+
+// strict tells that tasks of a class are leased to free slots only.
+func (c *Class) strict() bool { return !c.Idempotent || c.Lost }
 
 // key is a Spec.Key. Its tasks of one priority are a flow.
 type key[T any] struct {
@@ -343,7 +347,7 @@ func (m *Machine[T]) requeued(q *queue[T]) {
 	case q.n > 0 && c.active < 0:
 		c.active = len(m.active)
 		m.active = append(m.active, c)
-		if !c.Idempotent {
+		if c.strict() {
 			m.strict++
 		}
 	case q.n == 0 && c.active >= 0:
@@ -352,7 +356,7 @@ func (m *Machine[T]) requeued(q *queue[T]) {
 		m.active[c.active] = m.active[last]
 		m.active[last] = nil
 		m.active, c.active = m.active[:last], -1
-		if !c.Idempotent {
+		if c.strict() {
 			m.strict--
 		}
 	}

@@ -179,6 +179,19 @@ func (m *Machine[T]) Enter(n *Node[T], of *T, c Class, key string, priority int8
 	m.use(n.lane)
 }
 
+// Lost says of a node that is nowhere that a worker was lost with it.
+func (m *Machine[T]) Lost(n *Node[T]) {
+	l := n.lane
+	c := l.class.Class
+	if c.Lost {
+		return
+	}
+	c.Lost = true
+	n.lane = m.lane(m.class(c), l.flow.key, l.flow.priority)
+	m.use(n.lane)
+	m.release(l)
+}
+
 // Leave forgets a node that is nowhere. What can be read of it can still be read.
 func (m *Machine[T]) Leave(n *Node[T]) { m.release(n.lane) }
 

@@ -39,14 +39,14 @@ func (m *Machine[T]) AppendBinary(b []byte) ([]byte, *Lanes[T]) {
 		}
 	}
 	slices.SortFunc(classes, func(a, b *class[T]) int {
-		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Labels, b.Labels), rank(a.Idempotent)-rank(b.Idempotent))
+		return cmp.Or(strings.Compare(a.Kind, b.Kind), strings.Compare(a.Labels, b.Labels), int(a.flags())-int(b.flags()))
 	})
 	index := make(map[*class[T]]uint64, len(classes))
 	b = uints(b, uint64(len(classes)))
 	for i, c := range classes {
 		index[c] = uint64(i)
 		b = pack.AppendBytes(pack.AppendBytes(b, c.Kind), c.Labels)
-		b = pack.AppendBool(b, c.Idempotent)
+		b = append(b, c.flags())
 	}
 	keys := m.sortedKeys()
 	place := make(map[*key[T]]uint64, len(keys))
@@ -103,11 +103,19 @@ func (m *Machine[T]) appendFree(b []byte, x *Lanes[T], classes []*class[T], inde
 	return b
 }
 
-func rank(b bool) int {
-	if b {
-		return 1
+const (
+	classIdempotent byte = 1 << iota
+	classLost
+)
+
+func (c *Class) flags() (f byte) {
+	if c.Idempotent {
+		f |= classIdempotent
 	}
-	return 0
+	if c.Lost {
+		f |= classLost
+	}
+	return f
 }
 
 func uints(b []byte, vs ...uint64) []byte {
@@ -155,7 +163,9 @@ func (m *Machine[T]) Restore(r *pack.Reader) *Lanes[T] {
 	due := m.rateDue
 	var classes []*class[T]
 	for range r.Count(3) {
-		c := Class{string(r.Bytes()), string(r.Bytes()), r.Bool()}
+		c := Class{Kind: string(r.Bytes()), Labels: string(r.Bytes())}
+		f := r.Flags(classIdempotent | classLost)
+		c.Idempotent, c.Lost = f&classIdempotent != 0, f&classLost != 0
 		if r.Bad() || m.classes[c] != nil {
 			r.Fail()
 			return x

@@ -81,12 +81,12 @@ func (w *worker[T]) hasCredit() bool {
 	if most <= 0 {
 		most = maxBytes
 	}
-	if w.quiet || w.offer.Slots <= 0 || w.leased >= w.offer.Slots+w.offer.Prefetch || w.leased > 0 && w.bytes >= most {
+	if w.quiet || w.offer.Slots <= 0 || w.leased >= w.offer.Slots+w.offer.Prefetch || w.spare() <= 0 && w.bytes >= most {
 		return false
 	}
 	// What sticks to it and cannot be prefetched waits for a free slot: so nothing else is prefetched.
 	l := w.own.first()
-	return w.spare() > 0 || l == nil || l.class.Idempotent
+	return w.spare() > 0 || l == nil || !l.class.strict()
 }
 
 // can tells whether it may run tasks of a class.
@@ -367,7 +367,7 @@ func (m *Machine[T]) reserve() {
 		w.profile.reserve = nil
 	}
 	for _, c := range m.active {
-		if c.Idempotent {
+		if !c.strict() {
 			continue
 		}
 		l := c.queue.first()
@@ -407,7 +407,7 @@ func (w *worker[T]) mayHave(l *lane[T]) bool {
 		return true
 	}
 	r := w.profile.reserve
-	return l.class.Idempotent && (r == nil || r.in == nil || r.in.class == nil || l.before(r))
+	return !l.class.strict() && (r == nil || r.in == nil || r.in.class == nil || l.before(r))
 }
 
 // lease leases a lane's first node.
@@ -494,7 +494,7 @@ func (m *Machine[T]) recallable(w *worker[T]) *Node[T] {
 		if n.flags != 0 {
 			continue
 		}
-		if left--; !c.Idempotent || m.lim.Sticky && !n.lane.flow.key.free {
+		if left--; c.strict() || m.lim.Sticky && !n.lane.flow.key.free {
 			continue
 		}
 		for _, p := range c.profiles {

@@ -94,7 +94,7 @@ func (w *world) credit(s machine.Session, t *task) bool {
 	if n < h.Slots {
 		return true
 	}
-	return t.Idempotent && n < h.Slots+h.Prefetch
+	return !t.strict() && n < h.Slots+h.Prefetch
 }
 
 func (w *world) running(key string) (n int) {
@@ -126,7 +126,7 @@ func (w *world) run(e *Effect[string]) error {
 		if o.state != Ready || o == t {
 			continue
 		}
-		if o.Key == t.Key && o.Priority == t.Priority && o.Kind == t.Kind && o.Idempotent == t.Idempotent && o.order < t.order {
+		if o.Key == t.Key && o.Priority == t.Priority && o.Kind == t.Kind && o.Idempotent == t.Idempotent && o.lost == t.lost && o.order < t.order {
 			return fmt.Errorf("task %d is leased before %d", t.number, o.number)
 		}
 		if o.Priority > t.Priority && w.credit(s, o) && !w.lim.Sticky && !w.blocked(o) {
@@ -170,9 +170,10 @@ type turn struct {
 	priority int8
 	kind     string
 	strict   bool
+	lost     bool
 }
 
-func (t *task) turn() turn { return turn{t.Key, t.Priority, t.Kind, !t.Idempotent} }
+func (t *task) turn() turn { return turn{t.Key, t.Priority, t.Kind, !t.Idempotent, t.lost} }
 
 // passing is that one had a turn while another waited for one.
 type passing struct{ waits, served turn }
@@ -186,7 +187,7 @@ func (w *world) fair(t *task) error {
 	waits := map[turn]bool{}
 	for _, o := range w.tasks {
 		other := o.turn()
-		if o.state != Ready || o.Key == t.Key || o.Priority != t.Priority || other.kind != mine.kind || other.strict != mine.strict || w.blocked(o) || waits[other] {
+		if o.state != Ready || o.Key == t.Key || o.Priority != t.Priority || other.kind != mine.kind || other.strict != mine.strict || other.lost != mine.lost || w.blocked(o) || waits[other] {
 			continue
 		}
 		waits[other] = true
@@ -226,7 +227,7 @@ func (w *world) recalled(e *Effect[string]) error {
 	switch {
 	case t == nil || t.state != Leased || t.epoch != e.Lease.Epoch || t.worker != e.To.Session:
 		return fmt.Errorf("a recall of what is not leased: %+v", e.Lease)
-	case !t.Idempotent || t.asked || t.cancel || t.park:
+	case t.strict() || t.asked || t.cancel || t.park:
 		return fmt.Errorf("task %d must not be recalled", t.number)
 	case len(w.held(t.worker)) < 2:
 		return fmt.Errorf("task %d is recalled, and alone at its worker", t.number)
@@ -243,7 +244,7 @@ func (w *world) recalled(e *Effect[string]) error {
 // strict tells that something waits that cannot be prefetched, for which slots are kept.
 func (w *world) strict() bool {
 	for _, t := range w.tasks {
-		if t.state == Ready && !t.Idempotent {
+		if t.state == Ready && t.strict() {
 			return true
 		}
 	}

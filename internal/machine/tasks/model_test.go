@@ -43,6 +43,7 @@ type task struct {
 	since    int64
 	attempts int
 	losses   int
+	lost     bool // it is leased to free slots only
 	ran      bool // an attempt failed or was lost
 	cancel   bool
 	park     bool
@@ -311,8 +312,14 @@ func (w *world) lose(t *task, died bool) {
 		t.state = Parked
 		return
 	}
+	if !t.cancel && !t.park && died {
+		t.lost = true
+	}
 	w.again(t)
 }
+
+// strict tells that a task is leased to free slots only.
+func (t *task) strict() bool { return !t.Idempotent || t.lost }
 
 // held are the tasks of a worker, the one that was leased last first.
 func (w *world) held(s machine.Session) (ts []*task) {

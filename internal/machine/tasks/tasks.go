@@ -36,7 +36,9 @@
 // # Failures
 //
 // A task that is not idempotent is never run again after a lost or unknown
-// attempt: it is parked. MaxLosses workers lost with a task park it, too.
+// attempt: it is parked. MaxLosses workers lost with a task park it, too. One that a
+// worker was lost with is leased to free slots only from then on, where it starts at once: so
+// what only waited at those workers is not parked with what ended them.
 package tasks
 
 import (

@@ -98,6 +98,9 @@ func (m *Machine[V]) lost(out *Out[V], t *Task[V], died bool, node string) {
 	case int(t.losses) >= m.maxLosses():
 		m.park(out, t, Poisonous)
 	default:
+		if died {
+			m.turns.Lost(&t.Node)
+		}
 		m.requeue(out, t)
 	}
 }
