@@ -45,8 +45,7 @@ type Action[In, Out any] struct {
 	Queue      time.Duration // an attempt that has not started by then never will; zero means 10s
 	Retries    int           // further attempts after a failure; zero means none
 
-	coding  codec.Pair[In, Out]
-	replies sync.Pool // of chan struct{}
+	coding codec.Pair[In, Out]
 }
 
 // Did is what an Undo is told.
@@ -303,7 +302,7 @@ type call[In, Out any] struct {
 }
 
 func (a *Action[In, Out]) callHere(ctx context.Context, n *Node, o *offer, in In) (Out, error) {
-	done, _ := a.replies.Get().(chan struct{})
+	done, _ := n.replies.Get().(chan struct{})
 	if done == nil {
 		done = make(chan struct{}, 1)
 	}
@@ -323,7 +322,7 @@ func (a *Action[In, Out]) callHere(ctx context.Context, n *Node, o *offer, in In
 			return none, gaveUp(ctx, a.Name, n.name)
 		}
 	}
-	a.replies.Put(done)
+	n.replies.Put(done)
 	if c.rep.Outcome != wire.OK {
 		return c.out, reportError(c.rep, n.name, a.Name)
 	}

@@ -90,6 +90,7 @@ type Node struct {
 
 	offers   atomic.Pointer[offers]
 	builtin  map[string]handled.Answer
+	replies  sync.Pool    // of chan struct{}: in a bubble of testing/synctest those of another are of no use
 	active   runner.Gauge // commands being served, and runs' late work
 	draining atomic.Bool
 

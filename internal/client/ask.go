@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/operation"
@@ -91,8 +90,6 @@ type asking struct {
 	done chan struct{} // 1: whoever waits may be gone
 }
 
-var askings = sync.Pool{New: func() any { return &asking{done: make(chan struct{}, 1)} }}
-
 // Output implements Receiver.
 func (w *asking) Output(o *operation.Output) bool {
 	if w.t != nil {
@@ -116,10 +113,19 @@ func (w *asking) Lost() {
 	w.done <- struct{}{}
 }
 
-// free gives w back; nobody tells it anything any more.
-func (w *asking) free() {
+// asking is a space for one. They are the client's own: a channel that was made in one
+// bubble of testing/synctest is of no use in another.
+func (c *Client) asking() *asking {
+	if w, ok := c.askings.Get().(*asking); ok {
+		return w
+	}
+	return &asking{done: make(chan struct{}, 1)}
+}
+
+// spare takes w back; nobody tells it anything any more.
+func (c *Client) spare(w *asking) {
 	w.t, w.a, w.lost = nil, Answer{}, false
-	askings.Put(w)
+	c.askings.Put(w)
 }
 
 // ask sends an operation in a session in which the object is open, and waits
@@ -127,11 +133,11 @@ func (w *asking) free() {
 // takes the operation back.
 func (o *Object) ask(ctx context.Context, of machine.Session, op operation.Op, t Taker, wait bool) (Answer, error) {
 	op.Handle = o.handle
-	w := askings.Get().(*asking)
+	w := o.c.asking()
 	w.t, w.of = t, of
 	req, err := o.c.startOn(o, of, w, []operation.Op{op})
 	if err != nil {
-		w.free()
+		o.c.spare(w)
 		if errors.Is(err, ErrLost) {
 			err = errNotSent
 		}
@@ -153,7 +159,7 @@ func (o *Object) ask(ctx context.Context, of machine.Session, op operation.Op, t
 		<-w.done                                             // of the abandoning, of what came before it, or of the loss of the session
 	}
 	a, lost := w.a, w.lost
-	w.free()
+	o.c.spare(w)
 	switch {
 	case lost && ended:
 		return a, errors.Join(context.Cause(ctx), ErrLost)

@@ -112,6 +112,7 @@ type Client struct {
 	omu     sync.Mutex
 	objects []*Object // by handle-1; nil: free
 	free    []uint64  // handles, those that were closed first in front
+	askings sync.Pool
 
 	quit chan struct{}
 	wg   sync.WaitGroup

@@ -63,11 +63,15 @@ type waiter struct {
 	told chan struct{} // 1: whoever tells does not wait
 }
 
-var waiters = sync.Pool{New: func() any {
+// waiter is a space for one, of the node's own.
+func (l *Lock) waiter() *waiter {
+	if w, ok := l.Room.Waiters.Get().(*waiter); ok {
+		return w
+	}
 	w := &waiter{told: make(chan struct{}, 1)}
 	w.By = w
 	return w
-}}
+}
 
 // Acquire gets the lock at once, or waits.
 func (l *Lock) Acquire(ctx context.Context, m greedy.Mode) (greedy.Token, error) {
@@ -113,23 +117,23 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		if err != nil {
 			return 0, false, l.Fault(what, err)
 		}
-		w := waiters.Get().(*waiter)
+		w := l.waiter()
 		w.Mode, w.Try = m, try
 		l.mu.Lock()
 		held, _ := ctx.Value(holding{l}).(greedy.Token)
 		if err := l.state.Check(held, m); err != nil {
 			l.mu.Unlock()
-			waiters.Put(w)
+			l.Room.Waiters.Put(w)
 			return 0, false, l.misuse(what, err)
 		}
 		if session < l.session { // it was lost, and another goroutine has the next
 			l.mu.Unlock()
-			waiters.Put(w)
+			l.Room.Waiters.Put(w)
 			continue
 		}
 		if obj.Gone() { // closed or destroyed since
 			l.mu.Unlock()
-			waiters.Put(w)
+			l.Room.Waiters.Put(w)
 			continue
 		}
 		l.begin()
@@ -145,7 +149,7 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		}
 		state, token := w.State, w.Token
 		w.Reset()
-		waiters.Put(w)
+		l.Room.Waiters.Put(w)
 		switch state {
 		case greedy.Held:
 			if !l.Room.Ledger.Valid(session) { // L5: it may have lapsed while we waited
@@ -308,11 +312,11 @@ func (l *Lock) Downgrade(t greedy.Token) error {
 // cause of ctx. It was not parked, and t is as it was, if parked is false.
 func (l *Lock) Park(ctx context.Context, t greedy.Token, cond uint32) (now greedy.Token, parked bool, err error) {
 	const what = "wait on a condition"
-	w := waiters.Get().(*waiter)
+	w := l.waiter()
 	l.mu.Lock()
 	if err := l.state.Wait(t, cond, &w.Waiter, &l.out); err != nil {
 		l.mu.Unlock()
-		waiters.Put(w)
+		l.Room.Waiters.Put(w)
 		return t, false, l.misuse(what, err)
 	}
 	session, sent := l.session, l.flush()
@@ -320,7 +324,7 @@ func (l *Lock) Park(ctx context.Context, t greedy.Token, cond uint32) (now greed
 	l.await(ctx, w)
 	state, token, notified := w.State, w.Token, w.Notified
 	w.Reset()
-	waiters.Put(w)
+	l.Room.Waiters.Put(w)
 	if state == greedy.Held && !l.Room.Ledger.Valid(session) { // L5: it may have lapsed while we waited
 		_ = l.Release(token) // lost, or as good as
 		state = greedy.Lost

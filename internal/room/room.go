@@ -31,6 +31,9 @@ type Room struct {
 	// Nil: the node is alone.
 	Ask func(ctx context.Context, kind string, in []byte) ([]byte, error)
 	Works
+	// Waiters are those of locks, for use again. A node has its own: in a bubble of
+	// testing/synctest the channels of another are of no use.
+	Waiters sync.Pool
 
 	mu     sync.Mutex
 	values map[any]*value
