@@ -72,6 +72,7 @@ var policy = []room{
 	{path: "executor", may: ". cluster internal/orders github.com/charmbracelet/x/term internal/work internal/work/durable internal/work/stand internal/room internal/codec internal/fault internal/wire internal/machine internal/machine/..."},
 	{path: "gateway", may: ". cluster record shared executor"},
 	{path: "geartest", may: ". hub cluster go.uber.org/goleak"},
+	{path: "geartest/replay", may: ". record internal/events internal/journal internal/machine/... internal/runner"},
 	{path: "geartest/history", may: ". github.com/anishathalye/porcupine"},
 	{path: "internal/cli", may: ". cluster record shared executor gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},

@@ -115,8 +115,20 @@ func New(h Host) *Desk {
 	d.acks.pool = h.Room.Pool
 	d.obj = h.Room.Ledger.Object(operation.KExecutor, Name, 0, d)
 	h.Room.Join((*guest)(d))
+	h.Room.Value(deskKey{}, func() any { return d })
 	return d
 }
+
+type deskKey struct{}
+
+// Of is the desk of a node; nil: it has none.
+func Of(r *room.Room) *Desk {
+	d, _ := r.Value(deskKey{}, func() any { return (*Desk)(nil) }).(*Desk)
+	return d
+}
+
+// Serve calls the handler of a run under a lease that is not the ledger's.
+func (d *Desk) Serve(c *runner.Context, l *Lease) error { return d.h.Serve(c, l) }
 
 // pump sees to it that there is a session if one is needed. It is called with mu
 // held, and tells whether there is.

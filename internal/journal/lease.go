@@ -51,6 +51,10 @@ type Lease struct {
 	Cancelled bool
 	Adopt     bool // a person decided: plans of another shape go on in that
 	Unwind    bool // the run has ended and is to be undone: the handler is called for its plans
+
+	// Past is what Units tell, once the run has begun: which plans its handler has
+	// come to may be read while Journal is called.
+	Past *Past
 }
 
 // Signal is a signal to a run.

@@ -131,7 +131,7 @@ func (x *PastPlan) Became(step int) string {
 		case Sent:
 			said = what + "sent to " + r.Node
 		case Reported, Ended:
-			said = what + [...]string{"unknown", "ok", "failed, clean", "failed, dirty", "never ran"}[r.Report.Outcome]
+			said = what + outcomes[r.Report.Outcome]
 		}
 	}
 	return said

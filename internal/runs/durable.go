@@ -77,7 +77,7 @@ func (r *Run) lease(given *journal.Lease) error {
 		r.mu.Unlock()
 		return err
 	}
-	l.past, l.begun = past, uint32(len(past.Plans))
+	l.past, l.begun, given.Past = past, uint32(len(past.Plans)), past
 	l.Units = nil
 	for _, s := range l.Signals {
 		l.heard = max(l.heard, s.Number)
