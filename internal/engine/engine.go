@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"runtime"
 	"strconv"
@@ -171,6 +172,12 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return h, port, nil
 }
 
+// Until a server answers, the log says that it is tried: after this, then so often.
+const (
+	waitingAfter = time.Second
+	waitingAgain = 10 * time.Second
+)
+
 // ConnConfig says where to connect.
 type ConnConfig struct {
 	URLs   string       // comma separated nats:// addresses
@@ -188,8 +195,8 @@ type Conn struct {
 	closed chan struct{}
 }
 
-// Dial connects. It tries until ctx ends when nobody answers, and fails at
-// once when the token is refused.
+// Dial connects. It tries until ctx ends when nobody answers, and says in the log
+// that it does. It fails at once when the token is refused, or an address is none.
 func Dial(ctx context.Context, cfg ConnConfig) (*Conn, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -225,30 +232,35 @@ func Dial(ctx context.Context, cfg ConnConfig) (*Conn, error) {
 			cfg.Logger.Warn("NATS connection", "err", err, "subject", subject)
 		}),
 	}
-	url := cfg.URLs
+	urls := cfg.URLs
 	if cfg.Server != nil {
 		opts = append(opts, nats.InProcessServer(cfg.Server.s))
 		cfg.Token = cfg.Server.token
-		url = nats.DefaultURL // not dialled
+		urls = nats.DefaultURL // not dialled
 	}
 	if cfg.Token != "" {
 		opts = append(opts, nats.Token(cfg.Token))
 	}
+	told := time.Now().Add(waitingAfter - waitingAgain)
 	for {
-		nc, err := nats.Connect(url, opts...)
+		nc, err := nats.Connect(urls, opts...)
 		if err == nil {
 			c.nc = nc
 			return c, nil
 		}
 		if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
-			return nil, fmt.Errorf("NATS at %s refused the token: set Token (DISTGEAR_TOKEN) to the hub's", url)
+			return nil, fmt.Errorf("NATS at %s refused the token: set Token (DISTGEAR_TOKEN) to the hub's", urls)
 		}
 		if !errors.Is(err, nats.ErrNoServers) && !errors.Is(err, nats.ErrTimeout) && !isNetwork(err) {
-			return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+			return nil, fmt.Errorf("connect to NATS at %s: %w", urls, err)
+		}
+		if time.Since(told) >= waitingAgain {
+			told = time.Now()
+			cfg.Logger.Warn("no NATS server answers: trying again until one does (is the hub running? start one with `distgear hub`)", "urls", urls, "err", err)
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no NATS server answered at %s (is the hub running? start one with `distgear hub`): %w", url, errors.Join(context.Cause(ctx), err))
+			return nil, fmt.Errorf("no NATS server answered at %s (is the hub running? start one with `distgear hub`): %w", urls, errors.Join(context.Cause(ctx), err))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -265,6 +277,9 @@ func pingEvery(urls string) time.Duration {
 }
 
 func isNetwork(err error) bool {
+	if _, bad := errors.AsType[*url.Error](err); bad { // no address, though it calls itself a net.Error
+		return false
+	}
 	_, ok := errors.AsType[net.Error](err)
 	return ok
 }

@@ -73,6 +73,12 @@ func TestAddressTaken(t *testing.T) {
 	}
 }
 
+func TestDialOfNoAddress(t *testing.T) {
+	if _, err := Dial(t.Context(), ConnConfig{URLs: "nats://[::1:4222"}); err == nil || !strings.Contains(err.Error(), "nats://[::1:4222") {
+		t.Fatalf("dial of no address: %v", err)
+	}
+}
+
 func TestDialObeysContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

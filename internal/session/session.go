@@ -64,6 +64,9 @@ type Config struct {
 	Logger   *slog.Logger         // nil means slog.Default()
 }
 
+// waitingAfter is when the log says that a node still waits to join.
+const waitingAfter = 3 * time.Second
+
 // RefusedError is the hub's answer to a node it does not admit: by its name,
 // its protocol, or because its init event failed. Nothing was changed.
 type RefusedError struct{ Reason string }
@@ -130,6 +133,8 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 	s.wg.Go(s.follow)
 	s.wg.Go(s.notify)
 	s.wg.Go(s.keep)
+	impatient := time.AfterFunc(waitingAfter, func() { s.cfg.Logger.Warn("still waiting to join", "err", s.notYet()) })
+	defer impatient.Stop()
 	err = s.await(ctx, func(n *standing) (bool, error) {
 		if n.refused != nil && !n.admitted {
 			return false, n.refused
@@ -143,16 +148,19 @@ func Open(ctx context.Context, cfg Config) (*Session, error) {
 	if refused, ok := errors.AsType[*RefusedError](err); ok {
 		return nil, refused
 	}
-	now := s.session()
-	switch {
-	case now.joined:
-		err = fmt.Errorf("joining as %q: the hub has not admitted this node yet (its init event runs, or its name is taken): %w", cfg.Name, err)
-	case !cfg.Conn.Up():
-		err = fmt.Errorf("joining as %q: not connected: %w", cfg.Name, err)
+	return nil, fmt.Errorf("%w: %w", s.notYet(), err)
+}
+
+// notYet says what a node that is not admitted waits for.
+func (s *Session) notYet() error {
+	switch name := s.cfg.Name; {
+	case s.session().joined:
+		return fmt.Errorf("joining as %q: the hub has not admitted this node yet (its init event runs, or its name is taken)", name)
+	case !s.cfg.Conn.Up():
+		return fmt.Errorf("joining as %q: not connected", name)
 	default:
-		err = fmt.Errorf("joining as %q: no hub of %q answered: %w", cfg.Name, strings.TrimPrefix(cfg.Prefix, "dg."), err)
+		return fmt.Errorf("joining as %q: no hub of %q answered", name, strings.TrimPrefix(s.cfg.Prefix, "dg."))
 	}
-	return nil, err
 }
 
 func newSession(cfg Config) *Session {

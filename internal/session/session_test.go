@@ -167,6 +167,33 @@ func BenchmarkValid(b *testing.B) {
 	}
 }
 
+// What a caller means by a name: who is there, else who will be, else who was. One
+// that was refused the name was never there.
+func TestView_WhoseNameItIs(t *testing.T) {
+	refused := member("a", 9, members.Left)
+	refused.Reason = "the name belongs to another"
+	for _, c := range []struct {
+		states []members.State // of incarnations 1, 2, …
+		want   uint64
+	}{
+		{[]members.State{members.Alive, members.Joining}, 1},
+		{[]members.State{members.Lost, members.Joining}, 2},
+		{[]members.State{members.Lost, members.Left}, 2},
+		{[]members.State{members.Left, members.Lost}, 2},
+		{[]members.State{members.Lost}, 1},
+		{[]members.State{members.Suspect}, 1},
+		{nil, 9},
+	} {
+		all := map[uint64]*members.Member{9: refused}
+		for i, s := range c.states {
+			all[uint64(i+1)] = member("a", uint64(i+1), s)
+		}
+		if m := build(1, 1, all, nil).Named("a"); m.Life != c.want {
+			t.Errorf("of %v and one that was refused: life %d is %v, want %d", c.states, m.Life, m.State, c.want)
+		}
+	}
+}
+
 func BenchmarkHandling(b *testing.B) {
 	all := map[uint64]*members.Member{}
 	for i := range uint64(1000) {

@@ -94,11 +94,14 @@ func better(a, b *members.Member) bool {
 	rank := func(m *members.Member) int {
 		switch m.State {
 		case members.Alive, members.Suspect:
-			return 2
+			return 3
 		case members.Joining:
-			return 1
+			return 2
 		}
-		return 0
+		if m.Refused() { // never a member: it does not hide what became of one
+			return 0
+		}
+		return 1
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Incarnation, b.Incarnation)) > 0
 }

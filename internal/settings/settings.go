@@ -42,6 +42,9 @@ type said struct {
 	TTL                                                 string
 }
 
+// fields are what a file can say.
+const fields = "cluster, name, hub, serve, route, peers, dir, token, labels, ttl"
+
 // Fill fills the zero fields.
 func (s *Settings) Fill(file string) error {
 	env := said{
@@ -67,7 +70,8 @@ func (s *Settings) Fill(file string) error {
 		err = yaml.Load(data, &f, yaml.WithKnownFields())
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		text := strings.TrimPrefix(err.Error(), "yaml: ") // it would name our type
+		return fmt.Errorf("%s: %s", file, strings.ReplaceAll(text, "not found in type settings.said", "is none of "+fields))
 	}
 	return s.merge(&f, file)
 }
