@@ -61,6 +61,9 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 	if err == nil {
 		err = d.fetchView(ctx, &v)
 	}
+	if node, _, ok := parseReport(v.Report); ok {
+		v.Node = node // that ended it
+	}
 	return v, err
 }
 

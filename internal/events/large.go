@@ -153,12 +153,13 @@ func (t *telling) Run() {
 // entry is one that waits until it can be sent.
 type entry struct {
 	journal.Entry
-	then func(error)
+	then    func(error)
+	summary []byte
 }
 
 func (e *entry) large() bool {
 	g := e.Give
-	return len(e.Unit) > inline || g != nil && (len(g.Report.Payload) > inline || len(g.Summary) > inline)
+	return len(e.Unit) > inline || g != nil && (len(g.Report.Payload) > inline || len(e.summary) > inline)
 }
 
 // keep stores what is large of an entry.
@@ -179,7 +180,7 @@ func (e *entry) keep(d *Desk, id string) error {
 	if g.Report.Payload, err = d.keep(d.ctx, id, g.Report.Payload); err != nil {
 		return err
 	}
-	g.Summary, err = d.keep(d.ctx, id, g.Summary)
+	e.summary, err = d.keep(d.ctx, id, e.summary)
 	return err
 }
 
@@ -207,7 +208,7 @@ func (s *storer) Run() {
 				continue
 			}
 		}
-		a.send(e.Entry, e.then)
+		a.send(e)
 	}
 }
 

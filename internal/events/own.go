@@ -63,6 +63,7 @@ type owned struct {
 	begun bool // the handler came to it: it has appended, or is in the registry
 	back  bool // the last entry was sent
 	over  bool // it is not this node's any more
+	size  int  // of the journal at the hub, in bytes
 
 	storing bool     // an entry is large, and those after it wait
 	queue   []*entry // that do
@@ -79,6 +80,9 @@ func (d *Desk) lease(o *operation.Output) error {
 		return err
 	}
 	a := &owned{d: d, lease: g.Lease, id: record.RunID(g.ID)}
+	for _, u := range l.Units {
+		a.size += runs.Recorded(len(u))
+	}
 	a.given = Lease{ID: g.ID, Kind: g.Kind, Input: g.Input, Lease: journal.Lease{
 		Journal: a, Epoch: uint64(g.Epoch), Units: l.Units, Cancelled: l.Cancelled, Adopt: l.Adopt, Unwind: l.Unwind, Started: started(l.Units),
 	}}
@@ -184,10 +188,14 @@ func (a *owned) Append(e journal.Entry, then func(error)) {
 }
 
 func (a *owned) append(e journal.Entry, then func(error)) {
-	x := &entry{e, then}
+	x := &entry{Entry: e, then: then}
 	a.mu.Lock()
-	if e.Give != nil {
+	a.size += runs.Recorded(len(e.Unit))
+	if g := e.Give; g != nil {
 		a.back = true
+		if g.Summary != nil && (a.nested() || !runs.Keeps(a.size+len(a.given.Input))) {
+			x.summary = g.Summary()
+		}
 	}
 	if a.storing || x.large() && a.d.h.Room.Ledger.Store() != nil {
 		a.queue = append(a.queue, x)
@@ -200,12 +208,15 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 		return
 	}
 	a.mu.Unlock()
-	a.send(e, then)
+	a.send(x)
 }
 
-func (a *owned) send(e journal.Entry, then func(error)) {
-	d := a.d
-	x := runs.Entry{Lease: a.lease, Unit: e.Unit, Took: e.Took}
+// nested tells whether it is a step of a plan, which may be undone.
+func (a *owned) nested() bool { return strings.Contains(string(a.id), "/") }
+
+func (a *owned) send(e *entry) {
+	d, then := a.d, e.then
+	x := runs.Entry{Lease: a.lease, Unit: e.Unit, Took: e.Took, Summary: e.summary}
 	a.mu.Lock()
 	over := a.over
 	if e.Give != nil {
@@ -238,8 +249,7 @@ func (a *owned) give(x *runs.Entry, g *journal.Give) {
 	case journal.Finished:
 		x.Why, x.Outcome = runs.Ended, tasks.Outcome(g.Report.Outcome)
 		x.Report = appendReport(nil, a.d.h.Room.Node, &g.Report)
-		x.Summary = g.Summary
-		x.Keep = strings.Contains(string(a.id), "/") // a step of a plan, which may be undone
+		x.Keep = a.nested()
 	case journal.Suspended:
 		x.Why, x.Signals = runs.Suspended, g.Signals
 		until := g.Until

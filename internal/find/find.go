@@ -121,17 +121,19 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 		rec.Input = codec.Show(v.Input, maxShown)
 	}
 	rec.Version = rec.Version<<3 | uint64(v.State)
-	if s := state(v.State, v.Outcome, rec.State); s != "" {
+	if s := state(v.State, v.Outcome, rec.State); s != "" && (v.State != tasks.Ended || !rec.State.Final()) {
 		rec.State = s
 	}
 	switch {
-	case v.State == tasks.Ended:
+	case v.State == tasks.Ended && rec.Ended.IsZero():
 		rec.Ended = at.time(v.Since)
 	case v.State == tasks.Delayed && v.Since < words.MaxTime:
 		rec.Until = at.time(v.Since)
 	}
 	if v.Reason != "" {
 		rec.Error = v.Reason
+	} else if v.State == tasks.Ended && len(rec.Journal) > 0 {
+		rec.Journal[len(rec.Journal)-1] = finished(&rec, &v)
 	}
 	return rec, nil
 }

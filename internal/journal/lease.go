@@ -38,7 +38,7 @@ type Give struct {
 	Text    string
 	State   string // a record.RunState
 	Report  Report
-	Summary []byte // a record.Run in JSON, of a run that has ended
+	Summary func() []byte // of a run that has ended: a record.Run in JSON, for when its journal is not kept; to be called within Append
 }
 
 // Lease is what the owner of a durable run begins with.

@@ -14,6 +14,7 @@ type Past struct {
 	Plans   []*PastPlan // in the order in which they began
 	Stopped bool        // the run was cancelled
 	Closed  *Report     // how the run ended; nil: it did not
+	Ended   int64       // when it did, in ns since 1970
 
 	values map[string][][]byte
 	slept  []int64
@@ -67,7 +68,7 @@ func (p *Past) add(at int64, r *Record) error {
 		p.Stopped = true
 		return nil
 	case Closed:
-		p.Closed = &r.Report
+		p.Closed, p.Ended = &r.Report, at
 		return nil
 	case Stored:
 		return errors.New("what it stands for was not fetched")

@@ -54,13 +54,16 @@ type Table struct {
 	head  int
 	bytes int
 	since time.Time // nothing that came after it was forgotten
-	swept time.Time
+	queue []*run    // all of them, in the order in which they are looked at again, from first on
+	first int
 }
 
 type run struct {
+	id      string
 	epoch   uint64
 	ended   bool
 	seen    time.Time
+	queued  time.Time
 	entries map[string]*entry
 }
 
@@ -155,8 +158,9 @@ func (t *Table) of(id string, now time.Time) *run {
 	}
 	r := t.runs[id]
 	if r == nil {
-		r = &run{entries: map[string]*entry{}}
-		t.runs[id] = r
+		r = &run{id: id, entries: map[string]*entry{}}
+		t.runs[r.id] = r
+		t.enqueue(r, now)
 	}
 	r.seen = now
 	return r
@@ -208,15 +212,34 @@ func (t *Table) sweep(now time.Time) {
 		t.done = append([]*entry(nil), t.done[t.head:]...)
 		t.head = 0
 	}
-	if len(t.runs) <= maxRuns && now.Sub(t.swept) < Keep/60 {
-		return
-	}
-	t.swept = now
-	for id, r := range t.runs {
-		if len(r.entries) == 0 && (now.Sub(r.seen) >= Keep || len(t.runs) > maxRuns) {
-			delete(t.runs, id)
+	for range maxLooks {
+		many := len(t.runs) > maxRuns
+		if t.first == len(t.queue) || !many && now.Sub(t.queue[t.first].queued) < Keep {
+			return
 		}
+		r := t.queue[t.first]
+		t.queue[t.first] = nil
+		t.first++
+		if len(r.entries) == 0 && (many || now.Sub(r.seen) >= Keep) {
+			delete(t.runs, r.id)
+			continue
+		}
+		t.enqueue(r, now)
 	}
+}
+
+// maxLooks is how many runs are looked at for each that may come: those that are old go
+// faster than others come.
+const maxLooks = 4
+
+func (t *Table) enqueue(r *run, now time.Time) {
+	if t.first > 1024 && t.first > len(t.queue)/2 {
+		n := copy(t.queue, t.queue[t.first:])
+		clear(t.queue[n:])
+		t.queue, t.first = t.queue[:n], 0
+	}
+	r.queued = now
+	t.queue = append(t.queue, r)
 }
 
 func later(a, b time.Time) time.Time {

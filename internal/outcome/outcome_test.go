@@ -2,6 +2,7 @@ package outcome
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -137,6 +138,43 @@ func TestTable_Forgets(t *testing.T) {
 	}
 	if got := sent(&large, start().Add(time.Hour), start()); got != notSeen {
 		t.Errorf("sent after what was forgotten: %+v", got)
+	}
+}
+
+// Of very many runs that have ended those that came first are forgotten, a few at a
+// time, and of those that go on none is.
+func TestTable_ManyRuns(t *testing.T) {
+	var x Table
+	id := func(i int) string { return fmt.Sprintf("%08d", i) }
+	is := func(i int) *wire.Command {
+		return &wire.Command{Kind: "op", Key: id(i) + "/a", Owner: wire.Owner{Epoch: 2, Run: 8}}
+	}
+	ok := func() wire.Report { return wire.Report{Outcome: wire.OK, Over: true} }
+	const goOn, more = 100, 20_000
+	for i := range maxRuns + more {
+		x.Serve(new(runner.Context), is(i), start(), ok)
+		if i >= goOn {
+			x.LetGo(id(i), 2, start())
+		}
+	}
+	if len(x.runs) > maxRuns+1 {
+		t.Errorf("%d runs are known, %d are allowed", len(x.runs), maxRuns)
+	}
+	for i := range goOn {
+		if x.runs[id(i)] == nil {
+			t.Errorf("run %d is forgotten, and goes on", i)
+		}
+	}
+	for i := range more / 2 {
+		if n := maxRuns + more - 1 - i; x.runs[id(n)] == nil {
+			t.Errorf("run %d is forgotten before others", n)
+		}
+	}
+	for range maxRuns { // an hour later those that have ended go, as commands come
+		x.Serve(new(runner.Context), is(0), start().Add(2*Keep), ok)
+	}
+	if len(x.runs) > goOn || len(x.queue)-x.first != len(x.runs) {
+		t.Errorf("%d runs are known, %d queued", len(x.runs), len(x.queue)-x.first)
 	}
 }
 

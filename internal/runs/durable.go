@@ -85,6 +85,9 @@ func (r *Run) lease(given *journal.Lease) error {
 	if r.stopped = past.Stopped || l.Cancelled; r.stopped && r.ctx != nil {
 		r.ctx.Cancel(context.Canceled)
 	}
+	if r.stopped && !past.Stopped { // while nobody owned it: what is appended next tells of it
+		l.unit.Add(&journal.Record{Kind: journal.Stopped})
+	}
 	return nil
 }
 
@@ -369,6 +372,12 @@ func (l *durable) whole() error {
 	return nil
 }
 
+// summary is the record of a run that ends. It is locked.
+func (r *Run) summary() []byte {
+	b, _ := json.Marshal(r.recordLocked(true)) // what it shows of payloads is JSON
+	return b
+}
+
 // conclude appends the end of the run.
 func (l *durable) conclude(e *ending) {
 	r := l.r
@@ -382,8 +391,6 @@ func (l *durable) conclude(e *ending) {
 		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: rep})
 	}
 	r.end = e // for the summary only: nobody sees it before it is acknowledged
-	rec := r.recordLocked(true)
+	l.append(time.Now(), &journal.Give{Why: journal.Finished, State: string(r.state()), Report: rep, Summary: r.summary})
 	r.end = nil
-	summary, _ := json.Marshal(rec) // what it shows of payloads is JSON
-	l.append(time.Now(), &journal.Give{Why: journal.Finished, State: string(rec.State), Report: rep, Summary: summary})
 }

@@ -3,12 +3,14 @@ package runs
 import (
 	"time"
 
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
 )
 
-// Shown is the record of a durable run that has not ended, as its journal tells it,
-// for who does not own it. rec says of which run, and plans are those of the
+// Shown is the record of a durable run as its journal tells it, for who does not own
+// it. rec says of which run, and plans are those of the
 // journal, with policies that allow what was done. Of h only Error and Log are used.
 func Shown(h *Host, rec record.Run, input []byte, past *journal.Past, plans []*Plan) (record.Run, error) {
 	r := &Run{id: rec.ID, host: h, event: rec.Event, input: input, started: rec.Started.UnixNano(), stopped: past.Stopped, log: &durable{past: past}}
@@ -27,6 +29,12 @@ func Shown(h *Host, rec record.Run, input []byte, past *journal.Past, plans []*P
 			d.act()
 		}
 		r.version += uint32(len(x.Records)) + 1
+	}
+	if c := past.Closed; c != nil {
+		r.end = &ending{at: past.Ended, out: c.Payload, outcome: c.Outcome}
+		if c.Outcome != wire.OK {
+			r.end.err = fault.Told(c.Error)
+		}
 	}
 	return r.recordLocked(true), nil
 }

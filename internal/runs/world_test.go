@@ -593,7 +593,7 @@ func (w *world) close(name string) {
 
 // summary is the record that the run ended with.
 func (w *world) summary() (rec record.Run) {
-	if w.gave == nil || json.Unmarshal(w.gave.Summary, &rec) != nil {
+	if w.gave == nil || json.Unmarshal(w.gave.Summary(), &rec) != nil {
 		w.wrong("no summary")
 	}
 	return rec

@@ -40,6 +40,13 @@ const (
 // bytes, for them to be kept: it can be forked.
 const maxKept = 32 << 10
 
+// Recorded is how many bytes of a journal a unit of so many is, at most.
+func Recorded(n int) int { return n + binary.MaxVarintLen32 }
+
+// Keeps tells whether a journal and an input of so many bytes together are kept when
+// their run has ended: then it needs no summary.
+func Keeps(n int) bool { return n <= maxKept }
+
 // maxPanics is how many attempts in a row may panic, without a unit between them,
 // before the run is parked (D9).
 const maxPanics = 3
@@ -203,7 +210,7 @@ func (r *Run) End(summary, input []byte, keep bool) {
 	if len(summary) > 0 {
 		r.rest().summary = summary
 	}
-	if keep = keep || len(r.journal) > 0 && len(r.journal)+len(input) <= maxKept; !keep {
+	if keep = keep || len(r.journal) > 0 && Keeps(len(r.journal)+len(input)); !keep {
 		r.journal = nil
 	} else {
 		r.rest().input = input

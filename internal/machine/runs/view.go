@@ -23,6 +23,7 @@ type View struct {
 	Summary []byte  // of one that has ended
 	Journal []byte  // see Run.Units
 	Epoch   uint32  // of its last owner
+	Report  []byte  // of one that has ended, without a summary
 	Owners  []Owner // those before that were lost, or could not go on: the last of them
 }
 
@@ -60,6 +61,7 @@ func AppendView(b []byte, v *View) []byte {
 		b = pack.AppendBool(b, o.Lost)
 		b = pack.AppendBytes(b, o.Text)
 	}
+	b = pack.AppendBytes(b, v.Report)
 	return b
 }
 
@@ -77,6 +79,7 @@ func ParseView(b []byte) (v View, err error) {
 	for n := r.Count(5); n > 0; n-- {
 		v.Owners = append(v.Owners, Owner{Node: string(r.Bytes()), Began: r.Int(), Ended: r.Int(), Lost: r.Bool(), Text: string(r.Bytes())})
 	}
+	v.Report = r.Bytes()
 	if v.State < tasks.Delayed || v.State > tasks.Ended || v.Outcome > tasks.NeverRan {
 		r.Fail()
 	}

@@ -268,12 +268,19 @@ func (x *Executor) watch(c *Call, t *tasks.Task[string]) {
 
 func appendEnd(b []byte, t *tasks.Task[string]) []byte {
 	e := words.End{ID: t.ID, State: t.State, Outcome: t.Outcome, Cause: t.Cause, Attempts: uint32(t.Attempts), Reason: t.Reason()}
-	if v, failed := t.Failure(); t.Outcome == tasks.OK {
-		e.Val = []byte(t.Val)
-	} else if failed {
-		e.Val = []byte(v)
-	}
+	e.Val = reported(t)
 	return words.AppendEnd(b, &e)
+}
+
+// reported is what was reported of a task that has ended; nil: nothing was.
+func reported(t *tasks.Task[string]) []byte {
+	if t.Outcome == tasks.OK {
+		return []byte(t.Val)
+	}
+	if v, failed := t.Failure(); failed {
+		return []byte(v)
+	}
+	return nil
 }
 
 // tell moves what the machine said into the outboxes.

@@ -100,6 +100,9 @@ func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
 	}
 	if r != nil && r.Ended() {
 		v.Input = r.Input()
+		if t.State == tasks.Ended && len(v.Summary) == 0 {
+			v.Report = reported(t)
+		}
 	} else {
 		v.Input = []byte(t.Val)
 	}
