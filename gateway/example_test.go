@@ -91,5 +91,5 @@ func ExampleListen() {
 	// Output:
 	// 200 {"status":"success","result":"hello world"}
 	// <nil> <nil>
-	// gateway: refusing to listen on :0 without a token: whoever reaches it could raise events; set Config.Token, or listen on loopback (127.0.0.1:8422)
+	// gateway: refusing to listen on :0 without a token: whoever reaches it could raise events; set Config.Token (DISTGEAR_TOKEN of distgear hub), or listen on loopback (127.0.0.1:8422)
 }

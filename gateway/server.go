@@ -53,7 +53,7 @@ func listen(b backend, addr string, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
 	if cfg.Token == "" && !a.IP.IsLoopback() { // a.IP is nil for all addresses
-		return nil, fmt.Errorf("gateway: refusing to listen on %s without a token: whoever reaches it could raise events; set Config.Token, or listen on loopback (%s)", addr, DefaultAddr)
+		return nil, fmt.Errorf("gateway: refusing to listen on %s without a token: whoever reaches it could raise events; set Config.Token (DISTGEAR_TOKEN of distgear hub), or listen on loopback (%s)", addr, DefaultAddr)
 	}
 	ln, err := net.ListenTCP("tcp", a) // a, not addr: the name may resolve to something else by now
 	if err != nil {

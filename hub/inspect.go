@@ -8,6 +8,7 @@ import (
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
+	"github.com/distgear/distgear/internal/machine/members"
 	"github.com/distgear/distgear/internal/session"
 )
 
@@ -37,11 +38,19 @@ func (h *authority) inspect(q client.Query, reply func(any)) {
 	})
 }
 
-// nodes are the members and what is known of their clocks.
+// nodes are the members and what is known of their clocks: of each name who has it, or
+// had it last. Who was refused was none.
 func (h *authority) nodes() []client.NodeStatus {
-	ms := h.roster.Members()
+	ms := slices.DeleteFunc(h.roster.Members(), func(m members.Member) bool { return m.Refused() })
+	last := make(map[string]uint64, len(ms)) // incarnations
+	for _, m := range ms {
+		last[m.Name] = max(last[m.Name], m.Incarnation)
+	}
 	all := make([]client.NodeStatus, 0, len(ms))
 	for _, m := range ms {
+		if m.State.Over() && m.Incarnation < last[m.Name] {
+			continue
+		}
 		n := client.NodeStatus{Name: m.Name, State: m.State.String(), Version: m.Version}
 		if skew, ok := h.skews[m.Life]; ok && m.State.Live() {
 			n.Skew = &skew

@@ -47,6 +47,12 @@ func TestDoctor_OneHub(t *testing.T) {
 	if codes(h) != "one-hub memory" || h.Hub.Name != "n0" || h.Hub.Version != distgear.Version || h.Hub.NATS == "" || h.Ledger.Writer != "n0" {
 		t.Errorf("%+v", h)
 	}
+	if twin, err := distgear.Join(t.Context(), distgear.Config{Name: "n1", Hub: hub.HubURL()}); err == nil {
+		t.Error("a second n1 was let in: ", twin.Leave(t.Context()))
+	}
+	if h = doctor(t, n); len(h.Nodes) != 2 {
+		t.Errorf("one that was refused counts as a node: %+v", h.Nodes)
+	}
 	dir := t.TempDir()
 	if h := doctor(t, join(t, distgear.Config{Name: "n0", Cluster: "kept", Serve: "127.0.0.1:0", Dir: dir})); codes(h) != "one-hub" || h.Ledger.Tier != "file, synced always" || h.Ledger.Dir != dir {
 		t.Errorf("%+v", h)

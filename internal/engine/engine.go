@@ -27,6 +27,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -241,6 +242,9 @@ func Dial(ctx context.Context, cfg ConnConfig) (*Conn, error) {
 	if cfg.Token != "" {
 		opts = append(opts, nats.Token(cfg.Token))
 	}
+	if err := checkURLs(urls); err != nil {
+		return nil, err
+	}
 	told := time.Now().Add(waitingAfter - waitingAgain)
 	for {
 		nc, err := nats.Connect(urls, opts...)
@@ -276,10 +280,23 @@ func pingEvery(urls string) time.Duration {
 	return 2 * time.Second
 }
 
-func isNetwork(err error) bool {
-	if _, bad := errors.AsType[*url.Error](err); bad { // no address, though it calls itself a net.Error
-		return false
+// checkURLs finds what is no address of a NATS server: nobody would ever answer there.
+func checkURLs(urls string) error {
+	for s := range strings.SplitSeq(urls, ",") {
+		scheme, _, has := strings.Cut(strings.TrimSpace(s), "://")
+		_, err := url.Parse(strings.TrimSpace(s))
+		switch {
+		case !has: // host:port
+		case err != nil:
+			return fmt.Errorf("NATS address %q: %w", s, errors.Unwrap(err))
+		case !slices.Contains([]string{"nats", "tls", "ws", "wss"}, scheme):
+			return fmt.Errorf("NATS address %q: want nats://host:port, as the hub says when it starts", s)
+		}
 	}
+	return nil
+}
+
+func isNetwork(err error) bool {
 	_, ok := errors.AsType[net.Error](err)
 	return ok
 }

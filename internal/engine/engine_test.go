@@ -74,8 +74,10 @@ func TestAddressTaken(t *testing.T) {
 }
 
 func TestDialOfNoAddress(t *testing.T) {
-	if _, err := Dial(t.Context(), ConnConfig{URLs: "nats://[::1:4222"}); err == nil || !strings.Contains(err.Error(), "nats://[::1:4222") {
-		t.Fatalf("dial of no address: %v", err)
+	for _, urls := range []string{"nats://[::1:4222", "foo:://x", "nats://127.0.0.1:1,http://127.0.0.1:8422"} {
+		if _, err := Dial(t.Context(), ConnConfig{URLs: urls}); err == nil || !strings.Contains(err.Error(), "NATS address") {
+			t.Errorf("dial of %s: %v", urls, err)
+		}
 	}
 }
 
