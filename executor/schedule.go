@@ -17,22 +17,24 @@ type ScheduleID string
 
 // Missed says what becomes of times at which nobody could submit a task: no hub
 // ran, or no process that has the executor open. It is an option of Every.
-type Missed int
+type Missed string
 
 // What becomes of missed times.
 const (
-	CatchUp  Missed = iota // one task makes up for all of them
-	LeaveOut               // those that are more than a minute ago are left out
+	CatchUp    Missed = ""     // one task makes up for all of them
+	CatchUpAll Missed = "all"  // each of the last day is made up for, and those before by one task
+	LeaveOut   Missed = "none" // those that are more than a minute ago are left out
 )
 
 func (m Missed) set(o *options) {
-	o.fault(m != CatchUp && m != LeaveOut, "Missed %d: want CatchUp or LeaveOut", int(m))
+	o.fault(m != CatchUp && m != CatchUpAll && m != LeaveOut, "Missed %.20q: want CatchUp, CatchUpAll or LeaveOut", string(m))
 	o.missed, o.repeats = m, true
 }
 
 // Every has a task submitted again and again, by the ledger: ex must be Durable, and the
 // process not alone. It returns when that was written down. A schedule of the same name is
-// replaced. Each task has the ID name@time, in ms since 1970, so a time has one task; nobody leads.
+// replaced; one that is paused stays so, and with the same when it makes up for what it has missed.
+// Each task has the ID name@time, in ms since 1970, so a time has one task; nobody leads.
 //
 // when is a cron text of five fields ("30 9 * * mon-fri"), @hourly, @daily, @weekly, @monthly or
 // @yearly, or @every and a duration of at least a second, with "TZ=Europe/Vienna " in front for
@@ -62,7 +64,7 @@ func Every[In, Out any](ctx context.Context, ex *Executor, name ScheduleID, when
 	if err != nil {
 		return fmt.Errorf("%w: input of %s: %w", distgear.ErrInvalid, p.spec.Kind, err)
 	}
-	return d.Schedule(ctx, &durable.Schedule{Name: string(name), Text: when, Skip: o.missed == LeaveOut, Spec: o.spec, Val: val})
+	return d.Schedule(ctx, &durable.Schedule{Name: string(name), Text: when, Skip: o.missed == LeaveOut, All: o.missed == CatchUpAll, Spec: o.spec, Val: val})
 }
 
 // readSchedule reads the options of Every.
@@ -94,12 +96,35 @@ func (e *Executor) Unschedule(ctx context.Context, name ScheduleID) error {
 	return d.Unschedule(ctx, string(name))
 }
 
+// PauseSchedule has the times of a schedule left out until ResumeSchedule; what was due
+// meanwhile stays left out. distgear.ErrInvalid if there is none.
+func (e *Executor) PauseSchedule(ctx context.Context, name ScheduleID) error {
+	return e.pauseSchedule(ctx, name, true)
+}
+
+// ResumeSchedule ends a pause. distgear.ErrInvalid if there is no such schedule.
+func (e *Executor) ResumeSchedule(ctx context.Context, name ScheduleID) error {
+	return e.pauseSchedule(ctx, name, false)
+}
+
+func (e *Executor) pauseSchedule(ctx context.Context, name ScheduleID, on bool) error {
+	if e.fault != nil {
+		return e.fault
+	}
+	d, err := e.durable("a schedule")
+	if err != nil {
+		return err
+	}
+	return d.PauseSchedule(ctx, string(name), on)
+}
+
 // ScheduleInfo is a schedule as it stands.
 type ScheduleInfo struct {
 	Name   ScheduleID `json:"name"`
 	When   string     `json:"when"`
 	Action string     `json:"action"`
 	Missed Missed     `json:"missed,omitempty"`
+	Paused bool       `json:"paused,omitempty"`
 	Next   time.Time  `json:"next,omitzero"` // zero: some process that has the executor open is asked for it
 	Last   time.Time  `json:"last,omitzero"` // zero: it was not due yet
 }
@@ -116,9 +141,12 @@ func (e *Executor) Schedules(ctx context.Context) ([]ScheduleInfo, error) {
 	all, err := d.Schedules(ctx)
 	infos := make([]ScheduleInfo, 0, len(all))
 	for _, s := range all {
-		in := ScheduleInfo{Name: ScheduleID(s.Name), When: s.Text, Action: s.Spec.Kind, Next: s.Next, Last: s.Last}
-		if s.Skip {
+		in := ScheduleInfo{Name: ScheduleID(s.Name), When: s.Text, Action: s.Spec.Kind, Paused: s.Paused, Next: s.Next, Last: s.Last}
+		switch {
+		case s.Skip:
 			in.Missed = LeaveOut
+		case s.All:
+			in.Missed = CatchUpAll
 		}
 		infos = append(infos, in)
 	}

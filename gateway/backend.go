@@ -8,6 +8,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/waitlist"
 	"github.com/distgear/distgear/record"
 )
 
@@ -32,6 +33,7 @@ type backend interface {
 	task(ctx context.Context, of string, id executor.TaskID) (executor.TaskInfo, error)
 	operate(ctx context.Context, verb, of string, id executor.TaskID, reason string) error
 	submit(ctx context.Context, to string, t executor.Named, durably bool) (pendingTask, error)
+	schedule(ctx context.Context, verb, name string) error
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done
@@ -49,10 +51,7 @@ type result interface {
 }
 
 // pending is a raised event whose result is to come; a Future.
-type pending interface {
-	ID() record.RunID
-	result
-}
+type pending = waitlist.Pending
 
 // pendingTask is a submitted task; an executor.Future.
 type pendingTask interface {

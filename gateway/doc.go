@@ -67,6 +67,7 @@
 //	404 unknown-run         no node remembers it                         never ran
 //	404 unknown-executor    nobody has it                                never ran
 //	404 unknown-task        not known, or forgotten since it ended       never ran
+//	404 unknown-schedule    there is none of the name                    never ran
 //	405 method-not-allowed  Allow lists the others                       never ran
 //	408 slow-body           longer under way than Config.Read            never ran
 //	409 cancelled           the run was cancelled                        failed, never ran

@@ -48,13 +48,13 @@ func (h *handler) raise(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if o.id != "" {
-		h.wait.add(f, r.PathValue("name"))
+		h.wait.Add(f, r.PathValue("name"))
 	}
 	w.Header().Set("Distgear-Run", string(f.ID()))
 	out, err := await(r.Context(), f, wait)
 	switch {
 	case errors.Is(err, errWaited), errors.Is(err, errStopping):
-		h.wait.add(f, r.PathValue("name"))
+		h.wait.Add(f, r.PathValue("name"))
 		h.accepted(w, r, f.ID())
 	case errors.Is(err, errGone):
 	case err != nil:

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -46,12 +45,9 @@ type pausedExecutor struct {
 func (h *handler) listTasks(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Vary", "Accept")
 	q, p := query(r, "state", "action", "key", "prefix", "after", "limit")
-	limit := listed
-	if p == nil && q.Has("limit") {
-		var err error
-		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxListed {
-			p = badRequest(fmt.Sprintf("limit=%s is not from 1 to %d", q.Get("limit"), maxListed))
-		}
+	limit := 0
+	if p == nil {
+		limit, p = limitOf(q)
 	}
 	if state := q.Get("state"); p == nil && state != "" && !slices.Contains(executor.TaskStates(), state) {
 		p = badRequest(fmt.Sprintf("state=%s is not among %q", state, executor.TaskStates()))

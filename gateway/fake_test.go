@@ -17,6 +17,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
+	"github.com/distgear/distgear/schedule"
 )
 
 // fake is a backend of which a test says what it does. The zero value knows no
@@ -178,6 +179,13 @@ func (f *fake) submit(_ context.Context, name string, t executor.Named, durably 
 		return nil, executor.ErrNoExecutor
 	}
 	return f.onSubmit(name, t, durably)
+}
+
+func (f *fake) schedule(_ context.Context, verb, name string) error {
+	if f.onOperate == nil {
+		return fmt.Errorf("%w: %w", distgear.ErrInvalid, schedule.ErrNoSchedule)
+	}
+	return f.onOperate(verb, "schedule "+name, "", "")
 }
 
 func (f *fake) name() cluster.NodeName { return "node-1" }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/waitlist"
 )
 
 // DefaultAddr is where a gateway listens when it is not told.
@@ -67,7 +68,7 @@ type handler struct {
 	mux   *http.ServeMux
 	csrf  *http.CrossOriginProtection
 	quit  <-chan struct{} // closed when streams are to end; nil: never
-	wait  waitlist
+	wait  waitlist.List
 }
 
 func newHandler(b backend, cfg Config, quit <-chan struct{}) *handler {
@@ -115,6 +116,10 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/executors/{name}/tasks/{id}/cancel", h.changeTask(verbCancel)},
 		{"POST", "/v1/executors/{name}/tasks/{id}/retry", h.changeTask(verbRetry)},
 		{"POST", "/v1/executors/{name}/tasks/{id}/park", h.changeTask(verbPark)},
+		{"GET", "/v1/schedules", h.lookAt(lookSchedules)},
+		{"POST", "/v1/schedules/{name}/pause", h.changeSchedule(verbPause)},
+		{"POST", "/v1/schedules/{name}/resume", h.changeSchedule(verbResume)},
+		{"DELETE", "/v1/schedules/{name}", h.changeSchedule(verbRemove)},
 		{"GET", "/v1/openapi.json", h.openAPI},
 		{"GET", "/healthz", h.health},
 	}

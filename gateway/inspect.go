@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/distgear/distgear"
@@ -35,6 +34,7 @@ const (
 	lookDoctor   = "doctor"
 
 	lookExecutors = "executors"
+	lookSchedules = "schedules"
 )
 
 type lockList struct {
@@ -90,6 +90,8 @@ func (b node) look(ctx context.Context, what string, q lookQuery) (v any, err er
 		var l executorList
 		l.Executors, l.More, err = first(executor.Operate(b.n).List(ctx, q.prefix), q.limit)
 		return l, err
+	case lookSchedules:
+		return listSchedules(ctx, b.n, q)
 	}
 	return nil, fmt.Errorf("%w: no %s", distgear.ErrInvalid, what)
 }
@@ -125,14 +127,12 @@ func (h *handler) lookAt(what string) http.HandlerFunc {
 			h.problem(w, r, p)
 			return
 		}
-		look := lookQuery{prefix: q.Get("prefix"), limit: listed}
-		if q.Has("limit") {
-			var err error
-			if look.limit, err = strconv.Atoi(q.Get("limit")); err != nil || look.limit < 1 || look.limit > maxListed {
-				h.problem(w, r, badRequest(fmt.Sprintf("limit=%s is not from 1 to %d", q.Get("limit"), maxListed)))
-				return
-			}
+		limit, p := limitOf(q)
+		if p != nil {
+			h.problem(w, r, p)
+			return
 		}
+		look := lookQuery{prefix: q.Get("prefix"), limit: limit}
 		if wantsStream(r) {
 			h.poll(w, r, what, problemOfLook, func(ctx context.Context) (any, error) { return h.b.look(ctx, what, look) })
 			return

@@ -18,6 +18,7 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/record"
+	"github.com/distgear/distgear/schedule"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -266,6 +267,7 @@ func TestOpenAPI_Fields(t *testing.T) {
 		"Hub": shared.HubInfo{}, "Ledger": shared.LedgerInfo{}, "Node": shared.NodeInfo{},
 		"Executor": executor.Info{}, "Task": executor.TaskInfo{}, "Attempt": executor.AttemptInfo{}, "TaskList": taskList{}, "ExecutorList": executorList{},
 		"Journal": journalOf{}, "JournalEntry": record.Entry{}, "AcceptedTask": acceptedTask{}, "PausedExecutor": pausedExecutor{},
+		"Schedule": schedule.Info{}, "ScheduleList": scheduleList{}, "ChangedSchedule": changedSchedule{},
 		"LockList": lockList{}, "ObjectList": objectList{}, "QueueList": queueList{}, "SessionList": sessionList{},
 	} {
 		var fields, listed []string

@@ -43,6 +43,7 @@ var titles = map[string]string{
 	"slow-body":          "The body did not arrive in time",
 	"unknown-executor":   "Nobody has this executor",
 	"unknown-task":       "The executor does not know this task",
+	"unknown-schedule":   "There is no such schedule of events",
 	"task-failed":        "The task failed",
 	"task-timed-out":     "The task ran out of time",
 	"conflict":           "The state of the run or task forbids it",

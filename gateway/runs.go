@@ -1,10 +1,10 @@
 package gateway
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 
@@ -25,13 +25,10 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	limit := listed
-	if q.Has("limit") {
-		var err error
-		if limit, err = strconv.Atoi(q.Get("limit")); err != nil || limit < 1 || limit > maxListed {
-			h.problem(w, r, badRequest(fmt.Sprintf("limit=%s is not from 1 to %d", q.Get("limit"), maxListed)))
-			return
-		}
+	limit, p := limitOf(q)
+	if p != nil {
+		h.problem(w, r, p)
+		return
 	}
 	for _, s := range q["state"] {
 		if !slices.Contains(runStates(), record.RunState(s)) {
@@ -57,6 +54,18 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	h.json(w, r, http.StatusOK, list)
+}
+
+// limitOf is how many things a list may have.
+func limitOf(q url.Values) (int, *problem) {
+	if !q.Has("limit") {
+		return listed, nil
+	}
+	limit, err := strconv.Atoi(q.Get("limit"))
+	if err != nil || limit < 1 || limit > maxListed {
+		return 0, badRequest(fmt.Sprintf("limit=%s is not from 1 to %d", q.Get("limit"), maxListed))
+	}
+	return limit, nil
 }
 
 // runStates lists the states in which a run may be asked for.
@@ -108,7 +117,7 @@ func (h *handler) told(w http.ResponseWriter, r *http.Request, id record.RunID, 
 		return
 	}
 	p := problemOfRun(err, id)
-	if errors.Is(err, distgear.ErrNoRun) && h.wait.get(id) != nil {
+	if errors.Is(err, distgear.ErrNoRun) && h.wait.Get(id) != nil {
 		p = refusal(http.StatusConflict, "conflict", "the run has not begun, so nobody can be told")
 		p.Run = id
 	}
@@ -131,29 +140,9 @@ func (h *handler) resolveUndo(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *handler) undoDecision(w http.ResponseWriter, r *http.Request) (how record.Resolution, reason string, p *problem) {
-	if _, p := query(r); p != nil {
-		return how, "", p
-	}
-	body, p := h.body(w, r)
-	if p == nil {
-		p = checkJSON(body)
-	}
-	if p != nil {
-		return how, "", p
-	}
-	var d map[string]json.RawMessage
-	if err := json.Unmarshal(body, &d); err != nil {
-		return how, "", badRequest(`the body is no object {"how": …, "reason": …}`)
-	}
 	var word string
-	for name, v := range d {
-		to := map[string]*string{"how": &word, "reason": &reason}[name]
-		if to == nil {
-			return how, "", badRequest(fmt.Sprintf("unknown member %q", name))
-		}
-		if err := json.Unmarshal(v, to); err != nil {
-			return how, "", badRequest(name + " is no string")
-		}
+	if p := h.order(w, r, `{"how": …, "reason": …}`, map[string]any{"how": &word, "reason": &reason}); p != nil {
+		return how, "", p
 	}
 	switch word {
 	case "retry":

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -97,32 +95,5 @@ func TestAccepted_Stream(t *testing.T) {
 				t.Errorf("%s: %s, want %s", name, got, c.want)
 			}
 		})
-	}
-}
-
-// TestAccepted_Bounded: what is over is forgotten, but for the latest failures.
-func TestAccepted_Bounded(t *testing.T) {
-	var l waitlist
-	open := newFuture("open")
-	l.add(open, "e")
-	l.add(newFuture("open").resolve("", errors.New("raised again")), "e")
-	for i := range 10_000 {
-		l.add(newFuture(record.RunID(fmt.Sprint("ok-", i))).resolve("1", nil), "e")
-	}
-	if len(l.byID) > 64 || len(l.order) != len(l.byID) {
-		t.Errorf("%d and %d entries", len(l.byID), len(l.order))
-	}
-	for i := range 10_000 {
-		l.add(newFuture(record.RunID(fmt.Sprint("failed-", i))).resolve("", errors.New("no")), "e")
-	}
-	if len(l.byID) > 2*maxFailed+64 || len(l.order) != len(l.byID) {
-		t.Errorf("%d and %d entries", len(l.byID), len(l.order))
-	}
-	again := newFuture("failed-9999")
-	if l.add(again, "e"); l.get("failed-9999").f != again {
-		t.Error("what is over hides what was raised again under its id")
-	}
-	if l.get("open") == nil || l.get("open").f != open || l.get("failed-9999") == nil || l.get("failed-9000") == nil || l.get("failed-0") != nil || l.get("ok-0") != nil {
-		t.Error("the wrong ones are kept")
 	}
 }

@@ -1,6 +1,6 @@
 // Package cli is the command distgear: it shows the library (demo), serves a
 // cluster (hub) and talks to one over its gateway (nodes, raise, runs, locks,
-// objects, queues, executors, tasks, doctor).
+// objects, queues, executors, tasks, schedules, doctor).
 //
 //	os.Exit(cli.Main(os.Args[1:]))
 //
@@ -108,7 +108,7 @@ func newRoot(a *app) *cobra.Command {
 	f.BoolVar(&a.json, "json", false, "write JSON, a value per line")
 	f.StringVar(&a.gateway, "gateway", "", "URL of a gateway (default $DISTGEAR_GATEWAY or "+defaultGateway+")")
 	f.StringVar(&a.token, "token", "", "the cluster's secret (default $DISTGEAR_TOKEN)")
-	root.AddCommand(a.demoCmd(), a.demoWorkerCmd(), a.hubCmd(), a.nodesCmd(), a.locksCmd(), a.objectsCmd(), a.queuesCmd(), a.executorsCmd(), a.tasksCmd(), a.doctorCmd(), a.raiseCmd(), a.runsCmd(), a.versionCmd())
+	root.AddCommand(a.demoCmd(), a.demoWorkerCmd(), a.hubCmd(), a.nodesCmd(), a.locksCmd(), a.objectsCmd(), a.queuesCmd(), a.executorsCmd(), a.tasksCmd(), a.doctorCmd(), a.raiseCmd(), a.runsCmd(), a.schedulesCmd(), a.versionCmd())
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(Usage, "%w\nsee %s --help", err, c.CommandPath())
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/gateway"
 	"github.com/distgear/distgear/record"
+	"github.com/distgear/distgear/schedule"
 )
 
 func TestMain(m *testing.M) {
@@ -101,6 +102,14 @@ func serve(t *testing.T) (url string) {
 	}}
 	if err := n.Handle(mk, build, stick, sign, fragile); err != nil {
 		t.Fatal(err)
+	}
+	for name, s := range map[string]struct {
+		when   string
+		missed schedule.Missed
+	}{"nightly": {"TZ=Europe/Vienna 0 3 * * *", schedule.CatchUpAll}, "weekly": {"@weekly", schedule.LeaveOut}} {
+		if err := schedule.Every(ctx, n, name, s.when, sign, "draft", s.missed); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, err := gateway.Listen(n, "127.0.0.1:0", gateway.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {

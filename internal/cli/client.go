@@ -66,6 +66,8 @@ func (p *problem) err() error {
 		text += "\n`distgear executors` lists those there are"
 	case "unknown-task":
 		text += "\n`distgear tasks EXECUTOR` lists those that are known"
+	case "unknown-schedule":
+		text += "\n`distgear schedules` lists those there are"
 	case "overloaded", "unavailable", "stopping":
 		text += ": try again later"
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/schedule"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -24,6 +25,7 @@ type found struct {
 	Queues  []shared.QueueInfo  `json:"queues"`
 
 	Executors []executor.Info `json:"executors"`
+	Schedules []schedule.Info `json:"schedules"`
 
 	Cycles []shared.Cycle `json:"cycles"`
 	More   bool           `json:"more"`

@@ -70,25 +70,30 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 // List is what the ledger has of runs, newest first: at most as many as one page
 // has.
 func (d *Desk) List(ctx context.Context) ([]look.TaskState, error) {
-	q := client.Query{What: look.Tasks, Executor: Name, Limit: listed}
+	p, err := d.page(ctx, client.Query{What: look.Tasks, Executor: Name, Limit: listed})
+	return p.Tasks, err
+}
+
+// page asks the hub what it knows.
+func (d *Desk) page(ctx context.Context, q client.Query) (look.Page, error) {
 	if d.h.Room.Ledger.Alone() {
-		return d.h.Room.Ledger.Page(q).Tasks, nil
-	}
-	b, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
-	if b, err = d.h.Room.Ask(ctx, client.KindInspect, b); err != nil {
-		return nil, err
+		return d.h.Room.Ledger.Page(q), nil
 	}
 	var in client.Inspection
-	if err := json.Unmarshal(b, &in); err != nil {
-		return nil, err
+	b, err := json.Marshal(q)
+	if err == nil {
+		b, err = d.h.Room.Ask(ctx, client.KindInspect, b)
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &in)
+	}
+	if err == nil && in.Error != "" {
+		err = fmt.Errorf("%w: the hub cannot tell: %s", fault.ErrNoNode, in.Error)
 	}
 	for i := range in.Page.Tasks {
 		in.Page.Tasks[i].Shift(in.Zero)
 	}
-	return in.Page.Tasks, nil
+	return in.Page, err
 }
 
 // listed is how many runs List answers.

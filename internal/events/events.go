@@ -244,6 +244,8 @@ func (d *Desk) event(o *operation.Output) {
 		err = d.stop(o)
 	case tasks.Finished:
 		err = d.finished(o)
+	case tasks.Next:
+		err = d.next(o.Val)
 	case operation.RunSignal:
 		err = d.signalled(o)
 	}

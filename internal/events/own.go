@@ -75,9 +75,11 @@ func (d *Desk) lease(o *operation.Output) error {
 	if err != nil {
 		return err
 	}
-	l, err := runs.ParseLease(append([]byte(nil), o.Key...))
-	if err != nil {
-		return err
+	var l runs.Lease
+	if len(o.Key) > 0 { // else a schedule has raised it, and nobody has begun it
+		if l, err = runs.ParseLease(append([]byte(nil), o.Key...)); err != nil {
+			return err
+		}
 	}
 	a := &owned{d: d, lease: g.Lease, id: record.RunID(g.ID)}
 	for _, u := range l.Units {

@@ -79,6 +79,9 @@ type ScheduleState struct {
 	Next int64  `json:"next,omitempty"` // 0: it is not known yet
 	Last int64  `json:"last,omitempty"` // 0: it was not due yet
 	Skip bool   `json:"skip,omitempty"` // what was missed is left out
+	All  bool   `json:"all,omitempty"`  // all that was missed is made up for
+
+	Paused bool `json:"paused,omitempty"`
 }
 
 // StateOfExecutor tells how a machine stands.

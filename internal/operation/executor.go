@@ -20,7 +20,7 @@ const (
 	VBatch                                       // Key: its name. OK once all of it has ended: Num of them OK, Aux not; VAbandon takes it back
 	VPause                                       // Key: why; empty: resume. OK
 	VSchedule                                    // Key: its name; Val: a schedule. OK, Refused
-	VUnschedule                                  // Key: its name. OK, Refused
+	VUnschedule                                  // Key: its name; A: 0, or SchedulePause or ScheduleResume, and it stays. OK, Refused
 	VNextTime                                    // Key: its name; A: its Last; B: its next time; 0: it ends. OK
 	VAppend                                      // Val: runs.Entry of the run whose lease it names. OK, Stale, Refused
 	VSignal                                      // Key: an ID; Val: runs.Signal without a number. OK: Num is its number; Refused
@@ -32,6 +32,12 @@ const (
 	SubmitWatches             // the session is told of the end of each
 	SubmitRuns                // they are runs of durable events: one that is known under its ID, with another kind or input, makes the answer Refused, and none is taken up
 	SubmitForks               // likewise, one, which goes on from the journal in Key (runs.Run.Fork)
+)
+
+// A of VUnschedule.
+const (
+	SchedulePause = 1 + iota
+	ScheduleResume
 )
 
 // A of VTask.

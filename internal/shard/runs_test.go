@@ -215,3 +215,51 @@ func TestRuns_D10_RefersToWhatIsKeptElsewhere(t *testing.T) {
 	c.entry(8, runs.Entry{Lease: g.Lease, Why: runs.Ended, Outcome: tasks.OK, Report: []byte("node R5ref-out"), Summary: []byte("R5ref-shown")})
 	check("when it has ended", "R5ref-unit", "R5ref-out", "R5ref-shown")
 }
+
+// A run that a schedule has raised has no journal until somebody has begun it, whoever
+// owns it: it may be lost, looked at, and ended all the same.
+func TestRuns_OfASchedule(t *testing.T) {
+	c := newCrew(t, 7, 8, 9)
+	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@hourly", Spec: tasks.Spec{Kind: "noop", Idempotent: true}, Val: []byte("in"), Next: 60_000})
+	c.do(7, operation.Op{Verb: operation.VSchedule, Key: []byte("tick"), Val: val})
+	c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)})
+	c.do(9, operation.Op{Verb: operation.VWork, Val: offer(1)})
+	c.now = 61_000
+	c.Apply(c.now, nil)
+	first, second := machine.Session(8), machine.Session(9)
+	all := c.hear(first)
+	if len(all) == 0 {
+		first, second = second, first
+		all = c.hear(first)
+	}
+	g, l := leased(t, all)
+	if g.ID != "tick@60000" || string(g.Input) != "in" || len(l.Units) != 0 {
+		t.Fatalf("%+v %+v", g, l)
+	}
+	c.survives()
+	c.Apply(c.now, operation.AppendEntry(nil, &operation.Entry{Type: operation.EntryExpire, Session: first}))
+	g, l = leased(t, c.hear(second))
+	if string(g.Input) != "in" || len(l.Units) != 0 {
+		t.Fatalf("%+v %+v", g, l)
+	}
+	look := func() runs.View {
+		t.Helper()
+		for _, o := range c.do(7, operation.Op{Verb: operation.VWatch, A: operation.WatchRun, Key: []byte(g.ID)}) {
+			if v, err := runs.ParseView(o.Val); o.Req != 0 && err == nil {
+				return v
+			}
+		}
+		t.Fatal("no view")
+		return runs.View{}
+	}
+	if v := look(); string(v.Input) != "in" || len(v.Owners) != 1 || v.State != tasks.Leased {
+		t.Errorf("%+v", v)
+	}
+	if code := answered(t, c.entry(second, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Why: runs.Ended, Outcome: tasks.OK, Report: []byte("out")})); code != machine.OK {
+		t.Fatal(code)
+	}
+	if v := look(); string(v.Input) != "in" || v.State != tasks.Ended || v.Outcome != tasks.OK {
+		t.Errorf("%+v", v)
+	}
+	c.survives()
+}

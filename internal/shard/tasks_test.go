@@ -231,3 +231,37 @@ func FuzzExecutor(f *testing.F) {
 		}
 	})
 }
+
+// A schedule that is paused is so in the snapshot that a standby goes on from.
+func TestExecutor_APausedScheduleSurvives(t *testing.T) {
+	c := newCrew(t, 7)
+	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: "@every 1m", Spec: tasks.Spec{Kind: "noop"}, Val: []byte("in"), Next: 60_000, All: true})
+	c.do(7, operation.Op{Verb: operation.VSchedule, Key: []byte("tick"), Val: val})
+	pause := operation.Op{Verb: operation.VUnschedule, Key: []byte("tick"), A: operation.SchedulePause}
+	if code := answered(t, c.do(7, pause)); code != machine.OK {
+		t.Fatal(code)
+	}
+	c.survives()
+	o := newWorld()
+	if err := o.Restore(c.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	c.world = o
+	c.now = 70_000
+	c.Apply(c.now, nil)
+	if d := c.Due(); d != 0 {
+		t.Errorf("due at %d", d)
+	}
+	p, ok := c.Page(look.Query{What: look.Schedules, Executor: "render"})
+	if !ok || len(p.Schedules) != 1 || !p.Schedules[0].Paused || !p.Schedules[0].All {
+		t.Fatalf("%+v", p)
+	}
+	if known, _ := c.Refers("render", "tick@60000", "in"); known {
+		t.Fatal("it has fired")
+	}
+	pause.A = operation.ScheduleResume
+	all := c.do(7, pause)
+	if a, err := words.ParseAsk(one(t, all, tasks.Next).Val); err != nil || answered(t, all) != machine.OK || a.After < 69_000 {
+		t.Fatalf("%+v %v", a, err)
+	}
+}

@@ -12,17 +12,25 @@ import (
 // missed is how late a time may be before a schedule with Skip leaves it out, ms.
 const missed = 60_000
 
+// behind is how late a time may be before a schedule with All leaves it out, ms, unless it
+// is the first that was missed.
+const behind = 86_400_000
+
 // maxTimetable is how long a schedule's Text may be.
 const maxTimetable = 1024
 
-// Schedule keeps a schedule, in the place of one of the same name, whose Last it takes over unless
-// it has one. Without Next somebody is asked. ErrInvalid.
+// Schedule keeps a schedule, in the place of one of the same name. That stays paused, if it is, and
+// has its Last and, if its Text is the same, its Next: what it has missed is not forgotten because
+// a program says again what it said before. Without Next somebody is asked. ErrInvalid.
 func (m *Machine[V]) Schedule(out *Out[V], s Schedule[V]) error {
 	if s.Spec.Fault() != nil || s.Name == "" || len(s.Name) > words.MaxText-24 || len(s.Text) > maxTimetable || s.Next < 0 || s.Next > words.MaxTime || s.Last < 0 || s.Last > words.MaxTime {
 		return ErrInvalid
 	}
-	if old := m.schedules[s.Name]; old != nil && s.Last == 0 {
-		s.Last = old.Last
+	if old := m.schedules[s.Name]; old != nil {
+		s.Last, s.Paused = max(s.Last, old.Last), old.Paused
+		if s.Text == old.Text {
+			s.Next = old.Next
+		}
 	}
 	m.schedules[s.Name] = &s
 	if s.Next == 0 {
@@ -39,6 +47,23 @@ func (m *Machine[V]) Unschedule(name string) error {
 		return ErrNoSchedule
 	}
 	delete(m.schedules, name)
+	m.soonest()
+	return nil
+}
+
+// PauseSchedule has what comes due left out, or ends that. ErrNoSchedule.
+func (m *Machine[V]) PauseSchedule(out *Out[V], name string, on bool) error {
+	s := m.schedules[name]
+	switch {
+	case s == nil:
+		return ErrNoSchedule
+	case s.Paused == on:
+		return nil
+	}
+	if s.Paused = on; !on && s.Next <= m.now { // what was due meanwhile is over
+		s.Last, s.Next = max(s.Last, m.now), 0
+		m.ask(out, s)
+	}
 	m.soonest()
 	return nil
 }
@@ -70,7 +95,11 @@ func (m *Machine[V]) AskNext(out *Out[V]) {
 }
 
 func (m *Machine[V]) ask(out *Out[V], s *Schedule[V]) {
-	out.more(Next, machine.Who{}, More[V]{Schedule: s, Time: max(m.now, s.Last)})
+	after := m.now
+	if s.All && s.Last != 0 {
+		after = max(s.Last, m.now-behind)
+	}
+	out.more(Next, machine.Who{}, More[V]{Schedule: s, Time: max(after, s.Last)})
 }
 
 // Schedules are the schedules, by name.
@@ -86,7 +115,7 @@ func (m *Machine[V]) Schedules() []*Schedule[V] {
 func (m *Machine[V]) soonest() {
 	m.nextFire = 0
 	for _, s := range m.schedules {
-		if s.Next != 0 && (m.nextFire == 0 || s.Next < m.nextFire) {
+		if s.Next != 0 && !s.Paused && (m.nextFire == 0 || s.Next < m.nextFire) {
 			m.nextFire = s.Next
 		}
 	}
@@ -99,7 +128,7 @@ func (m *Machine[V]) fireSchedules(out *Out[V]) {
 		return
 	}
 	for _, s := range m.Schedules() {
-		if s.Next == 0 || s.Next > m.now {
+		if s.Next == 0 || s.Next > m.now || s.Paused {
 			continue
 		}
 		at := s.Next

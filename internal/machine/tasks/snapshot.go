@@ -83,7 +83,7 @@ func (m *Machine[V]) AppendBinary(b []byte, appendVal func([]byte, V) []byte) []
 	for _, s := range m.Schedules() {
 		w.text(s.Name)
 		w.scratch = w.appendVal(w.scratch[:0], s.Val)
-		w.b = pack.AppendBytes(w.b, words.AppendSchedule(nil, &Schedule[[]byte]{Text: s.Text, Spec: s.Spec, Val: w.scratch, Next: s.Next, Last: s.Last, Skip: s.Skip}))
+		w.b = pack.AppendBytes(w.b, words.AppendSchedule(nil, &Schedule[[]byte]{Text: s.Text, Spec: s.Spec, Val: w.scratch, Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}))
 		w.uint(uint64(s.Spec.Size))
 	}
 	return w.b
@@ -273,7 +273,7 @@ func (r *restorer[V]) schedule() {
 		return
 	}
 	s.Spec.Size = size
-	r.m.schedules[name] = &Schedule[V]{Name: name, Text: s.Text, Spec: s.Spec, Val: r.value(s.Val), Next: s.Next, Last: s.Last, Skip: s.Skip}
+	r.m.schedules[name] = &Schedule[V]{Name: name, Text: s.Text, Spec: s.Spec, Val: r.value(s.Val), Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}
 }
 
 func (r *restorer[V]) batches() {

@@ -158,9 +158,11 @@ func (p *player) more(verb string, w operation) error {
 	case "batch":
 		m.WatchBatch(out, machine.Who{Session: w.session(), Req: p.req}, w.words[1])
 	case "schedule":
-		said(m.Schedule(out, Schedule[string]{Name: w.words[0], Text: w.with["text"], Spec: Spec{Kind: "k", Deadline: w.num("deadline")}, Val: "in", Next: w.num("next"), Skip: w.has("skip")}))
+		said(m.Schedule(out, Schedule[string]{Name: w.words[0], Text: w.with["text"], Spec: Spec{Kind: "k", Deadline: w.num("deadline")}, Val: "in", Next: w.num("next"), Skip: w.has("skip"), All: w.has("all")}))
 	case "unschedule":
 		said(m.Unschedule(w.words[0]))
+	case "pauseschedule", "resumeschedule":
+		said(m.PauseSchedule(out, w.words[0], verb == "pauseschedule"))
 	case "next":
 		m.NextTime(out, w.words[0], w.num("last"), w.num("next"))
 	case "ask":

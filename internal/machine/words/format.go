@@ -341,24 +341,32 @@ func (r *reader) limits() (l Limits) {
 	return l
 }
 
+// flags are a byte of them, the first one lowest.
+func flags(all ...bool) (b byte) {
+	for i, on := range all {
+		if on {
+			b |= 1 << i
+		}
+	}
+	return b
+}
+
 // AppendSchedule appends a schedule but for its name.
 func AppendSchedule(b []byte, s *Schedule[[]byte]) []byte {
 	b = appendText(b, s.Text)
 	b = binary.AppendVarint(b, s.Next)
 	b = binary.AppendVarint(b, s.Last)
-	skip := byte(0)
-	if s.Skip {
-		skip = 1
-	}
-	b = append(b, skip)
+	b = append(b, flags(s.Skip, s.All, s.Paused))
 	return AppendSpec(b, &s.Spec, nil, s.Val)
 }
 
 // ParseSchedule parses a schedule. Its Val points into b.
 func ParseSchedule(name string, b []byte) (s Schedule[[]byte], err error) {
 	r := read(b)
-	s.Name, s.Text, s.Next, s.Last, s.Skip = name, r.text(), r.Varint(), r.Varint(), r.Byte() == 1
-	if r.Bad() {
+	s.Name, s.Text, s.Next, s.Last, s.Skip = name, r.text(), r.Varint(), r.Varint(), false
+	how := r.Byte()
+	s.Skip, s.All, s.Paused = how&1 != 0, how&2 != 0, how&4 != 0
+	if r.Bad() || how > 7 || s.Skip && s.All {
 		return s, ErrMalformed
 	}
 	n := 0

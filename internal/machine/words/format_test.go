@@ -68,6 +68,8 @@ func TestMessages(t *testing.T) {
 	again(t, l, AppendLimits(nil, &l), ParseLimits)
 	s := Schedule[[]byte]{Name: "n", Text: "@daily", Spec: full(), Val: []byte("in"), Next: 5, Last: 4, Skip: true}
 	again(t, s, AppendSchedule(nil, &s), func(b []byte) (Schedule[[]byte], error) { return ParseSchedule("n", b) })
+	s.Skip, s.All, s.Paused = false, true, true
+	again(t, s, AppendSchedule(nil, &s), func(b []byte) (Schedule[[]byte], error) { return ParseSchedule("n", b) })
 	k := Ask{"n", "@daily", 4, 5}
 	again(t, k, AppendAsk(nil, &k), ParseAsk)
 	for n := uint64(1); Error(n) != nil; n++ {

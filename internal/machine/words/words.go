@@ -164,6 +164,9 @@ type Schedule[V any] struct {
 	Next int64  // 0: somebody is asked for it
 	Last int64  // the time that was due last; 0: none yet
 	Skip bool   // a time that was missed by more than a minute is left out; otherwise the first missed one fires late, and those up to now do not
+	All  bool   // the first missed one fires late, and then those of the last day, one after the other
+
+	Paused bool // what comes due is left out
 }
 
 // How long the texts of a Spec may be.

@@ -118,8 +118,12 @@ func (x *Executor) Apply(c *Call) {
 			x.invalid(c)
 			return
 		}
-		x.answer(c, x.m.Schedule(&x.out, tasks.Schedule[string]{Name: s.Name, Text: s.Text, Spec: s.Spec, Val: string(s.Val), Next: s.Next, Last: s.Last, Skip: s.Skip}))
+		x.answer(c, x.m.Schedule(&x.out, tasks.Schedule[string]{Name: s.Name, Text: s.Text, Spec: s.Spec, Val: string(s.Val), Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}))
 	case operation.VUnschedule:
+		if o.A != 0 {
+			x.answer(c, x.m.PauseSchedule(&x.out, string(o.Key), o.A == operation.SchedulePause))
+			break
+		}
 		x.answer(c, x.m.Unschedule(string(o.Key)))
 	case operation.VNextTime:
 		x.m.NextTime(&x.out, string(o.Key), int64(o.A), int64(o.B))

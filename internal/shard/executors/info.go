@@ -43,7 +43,7 @@ func (x *Executor) Schedules(q look.Query) (all []look.ScheduleState, next strin
 			return all, next
 		}
 		size += 128 + len(s.Name) + len(s.Text) + len(s.Spec.Kind)
-		all, next = append(all, look.ScheduleState{Name: s.Name, Text: s.Text, Kind: s.Spec.Kind, Next: s.Next, Last: s.Last, Skip: s.Skip}), s.Name
+		all, next = append(all, look.ScheduleState{Name: s.Name, Text: s.Text, Kind: s.Spec.Kind, Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}), s.Name
 	}
 	return all, ""
 }

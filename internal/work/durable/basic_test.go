@@ -267,6 +267,18 @@ func TestDurable_Schedule(t *testing.T) {
 	if s := all[1]; s.Missed != executor.CatchUp || time.Since(s.Last) > time.Minute || s.Last.After(time.Now()) {
 		t.Errorf("%+v", s)
 	}
+	if err := ex.PauseSchedule(ctx, "often"); err != nil {
+		t.Error(err)
+	}
+	if all, err = ex.Schedules(ctx); err != nil || all[0].Paused || !all[1].Paused {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if err := ex.ResumeSchedule(ctx, "often"); err != nil {
+		t.Error(err)
+	}
+	if err := ex.ResumeSchedule(ctx, "nobody"); !errors.Is(err, distgear.ErrInvalid) {
+		t.Error(err)
+	}
 	if err := ex.Unschedule(ctx, "often"); err != nil {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/operation"
+	"github.com/distgear/distgear/internal/timetable"
 	"github.com/distgear/distgear/internal/work"
 )
 
@@ -56,18 +57,21 @@ var _ work.Class = (*Queue)(nil)
 // Schedule is a task that is submitted again and again.
 type Schedule struct {
 	Name string
-	Text string    // see ParseTimetable
-	Skip bool      // a time that was missed by more than a minute is left out; otherwise the first that was missed is made up for, and those up to now are left out
+	Text string // see timetable.Parse
+	Skip bool   // what becomes of missed times is words.Schedule's to say
+	All  bool
 	Next time.Time // zero: it is not known yet
 	Last time.Time // zero: it was not due yet
 	Spec work.Spec
 	Val  []byte // the encoded input
+
+	Paused bool
 }
 
 // Schedule keeps a schedule, instead of one of the same name. Its tasks have the
 // IDs Name@ and the time in ms since 1970.
 func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
-	t, err := ParseTimetable(s.Text)
+	t, err := timetable.Parse(s.Text)
 	if err != nil {
 		return fmt.Errorf("%w: schedule %q: %w", fault.ErrInvalid, s.Name, err)
 	}
@@ -76,14 +80,26 @@ func (d *Queue) Schedule(ctx context.Context, s *Schedule) error {
 	}
 	spec := s.Spec
 	spec.ID = "" // each has its own
-	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip})
+	val := words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: spec, Val: s.Val, Next: t.Next(time.Now()).UnixMilli(), Skip: s.Skip, All: s.All})
 	err = d.q.do(ctx, fmt.Sprintf("schedule %q", s.Name), operation.Op{Verb: operation.VSchedule, Key: []byte(s.Name), Val: val})
 	return err
 }
 
 // Unschedule ends a schedule; its tasks go on.
 func (d *Queue) Unschedule(ctx context.Context, name string) error {
-	err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name)})
+	return d.unschedule(ctx, name, 0)
+}
+
+// PauseSchedule has what comes due of a schedule left out until it is resumed.
+func (d *Queue) PauseSchedule(ctx context.Context, name string, on bool) error {
+	if on {
+		return d.unschedule(ctx, name, operation.SchedulePause)
+	}
+	return d.unschedule(ctx, name, operation.ScheduleResume)
+}
+
+func (d *Queue) unschedule(ctx context.Context, name string, how uint64) error {
+	err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name), A: how})
 	if errors.Is(err, tasks.ErrNoSchedule) {
 		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
 	}
@@ -104,7 +120,7 @@ func (d *Queue) Schedules(ctx context.Context) (all []Schedule, err error) {
 			return nil, err
 		}
 		for _, s := range in.Page.Schedules {
-			all = append(all, Schedule{Name: s.Name, Text: s.Text, Skip: s.Skip, Next: at(s.Next), Last: at(s.Last), Spec: work.Spec{Kind: s.Kind}})
+			all = append(all, Schedule{Name: s.Name, Text: s.Text, Skip: s.Skip, All: s.All, Paused: s.Paused, Next: at(s.Next), Last: at(s.Last), Spec: work.Spec{Kind: s.Kind}})
 		}
 		if after = in.Page.Next; after == "" {
 			return all, nil

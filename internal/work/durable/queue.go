@@ -39,6 +39,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/room"
+	"github.com/distgear/distgear/internal/timetable"
 	"github.com/distgear/distgear/internal/work"
 )
 
@@ -343,7 +344,7 @@ func (q *queue) next(b []byte) error {
 		return err
 	}
 	op := operation.Op{Verb: operation.VNextTime, Key: []byte(a.Name), A: uint64(a.Last)}
-	t, bad := ParseTimetable(a.Text)
+	t, bad := timetable.Parse(a.Text)
 	if bad != nil {
 		q.room.Logger.Error("a schedule cannot be read here", "executor", q.name, "schedule", a.Name, "err", bad)
 		return nil

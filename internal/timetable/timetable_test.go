@@ -1,4 +1,4 @@
-package durable
+package timetable
 
 import (
 	"strings"
@@ -22,7 +22,7 @@ func TestTimetable(t *testing.T) {
 		{"0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"},
 		{"@every 90s", "2026-01-01T00:00:00Z", "2026-01-01T00:01:30Z"},
 	} {
-		tab, err := ParseTimetable(c.text)
+		tab, err := Parse(c.text)
 		if err != nil {
 			t.Error(err)
 			continue
@@ -42,7 +42,7 @@ func TestTimetable_Bad(t *testing.T) {
 		"", " ", "TZ=", "TZ=0", "TZ=UTC", "TZ=Nowhere/Else 0 0 * * *", "CRON_TZ= * * * * *", "* * * *", "* * * * * *", "60 * * * *", "0 0 30 2 *", "@every", "@every 1",
 		"@every -1s", "@every 1ms", "@reboot", "every day", "0 0 0 * *", "*/0 * * * *", strings.Repeat("1,", 200) + "1 * * * *", "\x00", "TZ=Local 0 0 * * *",
 	} {
-		if tab, err := ParseTimetable(text); err == nil {
+		if tab, err := Parse(text); err == nil {
 			t.Errorf("%q is read: next at %v", text, tab.Next(time.Now()))
 		} else if !strings.Contains(err.Error(), "cannot be read") || !strings.Contains(err.Error(), "want five fields") {
 			t.Error(err)
@@ -56,7 +56,7 @@ func FuzzTimetable(f *testing.F) {
 		f.Add(s, int64(1_700_000_000))
 	}
 	f.Fuzz(func(t *testing.T, text string, at int64) {
-		tab, err := ParseTimetable(text)
+		tab, err := Parse(text)
 		if err != nil {
 			return
 		}

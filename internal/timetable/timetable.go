@@ -1,4 +1,17 @@
-package durable
+// Package timetable reads when something is due again and again.
+//
+//	t, err := timetable.Parse("TZ=Europe/Vienna 30 9 * * mon-fri")
+//	next := t.Next(time.Now())
+//
+// # Guarantees
+//
+// Times follow the clock of the zone: what is due at a certain hour is due once when that
+// comes twice.
+//
+// # Failures
+//
+// A text that cannot be read, or is never due, is an error that says what is wanted.
+package timetable
 
 import (
 	"fmt"
@@ -8,8 +21,8 @@ import (
 	"github.com/netresearch/go-cron"
 )
 
-// Timetable is when a schedule is due. It is safe for concurrent use.
-type Timetable struct {
+// Table is when a schedule is due. It is safe for concurrent use.
+type Table struct {
 	next  cron.Schedule
 	in    *time.Location
 	fixed bool // at certain hours: not twice when the clock is put back
@@ -18,12 +31,12 @@ type Timetable struct {
 // maxText is how long the text of a timetable may be, in bytes.
 const maxText = 256
 
-// ParseTimetable reads a cron text of five fields (minute, hour, day of the month,
+// Parse reads a cron text of five fields (minute, hour, day of the month,
 // month, day of the week), or @hourly, @daily, @weekly, @monthly, @yearly, or
 // @every and a duration of whole seconds. TZ= and the name of a time zone in front
 // says where; otherwise it is UTC. When both days are given one of them is enough,
 // as cron has it.
-func ParseTimetable(text string) (*Timetable, error) {
+func Parse(text string) (*Table, error) {
 	bad := func(why any) error {
 		return fmt.Errorf("the schedule %.100q cannot be read: %v: want five fields such as \"30 9 * * mon-fri\", @daily or \"@every 10m\", with \"TZ=Europe/Vienna \" in front for a time zone", text, why)
 	}
@@ -48,7 +61,7 @@ func ParseTimetable(text string) (*Timetable, error) {
 	if err != nil {
 		return nil, bad(err)
 	}
-	t := &Timetable{next: s, in: in}
+	t := &Table{next: s, in: in}
 	t.fixed = len(fields) == 5 && !strings.HasPrefix(fields[1], "*") || len(fields) == 1 && fields[0] != "@hourly"
 	if t.Next(time.Now()).IsZero() {
 		return nil, bad("that day never comes")
@@ -58,7 +71,7 @@ func ParseTimetable(text string) (*Timetable, error) {
 
 // Next is when it is due first after a time; zero: never. What is due in an hour
 // that is left out when the clock is put forward is due an hour later.
-func (t *Timetable) Next(after time.Time) time.Time {
+func (t *Table) Next(after time.Time) time.Time {
 	for n := after.In(t.in); ; {
 		n = t.next.Next(n)
 		if n.IsZero() || !t.fixed || !again(n) {
