@@ -77,6 +77,7 @@ var policy = []room{
 	{path: "gateway", may: ". cluster record shared executor schedule internal/waitlist"},
 	{path: "geartest", may: ". hub cluster go.uber.org/goleak"},
 	{path: "geartest/replay", may: ". record internal/events internal/journal internal/machine/... internal/runner"},
+	{path: "geartest/crash", may: ". cluster record internal/events internal/journal internal/memo internal/codec internal/machine/... internal/runner internal/wire"},
 	{path: "geartest/history", may: ". github.com/anishathalye/porcupine"},
 	{path: "internal/cli", may: ". cluster record shared executor schedule gateway internal/cli/... github.com/spf13/cobra " + screen},
 	{path: "internal/cli/...", may: ". cluster record gateway internal/cli/... github.com/spf13/cobra " + screen},

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
@@ -86,7 +85,7 @@ func (d *Desk) lease(o *operation.Output) error {
 		a.size += runs.Recorded(len(u))
 	}
 	a.given = Lease{ID: g.ID, Kind: g.Kind, Input: g.Input, Lease: journal.Lease{
-		Journal: a, Epoch: uint64(g.Epoch), Units: l.Units, Cancelled: l.Cancelled, Adopt: l.Adopt, Unwind: l.Unwind, Started: started(l.Units),
+		Journal: a, Epoch: uint64(g.Epoch), Units: l.Units, Cancelled: l.Cancelled, Adopt: l.Adopt, Unwind: l.Unwind, Started: journal.Began(l.Units),
 	}}
 	for _, s := range l.Signals {
 		a.given.Signals = append(a.given.Signals, journal.Signal(s))
@@ -106,16 +105,6 @@ func (d *Desk) lease(o *operation.Output) error {
 	}
 	d.h.Room.Pool.Go(a)
 	return nil
-}
-
-// started is when the run began, as its journal tells; zero: it has none.
-func started(units [][]byte) time.Time {
-	if len(units) > 0 {
-		if at, _, err := journal.Parse(units[0]); err == nil {
-			return time.Unix(0, at)
-		}
-	}
-	return time.Time{}
 }
 
 // Run implements runner.Task.
