@@ -262,6 +262,7 @@ func report(e *words.End) (node string, rep wire.Report) {
 // appendReport is a report as the ledger keeps it: where it comes from, the
 // payload, and the error if there is one.
 func appendReport(b []byte, node string, r *wire.Report) []byte {
+	b = slices.Grow(b, len(node)+len(r.Payload)+20)
 	b = append(binary.AppendUvarint(b, uint64(len(node))), node...)
 	b = append(binary.AppendUvarint(b, uint64(len(r.Payload))), r.Payload...)
 	if r.Error != nil {

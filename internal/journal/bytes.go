@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -28,6 +29,7 @@ func (u *Unit) Add(r *Record) {
 	var space [192]byte
 	w := writer{space[:0]}
 	w.record(r)
+	u.body = slices.Grow(u.body, max(256-len(u.body), len(w.b)+8))
 	u.body = append(u.body, byte(r.Kind))
 	u.body = binary.AppendUvarint(u.body, uint64(len(w.b)))
 	u.body = append(u.body, w.b...)

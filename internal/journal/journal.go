@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/distgear/distgear/internal/wire"
@@ -130,14 +131,27 @@ type Step struct {
 // not part of it: those of the journal count.
 func (p *Plan) Hash() uint64 {
 	h := fnv.New64a()
-	w := func(s string) { _, _ = h.Write(append([]byte(s), 0)) } // never fails
-	w(fmt.Sprint(p.Rollback))
+	var space [256]byte
+	b := append(strconv.AppendBool(space[:0], p.Rollback), 0)
 	for i := range p.Steps {
 		s := &p.Steps[i]
-		w(s.Name)
-		w(s.Kind)
-		w(fmt.Sprint(s.After, s.Event, s.Undo, s.Pivot))
+		b = append(append(b, s.Name...), 0)
+		b = append(append(b, s.Kind...), 0, '[')
+		for k, a := range s.After { // as fmt.Sprint has it: journals have such sums
+			if k > 0 {
+				b = append(b, ' ')
+			}
+			b = strconv.AppendUint(b, uint64(a), 10)
+		}
+		b = append(b, ']')
+		for _, is := range [...]bool{s.Event, s.Undo, s.Pivot} {
+			b = strconv.AppendBool(append(b, ' '), is)
+		}
+		b = append(b, 0)
+		_, _ = h.Write(b) // never fails
+		b = b[:0]
 	}
+	_, _ = h.Write(b)
 	return h.Sum64()
 }
 

@@ -38,7 +38,7 @@ type Timed struct {
 // Read sorts the units of a journal. What they tell is of use only as a whole:
 // with an error there is nothing.
 func Read(units [][]byte) (*Past, error) {
-	p := &Past{values: map[string][][]byte{}}
+	p := &Past{}
 	for n, u := range units {
 		at, recs, err := Parse(u)
 		if err != nil {
@@ -59,6 +59,9 @@ func (p *Past) add(at int64, r *Record) error {
 		p.Plans = append(p.Plans, &PastPlan{Shape: r.Shape, Began: at})
 		return nil
 	case Value:
+		if p.values == nil {
+			p.values = map[string][][]byte{}
+		}
 		p.values[r.Name] = append(p.values[r.Name], r.Input)
 		return nil
 	case Slept:

@@ -35,8 +35,7 @@ type durable struct {
 	over  error  // this node's part is over
 	wake  sync.Cond
 
-	names map[string]bool // of the plans that the handler has come to
-	busy  int             // calls of Do that have not returned
+	busy  int // calls of Do that have not returned
 	waits []*wait
 	pause *time.Timer // until the run is suspended
 }
@@ -64,7 +63,7 @@ const (
 // lease makes r durable. What the journal tells is read at once, and told to the
 // handler as it comes to it.
 func (r *Run) lease(given *journal.Lease) error {
-	l := &durable{Lease: *given, r: r, names: map[string]bool{}}
+	l := &durable{Lease: *given, r: r}
 	l.wake.L = &r.mu
 	r.log = l
 	if !l.Started.IsZero() {

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,10 +41,9 @@ func (d *drive) begin() error {
 	switch {
 	case l.over != nil:
 		return l.over
-	case l.names[d.p.Name]:
+	case slices.ContainsFunc(d.r.plans[:d.index], func(x planned) bool { return x.p.Name == d.p.Name }):
 		return fmt.Errorf("%w: run %s has had a plan %q: give each plan of a durable run a name of its own", fault.ErrInvalid, d.r.id, d.p.Name)
 	}
-	l.names[d.p.Name] = true
 	d.log.began = d.now
 	at := l.past.Find(d.p.Name)
 	if at < 0 {

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/distgear/distgear/internal/machine/pack"
 	"github.com/distgear/distgear/internal/machine/tasks"
@@ -38,6 +39,7 @@ type Entry struct {
 
 // AppendEntry appends an entry.
 func AppendEntry(b []byte, e *Entry) []byte {
+	b = slices.Grow(b, 64+len(e.Unit)+len(e.Text)+len(e.Report)+len(e.Summary))
 	b = words.AppendLease(b, e.Lease)
 	b = pack.AppendBytes(b, e.Unit)
 	b = binary.AppendUvarint(b, uint64(len(e.Took)))
