@@ -83,6 +83,9 @@ func NewWaitGroup(n *distgear.Node, name string) *WaitGroup {
 // is changed. LostError and the cause of ctx leave unknown whether it was added.
 func (g *WaitGroup) Add(ctx context.Context, delta int) error {
 	_, err := g.b.Do(ctx, "add", operation.Op{Verb: operation.VGroupAdd, A: uint64(delta)}, false)
+	if g.b.Err == nil && errors.Is(err, ErrInvalid) {
+		return fmt.Errorf("%w: %+d would leave less than zero", err, delta)
+	}
 	return err
 }
 

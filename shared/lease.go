@@ -17,9 +17,9 @@ type Lease struct {
 // Token fences what is done under the lease.
 func (s Lease) Token() Token { return Token(s.t) }
 
-// Unlock releases the lock. ErrSessionLost: it was lost before; ErrNotHeld: it
-// is not held, or not any more. It does not block: what was done under the lock
-// is on its way before it.
+// Unlock releases the lock. ErrSessionLost: it was lost before; ErrDestroyed: the
+// lock was destroyed before; ErrNotHeld: it is not held, or not any more. It does not
+// block: what was done under the lock is on its way before it.
 func (s Lease) Unlock() error {
 	if s.l == nil {
 		return ErrNotHeld

@@ -210,7 +210,10 @@ func TestMutex_ClaimsItsName(t *testing.T) {
 			s, err := m.Lock(ctx)
 			must(t, err)
 			must(t, m.Destroy(ctx))
-			if err := s.Unlock(); !errors.Is(err, shared.ErrSessionLost) {
+			if err := s.Unlock(); !errors.Is(err, shared.ErrDestroyed) {
+				t.Error(err)
+			}
+			if err := s.Unlock(); !errors.Is(err, shared.ErrNotHeld) {
 				t.Error(err)
 			}
 			if _, err := c.Add(ctx, 1); err != nil {

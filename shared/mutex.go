@@ -44,8 +44,8 @@ func (m *Mutex) TryLock(ctx context.Context) (Lease, bool, error) {
 	return Lease{m.l, t}, true, nil
 }
 
-// Do runs f under the mutex. The context of f ends, with the cause
-// ErrSessionLost, when the mutex is lost meanwhile; then Do's error says so too.
+// Do runs f under the mutex. The context of f ends, with the cause ErrSessionLost or
+// ErrDestroyed, when the mutex is lost meanwhile; then Do's error says so too.
 func (m *Mutex) Do(ctx context.Context, f func(context.Context, Token) error) error {
 	s, err := m.Lock(ctx)
 	if err != nil {

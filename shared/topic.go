@@ -56,8 +56,8 @@ type Message[T any] struct {
 
 // Publish tells v to all who subscribe, its own node too, and returns how many
 // subscriptions that are. It does not wait until they have heard it. LostError and
-// the cause of ctx leave unknown whether it was told. v is at most 700 KB, encoded:
-// else ErrInvalid.
+// the cause of ctx leave unknown whether it was told. v is at most 700 KiB, encoded:
+// else ErrInvalid (a process that is alone does not measure it).
 func (t *Topic[T]) Publish(ctx context.Context, v T) (subscribers int, err error) {
 	op := operation.Op{Verb: operation.VPublish}
 	if t.b.Room.Ledger.Alone() {

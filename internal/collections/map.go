@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/distgear/distgear/internal/codec"
@@ -45,7 +46,7 @@ func NewMap[K comparable, V any](h objects.Host, name string) *Map[K, V] {
 		return s
 	}
 	s := &Map[K, V]{Base: objects.New(h, id, nil)}
-	s.Err = fmt.Errorf("%w: map %q has other types of keys and values in this process: %T", objects.ErrMismatch, name, v)
+	s.Err = fmt.Errorf("%w: map %q has other types of keys and values in this process: %s, not %v", objects.ErrMismatch, name, v, s)
 	return s
 }
 
@@ -182,6 +183,9 @@ func (s *Map[K, V]) value(c *cell[V]) (V, error) {
 	}
 	return v, err
 }
+
+// String is the type of its keys and values.
+func (s *Map[K, V]) String() string { return reflect.TypeFor[map[K]V]().String() }
 
 // Event implements client.Sink.
 func (s *Map[K, V]) Event(o *operation.Output) {

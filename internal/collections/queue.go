@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/distgear/distgear"
@@ -46,9 +47,12 @@ func NewQueue[T any](h objects.Host, name string, capacity, most int) *Queue[T] 
 		return s
 	}
 	s := &Queue[T]{Base: objects.New(h, id, nil)}
-	s.Err = fmt.Errorf("%w: queue %q has another type of items in this process: %T", objects.ErrMismatch, name, v)
+	s.Err = fmt.Errorf("%w: queue %q has another type of items in this process: %s, not %v", objects.ErrMismatch, name, v, s)
 	return s
 }
+
+// String is the type of its items.
+func (s *Queue[T]) String() string { return reflect.TypeFor[T]().String() }
 
 // Event implements client.Sink. Who waits at the hub is told by itself.
 func (s *Queue[T]) Event(*operation.Output) {}

@@ -23,6 +23,7 @@ type Lock struct {
 	out     greedy.Out
 	session machine.Session
 	lost    map[greedy.Token][]func() // to be told when an acquisition is lost
+	gone    map[greedy.Token]bool     // lost when the lock was destroyed, and not released yet
 	at      *client.Object            // in which what is sent is meant; open in session
 	open    bool                      // it is one of opened
 	seen    greedy.Token              // the last one when tidy came by
@@ -124,7 +125,7 @@ func (l *Lock) line(ctx context.Context, m greedy.Mode, try bool) (greedy.Token,
 		if err := l.state.Check(held, m); err != nil {
 			l.mu.Unlock()
 			l.Room.Waiters.Put(w)
-			return 0, false, l.misuse(what, err)
+			return 0, false, l.misuse(what, 0, err)
 		}
 		if session < l.session { // it was lost, and another goroutine has the next
 			l.mu.Unlock()
@@ -225,6 +226,9 @@ func (l *Lock) flush() (err error) {
 func (l *Lock) Event(o *operation.Output) {
 	l.mu.Lock()
 	l.state.Told(machine.Effect[machine.None]{Code: o.Code, Num: o.Num, Aux: o.Aux}, &l.out)
+	if o.Code == machine.Gone {
+		l.destroyed()
+	}
 	_ = l.flush() // the loss of the session comes as Lost too
 	l.mu.Unlock()
 }
@@ -247,18 +251,38 @@ func (l *Lock) Release(t greedy.Token) error {
 	if l.lost != nil {
 		delete(l.lost, t)
 	}
-	l.mu.Unlock()
 	if err != nil {
-		return l.misuse("unlock", err)
+		err = l.misuse("unlock", t, err)
+		delete(l.gone, t)
 	}
-	return nil
+	l.mu.Unlock()
+	return err
 }
 
-func (l *Lock) misuse(what string, err error) error {
+// destroyed notes what was held when the lock was destroyed. Under mu.
+func (l *Lock) destroyed() {
+	for _, t := range l.out.Ended {
+		if l.gone == nil {
+			l.gone = map[greedy.Token]bool{}
+		}
+		l.gone[t] = true
+	}
+}
+
+// loss is how what was acquired under a token is lost. Under mu.
+func (l *Lock) loss(t greedy.Token) error {
+	if l.gone[t] {
+		return ErrDestroyed
+	}
+	return ErrSessionLost
+}
+
+// misuse says what is wrong with a token in the words of users. Under mu.
+func (l *Lock) misuse(what string, t greedy.Token, err error) error {
 	is := ErrNotHeld
 	switch {
 	case errors.Is(err, greedy.ErrLost):
-		is = ErrSessionLost
+		is = l.loss(t)
 	case errors.Is(err, greedy.ErrHeld):
 		is = ErrHeld
 	case errors.Is(err, greedy.ErrUpgrade):
@@ -267,8 +291,8 @@ func (l *Lock) misuse(what string, err error) error {
 	return fmt.Errorf("%w: %s of %q", is, what, l.Name)
 }
 
-// OnLost calls f when the acquisition is lost, maybe at once; from an internal
-// goroutine: f must not block.
+// OnLost calls f, under mu, when the acquisition is lost, maybe at once; from an
+// internal goroutine: f must not block.
 func (l *Lock) OnLost(t greedy.Token, f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -288,6 +312,7 @@ func (l *Lock) Destroy(ctx context.Context) error {
 	if err == nil && l.Room.Ledger.Alone() {
 		l.mu.Lock()
 		l.state.Told(machine.Effect[machine.None]{Code: machine.Gone}, &l.out)
+		l.destroyed()
 		l.state.End()
 		_ = l.flush() // nothing is to be sent
 		l.mu.Unlock()
@@ -302,7 +327,7 @@ func (l *Lock) Downgrade(t greedy.Token) error {
 	err := l.state.Downgrade(t, &l.out)
 	_ = l.flush() // of a lost session: told by Lost
 	if err != nil {
-		return l.misuse("downgrade", err)
+		return l.misuse("downgrade", t, err)
 	}
 	return nil
 }
@@ -315,9 +340,10 @@ func (l *Lock) Park(ctx context.Context, t greedy.Token, cond uint32) (now greed
 	w := l.waiter()
 	l.mu.Lock()
 	if err := l.state.Wait(t, cond, &w.Waiter, &l.out); err != nil {
+		err = l.misuse(what, t, err)
 		l.mu.Unlock()
 		l.Room.Waiters.Put(w)
-		return t, false, l.misuse(what, err)
+		return t, false, err
 	}
 	session, sent := l.session, l.flush()
 	l.mu.Unlock()
@@ -349,7 +375,7 @@ func (l *Lock) Notify(t greedy.Token, cond uint32, n int) error {
 	err := l.state.Notify(t, cond, n, &l.out)
 	_ = l.flush() // of a lost session: who waited was told
 	if err != nil {
-		return l.misuse("notify", err)
+		return l.misuse("notify", t, err)
 	}
 	return nil
 }
@@ -374,7 +400,7 @@ func (l *Lock) Counts() (holding, queued, parked int) {
 func (l *Lock) Under(ctx context.Context, t greedy.Token, f func(context.Context) error) (err error) {
 	ctx, cancel := context.WithCancelCause(&held{ctx, l, t})
 	defer cancel(nil)
-	l.OnLost(t, func() { cancel(ErrSessionLost) })
+	l.OnLost(t, func() { cancel(l.loss(t)) })
 	defer func() { err = errors.Join(err, l.Release(t)) }()
 	return f(ctx)
 }

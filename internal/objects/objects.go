@@ -143,7 +143,7 @@ func (b *Base) Fault(what string, err error) error {
 	case errors.Is(err, client.ErrClosed):
 		return distgear.ErrLeft
 	case errors.Is(err, client.ErrTooLarge):
-		return fmt.Errorf("%w: %s of %q: a key and a value have at most %d bytes", ErrInvalid, what, b.Name, client.MaxOp)
+		return fmt.Errorf("%w: %s of %q: a value, with its key if it has one, has at most %d bytes, encoded", ErrInvalid, what, b.Name, client.MaxOp)
 	case errors.Is(err, client.ErrOverloaded):
 		return fmt.Errorf("%w: %w", distgear.ErrOverloaded, err)
 	}
