@@ -56,11 +56,7 @@ func (n *Node) serveTask(ctx context.Context, c *runner.Context, h any, w *wire.
 		o.h = n.cfg.Wrap(o.h)
 	}
 	out, _, err := protect(ctx, o.h, n.command(c, o, w, cluster.NodeName(from)))
-	most := MaxPayload
-	if from == "" { // a task that the ledger leased: what is large goes to the engine's object store
-		most = engine.MaxObject
-	}
-	return served.Ended(c.Cancelled(), out, err, most)
+	return served.Ended(c.Cancelled(), out, err, engine.MaxObject) // what is large goes to the engine's object store
 }
 
 // What is said of payloads elsewhere is of the same bound.

@@ -29,7 +29,9 @@
 // Without Durable the queue is in the process that submits: its tasks end with it,
 // and limits, priorities and keys hold for what one process submits. Values that
 // nobody could change behind the other's back stay as they are within a process;
-// all others are encoded when they are submitted, and results when they are there.
+// all others are encoded when they are submitted, and results when they are there. In a
+// cluster an input or a result has at most 64 MiB encoded; what is above
+// distgear.MaxPayload (64 KiB, if Durable) goes by the hub's object store.
 //
 // # Failures
 //

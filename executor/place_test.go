@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,7 +95,7 @@ var (
 	errOdd  = errors.New("odd")
 	errTold = errors.New("told so")
 
-	works = []distgear.Handler{double, fails, flaky, slow, keyed, grow, count, blob, mark, slowOnce}
+	works = []distgear.Handler{double, fails, flaky, slow, keyed, grow, count, blob, mark, slowOnce, turned}
 
 	double = &distgear.Action[int, int]{Name: "double", Idempotent: true, Do: func(_ context.Context, n int) (int, error) {
 		if n < 0 {
@@ -159,6 +160,16 @@ var (
 	// count counts in its node.
 	count = &distgear.Action[int, int64]{Name: "count", Do: func(context.Context, int) (int64, error) { return counted.Add(1), nil }}
 	blob  = &distgear.Action[int, []byte]{Name: "blob", Idempotent: true, Do: func(_ context.Context, n int) ([]byte, error) { return make([]byte, n), nil }}
+	// turned turns bytes around; what begins with a w waits until it is cancelled.
+	turned = &distgear.Action[[]byte, []byte]{Name: "turned", Idempotent: true, Do: func(ctx context.Context, b []byte) ([]byte, error) {
+		if b[0] == 'w' {
+			executor.Progress(ctx, 1, 1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		slices.Reverse(b)
+		return b, nil
+	}}
 	// mark tells in which order it was run.
 	mark = &distgear.Action[string, int64]{Name: "mark", Idempotent: true, Do: func(context.Context, string) (int64, error) { return counted.Add(1), nil }}
 

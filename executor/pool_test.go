@@ -119,7 +119,7 @@ func poolTable(t *testing.T, cfg executor.Config) {
 				t.Error(len(v), err)
 			}
 			v, err = wait2(executor.Submit(ctx, ex, blob, 5_000_000))(t)
-			if alone := p.n.HubURL() == "" || p.durable; alone != (err == nil) || !alone && (!errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), "by reference")) {
+			if len(v) != 5_000_000 || err != nil {
 				t.Error(len(v), err)
 			}
 		})

@@ -11,7 +11,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/work"
-	"github.com/distgear/distgear/internal/work/durable"
+	"github.com/distgear/distgear/internal/work/values"
 )
 
 // defaultTimeout is an attempt's when the action says none.
@@ -104,8 +104,8 @@ func (t *task[In, Out]) fill(e *core, p *prepared[In, Out], in In, spec *work.Sp
 		if t.raw, err = p.in.Append(nil, in); err != nil {
 			return fmt.Errorf("%w: input of %s: %w", distgear.ErrInvalid, p.spec.Kind, err)
 		}
-		if most := e.largest(); len(t.raw) > most {
-			return fmt.Errorf("%w: input of %s has %d bytes encoded, %d are allowed: pass large data by reference", distgear.ErrInvalid, p.spec.Kind, len(t.raw), most)
+		if err = e.tooLarge("input", p.spec.Kind, len(t.raw)); err != nil {
+			return err
 		}
 		s := *spec
 		s.Size = uint32(len(t.raw)) + 16
@@ -115,15 +115,12 @@ func (t *task[In, Out]) fill(e *core, p *prepared[In, Out], in In, spec *work.Sp
 	return nil
 }
 
-// largest is how many bytes an encoded input may have.
-func (e *core) largest() int {
-	switch {
-	case e.room.Links == nil:
-		return math.MaxInt
-	case e.class != work.Class(e.fast): // it goes to the engine's object store
-		return durable.MaxValue
+// tooLarge is the error of an input or result that has n bytes; nil if it may.
+func (e *core) tooLarge(what, kind string, n int) error {
+	if e.room.Links == nil { // it stays where it is
+		return nil
 	}
-	return distgear.MaxPayload
+	return values.TooLarge(what, kind, n)
 }
 
 // Do implements work.Body.
@@ -144,11 +141,11 @@ func (t *task[In, Out]) Do(ctx context.Context) error {
 		return nil
 	}
 	b, err := t.p.out.Append(nil, out)
-	if err == nil && len(b) > distgear.MaxPayload && t.core.room.Links != nil {
-		err = fmt.Errorf("%d bytes encoded, %d are allowed: pass large data by reference", len(b), distgear.MaxPayload)
-	}
 	if err != nil {
 		return distgear.Permanent(fmt.Errorf("%w: result of %s: %w", distgear.ErrInvalid, t.p.spec.Kind, err))
+	}
+	if err = t.core.tooLarge("result", t.p.spec.Kind, len(b)); err != nil {
+		return distgear.Permanent(err)
 	}
 	return t.Result(b)
 }

@@ -22,6 +22,9 @@ func AppendRef(b []byte, r Ref) []byte {
 	return append(b, r.Name...)
 }
 
+// IsRef tells whether a payload refers to another, at its first byte.
+func IsRef(payload []byte) bool { return len(payload) > 0 && payload[0] == tagRef }
+
 // ParseRef reads a payload that refers to another; false: it is one itself.
 func ParseRef(payload string) (Ref, bool) {
 	if len(payload) == 0 || payload[0] != tagRef {

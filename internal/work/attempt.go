@@ -70,6 +70,9 @@ func (a *Attempt) Lease(origin uint64, l tasks.Lease) {
 // Leased is what Lease said of the task.
 func (a *Attempt) Leased() tasks.Lease { return tasks.Lease{Number: a.name.number, Epoch: a.epoch} }
 
+// Name is what the task is called by that Lease spoke of.
+func (a *Attempt) Name() string { return a.name.String() }
+
 // Origin is the process whose task it is: a node's life; 0: not a fast one.
 func (a *Attempt) Origin() uint64 { return a.name.origin }
 

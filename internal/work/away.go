@@ -10,9 +10,11 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/internal/work/frames"
+	"github.com/distgear/distgear/internal/work/values"
 )
 
 // KindOf is what a node offers that works for an executor.
@@ -124,31 +126,58 @@ type lease struct {
 	j     *Job
 	lease tasks.Lease
 	ref   link.Ref
-	asked bool // it was recalled
+	sent  bool
+	asked bool     // it was recalled
+	input wire.Ref // stored for it; the zero Ref: none
 }
 
 // send leases a task to a worker elsewhere.
 func (b *bench) send(j *Job, l tasks.Lease) {
 	f := b.f
 	x := &lease{b: b, j: j, lease: l}
-	input, err := j.body.Input(frames.AppendLease(f.scratch[:0], l))
-	if err == nil {
-		if cap(input) <= 64<<10 {
-			f.scratch = input[:0]
-		}
-		kind := b.kinds[j.spec.Kind]
-		if kind == "" {
-			kind = b.prefix + j.spec.Kind
-			b.kinds[j.spec.Kind] = kind
-		}
-		c := wire.Command{Kind: kind, Key: j.id, Attempt: uint32(j.task.Attempts) + 1, Run: j.spec.Timeout, Input: input}
-		if x.ref, err = f.room.Links.Start(b.life.id, &c, 0, x); err == nil {
-			j.away = x
-			return
-		}
-	} else {
-		err = fmt.Errorf("%w: input of %s: %w", fault.ErrInvalid, j.spec.Kind, err)
+	if j.spec.Size > payload.Max { // not encoded here: others wait for the lock
+		x.store()
+		return
 	}
+	begin := len(frames.AppendLease(f.scratch[:0], l))
+	input, err := j.body.Input(frames.AppendLease(f.scratch[:0], l))
+	if err != nil {
+		x.fail(fmt.Errorf("%w: input of %s: %w", fault.ErrInvalid, j.spec.Kind, err))
+		return
+	}
+	if len(input)-begin > payload.Max {
+		x.store()
+		return
+	}
+	if cap(input) <= 64<<10 {
+		f.scratch = input[:0]
+	}
+	x.start(input)
+}
+
+// fail reports that an attempt could not be sent.
+func (x *lease) fail(err error) {
+	rep := fault.NeverRan(fault.Useless(err), 0)
+	x.b.f.reported(x.b, x.j, x.lease, &rep, x.b.f.room.Node, false)
+}
+
+// start sends the lease; input begins with its name.
+func (x *lease) start(input []byte) {
+	b, j, l := x.b, x.j, x.lease
+	f := b.f
+	kind := b.kinds[j.spec.Kind]
+	if kind == "" {
+		kind = b.prefix + j.spec.Kind
+		b.kinds[j.spec.Kind] = kind
+	}
+	c := wire.Command{Kind: kind, Key: j.id, Attempt: uint32(j.task.Attempts) + 1, Run: j.spec.Timeout, Input: input}
+	var err error
+	if x.ref, err = f.room.Links.Start(b.life.id, &c, 0, x); err == nil {
+		x.sent, j.away = true, x
+		return
+	}
+	j.away = nil
+	x.drop()
 	switch {
 	case errors.Is(err, link.ErrOverloaded):
 		b.stall()
@@ -157,8 +186,7 @@ func (b *bench) send(j *Job, l tasks.Lease) {
 		f.m.Work(&f.out, b.session, nothing())
 		f.m.GiveBack(&f.out, b.session, []tasks.Lease{l})
 	default:
-		rep := fault.NeverRan(fault.Useless(err), 0)
-		f.reported(b, j, l, &rep, f.room.Node, false)
+		x.fail(err)
 	}
 }
 
@@ -167,6 +195,7 @@ func (x *lease) Report(rep wire.Report) {
 	f, j := x.b.f, x.j
 	f.mu.Lock()
 	defer f.unlock()
+	x.drop()
 	if j.away == x {
 		j.away = nil
 	}
@@ -175,16 +204,22 @@ func (x *lease) Report(rep wire.Report) {
 		f.lose(x.b.life)
 		return
 	case rep.Late:
+		f.dropResult(&rep)
 		return
 	}
 	f.m.Advance(f.now())
+	if x.input.Name != "" && rep.Outcome == wire.NeverRan && fault.TraceOf(rep.Error).Is(values.ErrGone) {
+		rep = GiveBack() // a hub that keeps its data in memory was started again: it is stored once more
+	}
 	switch {
 	case GivenBack(&rep) && !x.asked: // it takes nothing now, and will say so, or its session has lapsed
 		x.b.stall()
 	case x.b.stalled:
 		x.b.resume()
 	}
-	f.reported(x.b, j, x.lease, &rep, x.b.life.node, false)
+	if !f.reported(x.b, j, x.lease, &rep, x.b.life.node, false) {
+		f.dropResult(&rep)
+	}
 }
 
 // stallTime is how long a worker is left alone that refused what it was leased.
@@ -212,13 +247,22 @@ func (b *bench) resume() {
 	b.f.m.Work(&b.f.out, b.session, b.offer)
 }
 
-// recall asks for the attempt if it has not started.
-func (x *lease) recall() {
+// recall asks for the attempt if it has not started, and tells how many tasks it ended.
+func (x *lease) recall() int {
 	x.asked = true
+	if !x.sent { // who stores its input sees that
+		x.j.away = nil
+		return x.b.f.givenBack(x.b, x.j, x.lease)
+	}
 	Send(x.b.f.room, x.b.life.id, frames.KindRecall+x.b.f.name, frames.AppendLease(nil, x.lease))
+	return 0
 }
 
-func (x *lease) cancel() { x.b.f.room.Links.Cancel(x.b.life.id, x.ref) }
+func (x *lease) cancel() {
+	if x.sent {
+		x.b.f.room.Links.Cancel(x.b.life.id, x.ref)
+	}
+}
 
 // Send sends one way, or not at all.
 func Send(r *room.Room, to link.ID, kind string, input []byte) {

@@ -52,7 +52,7 @@ func (f *Fast) carryOut() {
 			if done := f.batches[e.To.Req]; done != nil {
 				delete(f.batches, e.To.Req)
 				end := BatchEnd{OK: e.OK, Failed: e.Failed}
-				f.over = append(f.over, func() { done(end) })
+				f.batchOver(e.Text, func() { done(end) })
 			}
 		}
 	}
@@ -99,7 +99,7 @@ func (f *Fast) lease(s machine.Session, j *Job, l tasks.Lease) {
 func (f *Fast) recall(j *Job) int {
 	switch {
 	case j.away != nil:
-		j.away.recall()
+		return j.away.recall()
 	case j.now != nil && j.now.worker.TakeBack(j.now):
 		b := j.now.To.(*bench) //nolint:forcetypeassert // as lease made it
 		l := tasks.Lease{Number: j.task.Number, Epoch: j.now.epoch}
@@ -126,8 +126,9 @@ func (f *Fast) givenBack(b *bench, j *Job, l tasks.Lease) int {
 func (f *Fast) stop(j *Job, l tasks.Lease) {
 	switch {
 	case j.away != nil && j.away.lease == l:
-		j.away.recall() // it may wait there for long
-		j.away.cancel()
+		x := j.away
+		x.recall() // it may wait there for long
+		x.cancel()
 	case j.now != nil && j.now.epoch == l.Epoch:
 		now := j.now
 		f.recall(j)
@@ -150,15 +151,16 @@ func (b *bench) Reported(a *Attempt, rep *wire.Report) {
 // Advanced implements Reporter, for attempts here.
 func (b *bench) Advanced(a *Attempt, done, total int64) { a.job.Advance(done, total) }
 
-// reported takes a report in, with mu held. values: the body has the result.
-func (f *Fast) reported(b *bench, j *Job, l tasks.Lease, rep *wire.Report, node string, values bool) {
+// reported takes a report in, with mu held. values: the body has the result. False: it is
+// stale, or the task was given back.
+func (f *Fast) reported(b *bench, j *Job, l tasks.Lease, rep *wire.Report, node string, values bool) bool {
 	if j.task.Epoch != l.Epoch || j.task.State != tasks.Leased {
-		return // stale
+		return false
 	}
 	f.m.Advance(f.now())
 	if GivenBack(rep) || b.here == nil && j.why == nil && j.spec.Idempotent && rep.Error != nil && rep.Error.Flags&fault.Cancelled != 0 {
 		f.givenBack(b, j, l) // cancelled by its node, whose session lapsed or which ends: nobody here wanted that
-		return
+		return false
 	}
 	r := tasks.Report[*Job]{Lease: l, Outcome: tasks.Outcome(rep.Outcome), Val: j}
 	if rep.Outcome != wire.OK || !values {
@@ -170,6 +172,7 @@ func (f *Fast) reported(b *bench, j *Job, l tasks.Lease, rep *wire.Report, node 
 	f.reports[0] = r
 	f.m.Done(&f.out, b.session, f.reports[:])
 	f.reports[0] = tasks.Report[*Job]{}
+	return true
 }
 
 // finished notes that a task has ended, or is parked: nobody would look after it
@@ -186,6 +189,7 @@ func (f *Fast) finished(t *tasks.Task[*Job]) {
 		_ = f.m.Cancel(&f.out, t)
 	case t.Outcome == tasks.OK:
 		j.why = nil
+		f.expect(j)
 	case t.Cause == tasks.Late:
 		j.last, j.why = nil, fault.Marked(fmt.Errorf("%w: task %s of %s: no worker was free before its deadline", fault.ErrQueueTimeout, j.ID(), j.spec.Kind), fault.Mark{NeverRan: true})
 	case j.last == nil && j.why == nil:

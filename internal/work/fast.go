@@ -64,6 +64,9 @@ type Fast struct {
 	due      int64    // when the timer fires; 0: it does not
 	timer    *time.Timer
 	looked   lookedAt
+	ctx      context.Context // until the node has left
+	quit     context.CancelFunc
+	expected map[string]*expected // by batch
 }
 
 // wait is a submission in line.
@@ -78,8 +81,9 @@ type wait struct {
 func NewFast(r *room.Room, name string, l Limits, refuse bool) *Fast {
 	f := &Fast{
 		room: r, name: name, refuse: refuse, limited: l.Rate > 0 || l.Running > 0, capacity: l.Capacity, start: time.Now(), m: tasks.New[*Job](l, 0), session: me,
-		benches: map[machine.Session]*bench{}, lives: map[link.ID]*life{}, waits: map[uint64]*wait{}, batches: map[uint64]func(BatchEnd){},
+		benches: map[machine.Session]*bench{}, lives: map[link.ID]*life{}, waits: map[uint64]*wait{}, batches: map[uint64]func(BatchEnd){}, expected: map[string]*expected{},
 	}
+	f.ctx, f.quit = context.WithCancel(context.Background())
 	if r.Links != nil {
 		f.origin = uint64(r.Links.ID())
 		r.SetRaw(frames.KindProgress+name, f.progress)
@@ -480,6 +484,7 @@ func (g *guest) Left() {
 	}
 	batches := f.batches
 	f.batches = nil
+	f.quit()
 	f.unlock()
 	for _, done := range batches {
 		done(BatchEnd{Err: fault.ErrLeft})
@@ -511,7 +516,9 @@ func (f *Fast) unlock() {
 	f.ended = f.ended[:0]
 	f.mu.Unlock()
 	for _, j := range ended {
-		f.tell(j)
+		if !f.tell(j) {
+			n--
+		}
 	}
 	f.told(n)
 	for _, done := range over {
@@ -527,14 +534,20 @@ func (f *Fast) told(n int64) {
 	}
 }
 
-// tell ends a job as its task has ended.
-func (f *Fast) tell(j *Job) {
-	if r := j.last; r != nil {
-		j.last = nil // it may hold much more than what is of j
-		j.Report(f.room, &r.Report, r.node)
-		return
+// tell ends a job as its task has ended; false: it will, when its result is here.
+func (f *Fast) tell(j *Job) bool {
+	r := j.last
+	if r == nil {
+		j.End(j.why)
+		return true
 	}
-	j.End(j.why)
+	j.last = nil // it may hold much more than what is of j
+	if ref, ok := r.result(); ok {
+		f.room.Pool.Go(&fetching{f, j, ref, r.node})
+		return false
+	}
+	j.Report(f.room, &r.Report, r.node)
+	return true
 }
 
 // arm sets the timer.

@@ -2,15 +2,11 @@ package durable
 
 import (
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"strconv"
-	"time"
 
-	"github.com/distgear/distgear/internal/engine"
-	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/internal/work/values"
 )
 
 // inline is how large an encoded input or result may be that is kept with its
@@ -18,28 +14,13 @@ import (
 // reference to it; the hub deletes what no task refers to.
 const inline = 64 << 10
 
-// MaxValue is how large an encoded input or result may be, in bytes.
-const MaxValue = engine.MaxObject
-
-// storeTime is how long it may take to store or to fetch a large value.
-const storeTime = 2 * time.Minute
-
 // storeValue stores a value if it is large: then what it returns is a reference.
 // what tells a task's values apart.
 func storeValue(ctx context.Context, r *room.Room, executor, id, what string, val []byte) ([]byte, error) {
 	if len(val) <= inline {
 		return val, nil
 	}
-	if len(val) > MaxValue {
-		return nil, fmt.Errorf("%w: task %q has %d bytes encoded, %d are allowed: keep large data elsewhere, and pass its name", fault.ErrInvalid, id, len(val), MaxValue)
-	}
-	ctx, cancel := context.WithTimeout(ctx, storeTime)
-	defer cancel()
-	ref := wire.Ref{Name: wire.TaskObject(executor, id, what+"-"+strconv.FormatUint(rand.Uint64(), 36)), Size: uint64(len(val))}
-	if err := r.Ledger.Store().Put(ctx, ref.Name, val); err != nil {
-		return nil, fmt.Errorf("storing %d bytes of task %q: %w", len(val), id, err)
-	}
-	return wire.AppendRef(nil, ref), nil
+	return values.Store(ctx, r, executor, id, what, val)
 }
 
 // fetch gets a large value, on a goroutine of the node.
@@ -51,12 +32,7 @@ type fetch struct {
 
 // Run implements runner.Task.
 func (f *fetch) Run() {
-	ctx, cancel := context.WithTimeout(f.q.ctx, storeTime)
-	defer cancel()
-	payload, err := f.q.room.Ledger.Store().Get(ctx, f.ref.Name)
-	if err == nil && uint64(len(payload)) != f.ref.Size {
-		err = fmt.Errorf("%w: %d bytes were stored, %d are there", fault.ErrInvalid, f.ref.Size, len(payload))
-	}
+	payload, err := values.Fetch(f.q.ctx, f.q.room, f.ref)
 	f.got(payload, err)
 }
 

@@ -14,6 +14,7 @@
 package stand
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -25,10 +26,12 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/internal/work"
 	"github.com/distgear/distgear/internal/work/frames"
+	"github.com/distgear/distgear/internal/work/values"
 )
 
 // progressEvery is how often an attempt's progress is sent at most.
@@ -46,13 +49,15 @@ type stand struct {
 	number  uint64
 	version uint64
 	polls   []*link.Inbound // they are answered at the next change
+
+	fetching map[*inbound]bool // their inputs are on their way
 }
 
 type standKey string
 
 func standOf(r *room.Room, name string) *stand {
 	return r.Value(standKey(name), func() any {
-		s := &stand{room: r, name: name, workers: map[uint64]*work.Worker{}, version: 1}
+		s := &stand{room: r, name: name, workers: map[uint64]*work.Worker{}, version: 1, fetching: map[*inbound]bool{}}
 		s.live = s.lives()
 		r.SetRaw(frames.KindOffer+name, s.poll)
 		r.SetRaw(frames.KindRecall+name, s.recall)
@@ -122,7 +127,9 @@ func (s *stand) serve(w *work.Worker, kind string) func(*link.Inbound) {
 		}
 		x.Lease(uint64(in.From()), l)
 		x.CommandKey = in.Key
-		if !w.Put(&x.Attempt) {
+		if ref, ok := values.Ref(input); ok {
+			s.fetch(w, x, ref)
+		} else if !w.Put(&x.Attempt) {
 			refuse(in)
 		}
 	}
@@ -139,6 +146,11 @@ type inbound struct {
 
 // Reported implements Reporter.
 func (x *inbound) Reported(_ *work.Attempt, rep *wire.Report) {
+	if rep.Outcome == wire.OK && len(rep.Payload) > payload.Max {
+		x.stand.room.Hold() // it cannot fail: what reports is held
+		x.stand.room.Pool.Go(&storing{x, rep.Payload})
+		return
+	}
 	x.in.Reply(*rep)
 	x.in.Free()
 }
@@ -235,9 +247,15 @@ func (s *stand) Changed() {
 		}
 	}
 	live := s.live
+	over := func(a *work.Attempt) bool { return was[a.Origin()] && !live[a.Origin()] }
+	for x := range s.fetching {
+		if over(&x.Attempt) {
+			x.Cancel(context.Canceled)
+		}
+	}
 	s.mu.Unlock()
 	for _, w := range ws {
-		w.Drop(func(a *work.Attempt) bool { return was[a.Origin()] && !live[a.Origin()] })
+		w.Drop(over)
 	}
 }
 
