@@ -112,6 +112,17 @@ func durableRows() []row {
 				}
 				return spec{Callers: 256, Warm: time.Second, Window: 5 * time.Second}
 			}, lines: []line{{value: "cost", Unit: "×", bar: bar{limit: 4, atMost: true}}, {value: "rate", What: "durable", Unit: "1/s"}}},
+		{Name: "durable-waiting", What: "durable: 1 000 000 runs that wait for a signal, each", sides: []string{"distgear"}, trial: rested, once: true,
+			size: func(quick bool) spec {
+				if quick {
+					return spec{Count: 20}
+				}
+				return spec{Count: 1_000_000, Settle: time.Second}
+			}, lines: []line{
+				{value: "hub", What: "heap of the hub", Unit: "B", bar: bar{limit: 1024, atMost: true}},
+				{value: "worker", What: "heap of the node that owned it", Unit: "B"},
+				{value: "caller", What: "heap of the process that raised it, and has its future", Unit: "B"},
+				{value: "took", What: "time until the last rested", Unit: "s", scale: 1e-9}}},
 		{Name: "durable-recovery", What: "durable: one of two masters of 64 runs is killed mid-plan: until the last run has ended (fsync)", sides: []string{"distgear"}, trial: recovered,
 			size: func(bool) spec { return spec{Count: 1} }, lines: []line{{value: "gap", Unit: "ms", scale: 1e-6, bar: bar{limit: 3000, atMost: true}}}},
 	}

@@ -69,6 +69,45 @@ func recovered(sp spec, o options) (map[string]float64, error) {
 	return map[string]float64{"gap": float64(time.Since(began))}, err
 }
 
+// rested is a trial with runs that wait: what the heaps of all processes grow by for each. Some are woken, and must end as they should.
+func rested(sp spec, o options) (map[string]float64, error) {
+	s, err := open(sp, o, true, "caller", "worker")
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	began := time.Now()
+	who := map[string]*proc.Child{"hub": s.hub, "caller": s.callers[0], "worker": s.callers[1]}
+	v := map[string]float64{}
+	measure := func(factor float64) error {
+		for name, c := range who {
+			r, err := c.Ask("heap 0")
+			if err != nil {
+				return err
+			}
+			v[name] += factor * r.Values["heap"] / float64(sp.Count)
+		}
+		return nil
+	}
+	if err := measure(-1); err != nil {
+		return nil, err
+	}
+	for _, q := range []struct {
+		who      *proc.Child
+		question string
+	}{{s.callers[0], "fill"}, {s.callers[1], "rest"}} {
+		if _, err := q.who.Ask(q.question); err != nil {
+			return nil, err
+		}
+	}
+	v["took"] = float64(time.Since(began))
+	if err := measure(1); err != nil {
+		return nil, err
+	}
+	_, err = s.callers[0].Ask("wake")
+	return v, err
+}
+
 // computed is a trial with tasks that use a processor for 1 ms each, at two workers with a slot each: the share of two processors that went into tasks, of what
 // other programs left of them. It needs Linux: /proc/stat says what all programs used.
 func computed(sp spec, o options) (map[string]float64, error) {

@@ -67,6 +67,9 @@ func durableRole(sp spec) (*role, error) {
 		defer cancel()
 		n.Leave(ctx) // the parent has its figures; nothing hangs on this
 	}}
+	if sp.Row == "durable-waiting" {
+		return rl, waitingRole(sp, n, rl)
+	}
 	if sp.Row == "durable-recovery" {
 		if sp.Role == "worker" {
 			return rl, n.Handle(x.durable)
