@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -49,9 +50,31 @@ func (o *Objects) Put(ctx context.Context, name string, data []byte) error {
 		return fmt.Errorf("an object of %d bytes: at most %d are stored", len(data), MaxObject)
 	}
 	return o.try(ctx, "put", name, true, func(ctx context.Context, s jetstream.ObjectStore) error {
-		_, err := s.PutBytes(ctx, name, data)
+		_, err := s.Put(ctx, jetstream.ObjectMeta{Name: name}, &patient{*bytes.NewReader(data), ctx, o.c.nc})
 		return err
 	})
+}
+
+// patient waits for the server before it says that all was read. The client starts a
+// goroutine when the first part is sent, which would never end if it came to run only
+// after the whole was stored (nats.go 1.55).
+type patient struct {
+	bytes.Reader
+
+	ctx context.Context //nolint:containedctx // of one Put
+	c   *nats.Conn
+}
+
+// Read implements io.Reader.
+func (p *patient) Read(b []byte) (int, error) {
+	if p.Len() == 0 {
+		for range 3 {
+			if err := p.c.FlushWithContext(p.ctx); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return p.Reader.Read(b)
 }
 
 // missing is how long an object may not be seen yet at a replica that is asked,
@@ -95,18 +118,35 @@ func (o *Objects) Delete(ctx context.Context, name string) error {
 
 func streamOf(log string) string { return "OBJ_" + log }
 
+// listPatience is how long nothing may come of a list: if what would be the last of
+// it is deleted meanwhile, nothing says that it was.
+const listPatience = time.Second
+
 // List tells what is stored; nothing, if the store was not made yet.
 func (o *Objects) List(ctx context.Context) (all []ObjectInfo, err error) {
 	err = o.try(ctx, "list", "", false, func(ctx context.Context, s jetstream.ObjectStore) error {
-		infos, err := s.List(ctx)
-		if errors.Is(err, jetstream.ErrNoObjectsFound) {
-			return nil
+		w, err := s.Watch(ctx, jetstream.IgnoreDeletes())
+		if err != nil {
+			return err
 		}
+		defer func() { _ = w.Stop() }() // nothing is kept of it
 		all = all[:0]
-		for _, i := range infos {
-			all = append(all, ObjectInfo{i.Name, i.Size, i.ModTime})
+		stuck := time.NewTimer(listPatience)
+		defer stuck.Stop()
+		for {
+			select {
+			case i := <-w.Updates():
+				if i == nil { // that was all
+					return nil
+				}
+				all = append(all, ObjectInfo{i.Name, i.Size, i.ModTime})
+				stuck.Reset(listPatience)
+			case <-stuck.C:
+				return errLate
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
 		}
-		return err
 	})
 	if errors.Is(err, ErrNoObject) {
 		return nil, nil

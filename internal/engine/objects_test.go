@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestObjects: what was put is read and listed, also after the server began anew in its directory; what was deleted leaves nothing.
@@ -88,5 +90,40 @@ func TestObjects(t *testing.T) {
 	cancel(errors.New("enough"))
 	if err := o.Put(ctx, "late", nil); err == nil {
 		t.Error("put after the end of its context")
+	}
+}
+
+// TestObjects_ListMeanwhile: a list ends soon though what it would tell last is
+// deleted meanwhile.
+func TestObjects_ListMeanwhile(t *testing.T) {
+	s, c := startStore(t, ServerConfig{Tier: Memory})
+	defer s.Close()
+	defer c.Close()
+	openLog(t, c, LogConfig{})
+	o := c.Objects("log")
+	for i := range 30 {
+		if err := o.Put(t.Context(), fmt.Sprint(i), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		for i := 29; i >= 0; i-- {
+			if err := o.Delete(t.Context(), fmt.Sprint(i)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for left := 30; left > 0; {
+		began := time.Now()
+		all, err := o.List(t.Context())
+		if err != nil || len(all) > left {
+			t.Fatalf("%d, then %d: %v", left, len(all), err)
+		}
+		left = len(all)
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("it took %v", took)
+		}
 	}
 }
