@@ -192,6 +192,9 @@ func (l *durable) suspend() {
 		return
 	}
 	g := &journal.Give{Why: journal.Suspended}
+	if _, limited := l.r.ctx.Deadline(); limited && l.Started.IsZero() { // it counts from the first entry: let there be one
+		l.unit.Add(&journal.Record{Kind: journal.Value, Name: "began"})
+	}
 	for _, w := range l.waits {
 		switch {
 		case w.until.IsZero():
