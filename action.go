@@ -74,7 +74,8 @@ func (a *Action[In, Out]) valid() error {
 // Serve implements Handler.
 func (a *Action[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) {
 	if c.raised {
-		return nil, Permanent(Clean(fmt.Errorf("%w: %q is an action, not an event", ErrNoNode, a.Name)))
+		err := fmt.Errorf("%w: %q is an action, not an event: call it, or make it a step of an event's plan", ErrNoNode, a.Name)
+		return nil, fault.Marked(err, fault.Mark{NeverRan: true, Permanent: true})
 	}
 	if c.Undo {
 		return nil, a.serveUndo(ctx, c)

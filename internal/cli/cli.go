@@ -74,17 +74,21 @@ func Run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) 
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errs)
-	err := root.ExecuteContext(ctx)
+	of, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return OK
+	}
+	known, ours := errors.AsType[*exitError](err)
+	if !ours { // what cobra says about arguments
+		err = fmt.Errorf("%w\nusage: %s", err, of.UseLine())
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintf(errs, "distgear: %s\n", strings.TrimPrefix(text, "distgear: ")) //nolint:errcheck // nobody is left to be told
 	}
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.code
+	if ours {
+		return known.code
 	}
-	return Usage // what cobra says about flags and arguments
+	return Usage
 }
 
 // app is what all commands share: where they write, and the flags of all.
@@ -109,6 +113,7 @@ func newRoot(a *app) *cobra.Command {
 	f.StringVar(&a.gateway, "gateway", "", "URL of a gateway (default $DISTGEAR_GATEWAY or "+defaultGateway+")")
 	f.StringVar(&a.token, "token", "", "the cluster's secret (default $DISTGEAR_TOKEN)")
 	root.AddCommand(a.demoCmd(), a.demoWorkerCmd(), a.hubCmd(), a.nodesCmd(), a.locksCmd(), a.objectsCmd(), a.queuesCmd(), a.executorsCmd(), a.tasksCmd(), a.doctorCmd(), a.raiseCmd(), a.runsCmd(), a.schedulesCmd(), a.versionCmd())
+	a.complete(root)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return exit(Usage, "%w\nsee %s --help", err, c.CommandPath())
 	})
