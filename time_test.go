@@ -1,4 +1,4 @@
-package geartest_test
+package distgear_test
 
 import (
 	"context"
@@ -21,10 +21,10 @@ import (
 
 const day = 24 * time.Hour
 
-type event = distgear.Event[int, int]
+type timed = distgear.Event[int, int]
 
-// alone is a node with these handlers, in a bubble.
-func alone(t *testing.T, hs ...distgear.Handler) *distgear.Node {
+// bubbled is a node with these handlers, in a bubble.
+func bubbled(t *testing.T, hs ...distgear.Handler) *distgear.Node {
 	return geartest.Alone(t, geartest.Nodes{Handlers: func(*distgear.Node) []distgear.Handler { return hs }}).Here()
 }
 
@@ -32,7 +32,7 @@ func alone(t *testing.T, hs ...distgear.Handler) *distgear.Node {
 func TestTime_Sleep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0
-		remind := &event{Name: "remind", Durable: true, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
+		remind := &timed{Name: "remind", Durable: true, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
 			calls++
 			for range 3 {
 				if err := r.Sleep(ctx, 10*day); err != nil {
@@ -41,7 +41,7 @@ func TestTime_Sleep(t *testing.T) {
 			}
 			return in + 1, nil
 		}}
-		n, began := alone(t, remind), time.Now()
+		n, began := bubbled(t, remind), time.Now()
 		f, err := remind.Raise(t.Context(), n, 41)
 		if err != nil {
 			t.Fatal(err)
@@ -72,12 +72,12 @@ func TestTime_Retries(t *testing.T) {
 				}
 				return in, nil
 			}}
-			e := &event{Name: "asks", Durable: durable, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
+			e := &timed{Name: "asks", Durable: durable, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
 				p := distgear.Plan{Name: "ask"}
 				ask.Step(&p, distgear.Any(), in)
 				return in, r.Do(ctx, &p)
 			}}
-			f, err := e.Raise(t.Context(), alone(t, ask, e), 7)
+			f, err := e.Raise(t.Context(), bubbled(t, ask, e), 7)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,11 +94,11 @@ func TestTime_Retries(t *testing.T) {
 // TestTime_Timeout: a run of two hours at most, that waits for a signal.
 func TestTime_Timeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &event{Name: "ask", Durable: true, Timeout: 2 * time.Hour, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
+		e := &timed{Name: "ask", Durable: true, Timeout: 2 * time.Hour, On: func(ctx context.Context, r *distgear.Run, in int) (int, error) {
 			return in, r.Signal(ctx, "answer", nil)
 		}}
 		began := time.Now()
-		n := alone(t, e)
+		n := bubbled(t, e)
 		f, err := e.Raise(t.Context(), n, 7, distgear.Delay(3*day))
 		if err != nil {
 			t.Fatal(err)
@@ -127,13 +127,13 @@ func TestTime_Schedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var at []string
-		e := &event{Name: "nightly", Durable: true, On: func(_ context.Context, r *distgear.Run, in int) (int, error) {
+		e := &timed{Name: "nightly", Durable: true, On: func(_ context.Context, r *distgear.Run, in int) (int, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			at = append(at, r.Now().UTC().Format("02 15:04"))
 			return in, nil
 		}}
-		n := alone(t, e)
+		n := bubbled(t, e)
 		if err := schedule.Every(t.Context(), n, "backup", "30 2 * * *", e, 1); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +162,7 @@ func TestTime_Again(t *testing.T) {
 				time.Sleep(time.Hour)
 				return 2 * in, nil
 			}, Timeout: day}
-			n := alone(t, double)
+			n := bubbled(t, double)
 			if out, err := double.Call(t.Context(), n, distgear.Any(), 21); err != nil || out != 42 {
 				t.Errorf("%d, %v", out, err)
 			}
