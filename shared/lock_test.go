@@ -170,6 +170,13 @@ func TestMutex_BadUse(t *testing.T) {
 		if err := s.Unlock(); !errors.Is(err, shared.ErrNotHeld) {
 			t.Fatal(err)
 		}
+		next, err := shared.NewMutex(nodes[1], "m").Lock(ctx)
+		must(t, err)
+		is(t, "unlock under a lease of before", s.Unlock(), shared.ErrNotHeld)
+		if other, ok, err := shared.NewMutex(nodes[2], "m").TryLock(ctx); ok || err != nil {
+			t.Errorf("it freed the next one's: %v, %v", err, other.Unlock())
+		}
+		must(t, next.Unlock())
 		// L11: it recalls the idle holder, as soon as the hub knows that the one above waits no more: tries do not pass who waits.
 		geartest.Eventually(t, 10*time.Second, "the lock is free for a try", func() (ok bool) {
 			if s, ok, err = shared.NewMutex(nodes[1], "m").TryLock(ctx); err != nil {
