@@ -36,13 +36,17 @@ func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
 
 // gaveUp is the error of who waited in vain.
 func (f *Future[Out]) gaveUp(err error) error {
-	kind := f.job.Kind()
-	if fast, ok := f.core.class.(*work.Fast); ok {
-		if s, e := fast.Stats(context.Background()); e == nil && slices.Contains(s.Unserved, kind) {
-			return fmt.Errorf("stopped waiting for task %s: no worker of executor %q offers %q: call Work with it on some node: %w", f.job.ID(), f.core.name, kind, err)
+	return f.core.gaveUp(fmt.Sprintf("stopped waiting for task %s of executor %q", f.job.ID(), f.core.name), f.job.Kind(), err)
+}
+
+// gaveUp says why what ended by err may have waited for an action in vain.
+func (e *core) gaveUp(what, kind string, err error) error {
+	if fast, ok := e.class.(*work.Fast); ok {
+		if s, bad := fast.Stats(context.Background()); bad == nil && slices.Contains(s.Unserved, kind) {
+			return fmt.Errorf("%s: no worker of executor %q offers %q: call Work with it on some node: %w", what, e.name, kind, err)
 		}
 	}
-	return fmt.Errorf("stopped waiting for task %s of executor %q: %w", f.job.ID(), f.core.name, err)
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // Done is closed when the task has ended.

@@ -149,7 +149,7 @@ func Map[In, Out any](ctx context.Context, ex *Executor, a *distgear.Action[In, 
 			}
 			j, err := m.next(ctx)
 			if err != nil {
-				yield(none, fmt.Errorf("map over executor %q: %w", ex.name, err))
+				yield(none, ex.gaveUp(fmt.Sprintf("stopped the map over executor %q", ex.name), a.Name, err))
 				return
 			}
 			delete(m.live, j)

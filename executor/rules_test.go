@@ -273,6 +273,16 @@ func TestWork(t *testing.T) {
 	if s, _ := ex.Stats(t.Context()); !slices.Equal(s.Unserved, []string{"double"}) {
 		t.Error(s)
 	}
+	err = nil
+	for _, bad := range executor.Map(late(t), ex, double, slices.Values([]int{1})) {
+		err = errors.Join(err, bad)
+	}
+	if _, bad := executor.InvokeAny(late(t), ex, double, 1, 2); !strings.Contains(fmt.Sprint(bad), `no worker of executor "work" offers "double"`) || !errors.Is(bad, context.DeadlineExceeded) {
+		t.Error(bad)
+	}
+	if !strings.Contains(fmt.Sprint(err), `stopped the map over executor "work": no worker of executor "work" offers "double"`) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
 	worksOn(t, ex, 1, double)
 	if v, err := f.Wait(t.Context()); v != 2 || err != nil {
 		t.Error(v, err)
@@ -359,6 +369,14 @@ func TestBadInput(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+// late is a context that ends soon.
+func late(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	t.Cleanup(cancel)
+	return ctx
+}
 
 // TestLeave: a node that leaves ends what has not started, waits for what runs, and
 // takes nothing more.

@@ -3,6 +3,7 @@ package work
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/room"
 	"github.com/distgear/distgear/internal/runner"
 	"github.com/distgear/distgear/internal/wire"
@@ -51,6 +53,22 @@ func (r *reports) Advanced(*Attempt, int64, int64) {}
 
 func attempt(to Reporter) *Attempt {
 	return &Attempt{Context: &runner.Context{}, Kind: "x", From: "b", To: to}
+}
+
+// An attempt of an action that the worker does not have never ran, and the report
+// says what to do.
+func TestWorkerWithoutTheAction(t *testing.T) {
+	to := &reports{told: make(chan struct{}, 1)}
+	w := NewWorker(testRoom(t), 1, map[string]any{"x": func(context.Context) {}}, false)
+	a := attempt(to)
+	a.Kind = "y"
+	if !w.Put(a) {
+		t.Fatal("it is closed")
+	}
+	<-to.told
+	if r := to.all[0]; r.Outcome != wire.NeverRan || r.Error == nil || r.Error.Flags&fault.Permanent == 0 || !strings.Contains(r.Error.Message, `does not work on "y": name the action in its Work`) {
+		t.Errorf("%+v", r)
+	}
 }
 
 // A worker runs as many at once as it has slots; what waits can be taken back, and

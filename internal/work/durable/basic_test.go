@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -121,7 +122,9 @@ func TestDurable_Found(t *testing.T) {
 // TestDurable_Large: inputs and results over 64 KiB go by the object store.
 func TestDurable_Large(t *testing.T) {
 	echo := &distgear.Action[[]byte, []byte]{Name: "echo", Idempotent: true, Do: func(_ context.Context, b []byte) ([]byte, error) {
-		b[0]++
+		if b[0]++; len(b) == 2 {
+			return make([]byte, 64<<20+1), nil
+		}
 		return b, nil
 	}}
 	_, ex := durableCluster(t, nil, echo)
@@ -137,8 +140,14 @@ func TestDurable_Large(t *testing.T) {
 			t.Errorf("%d bytes, found: %d bytes back: %v", n, len(out), err)
 		}
 	}
-	if _, err := executor.Submit(t.Context(), ex, echo, make([]byte, 64<<20+1)); !errors.Is(err, distgear.ErrInvalid) {
-		t.Error(err)
+	for _, n := range []int{64 << 20, 1} { // as an input, and as a result
+		f, err := executor.Submit(t.Context(), ex, echo, make([]byte, n+1))
+		if err == nil {
+			_, err = wait(t, f, nil)
+		}
+		if !errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), "67108864 are allowed") {
+			t.Errorf("%d bytes: %v", n+1, err)
+		}
 	}
 }
 
@@ -285,7 +294,7 @@ func TestDurable_Schedule(t *testing.T) {
 	if err := ex.Unschedule(ctx, "often"); !errors.Is(err, distgear.ErrInvalid) {
 		t.Error(err)
 	}
-	if err := executor.Every(ctx, ex, "bad", "every day", double, 21); !errors.Is(err, distgear.ErrInvalid) {
+	if err := executor.Every(ctx, ex, "bad", "every day", double, 21); !errors.Is(err, distgear.ErrInvalid) || !strings.Contains(err.Error(), `schedule "bad": `) {
 		t.Error(err)
 	}
 	if err := executor.Every(ctx, executor.New(c.Here(), "fast"), "often", "@daily", double, 21); !errors.Is(err, distgear.ErrInvalid) {
