@@ -349,7 +349,7 @@ func many(t *testing.T, p *pool) {
 	if v, err := executor.InvokeAny(ctx, p.Executor, slow, 60_000, 5, 60_000); v != "slept" || err != nil {
 		t.Error(v, err)
 	}
-	if _, err := executor.InvokeAny(ctx, p.Executor, double, -1, -2); !errors.Is(err, errOdd) {
+	if _, err := executor.InvokeAny(ctx, p.Executor, double, -1, -2); !errors.Is(err, errOdd) || !strings.Contains(err.Error(), "none of 2 tasks is OK") {
 		t.Error(err)
 	}
 	fs, err := executor.InvokeAll(ctx, p.Executor, slow, 40, 1, 20)

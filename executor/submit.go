@@ -274,7 +274,7 @@ func InvokeAny[In, Out any](ctx context.Context, ex *Executor, a *distgear.Actio
 	for range n {
 		j, end := c.next(ctx)
 		if end != nil {
-			return none, end
+			return none, ex.gaveUp(fmt.Sprintf("stopped waiting for %d tasks of executor %q", n, ex.name), a.Name, end)
 		}
 		if j.Err() == nil {
 			return futureOf[Out](j).out, nil
@@ -282,6 +282,9 @@ func InvokeAny[In, Out any](ctx context.Context, ex *Executor, a *distgear.Actio
 		if err == nil {
 			err = j.Err()
 		}
+	}
+	if n > 1 {
+		err = fmt.Errorf("none of %d tasks is OK; the first that failed: %w", n, err)
 	}
 	return none, err
 }
