@@ -27,7 +27,12 @@ type PastPlan struct {
 	Began   int64   // ns since 1970
 	Next    uint32  // the number of its next attempt, if Adopted said so
 	Taken   bool    // the handler has come to it again; for who goes on with the run
+	sent    uint32  // how many attempts there were
 }
+
+// maxAttempts is how many of a plan there may have been before it was adopted: who goes on
+// makes room for as many. A journal has room for a quarter of that.
+const maxAttempts = 1 << 20
 
 // Timed is a record and when it was made, in ns since 1970.
 type Timed struct {
@@ -80,8 +85,11 @@ func (p *Past) add(at int64, r *Record) error {
 		return fmt.Errorf("no plan %d has begun", r.Plan)
 	}
 	x := p.Plans[r.Plan]
+	if r.Kind == Sent && r.Number > x.sent || r.Kind == Adopted && r.Number > maxAttempts {
+		return fmt.Errorf("attempt %d of plan %s comes after %d others", r.Number, x.Shape.Name, x.sent)
+	}
 	if r.Kind == Adopted {
-		x.Shape, x.Records, x.Next = r.Shape, nil, r.Number
+		x.Shape, x.Records, x.Next, x.sent = r.Shape, nil, r.Number, r.Number
 		return nil
 	}
 	switch r.Kind {
@@ -89,6 +97,9 @@ func (p *Past) add(at int64, r *Record) error {
 		if int(r.Step) >= len(x.Shape.Steps) {
 			return fmt.Errorf("plan %s has no step %d", x.Shape.Name, r.Step)
 		}
+	}
+	if r.Kind == Sent && r.Number == x.sent {
+		x.sent++
 	}
 	x.Records = append(x.Records, Timed{at, *r})
 	return nil

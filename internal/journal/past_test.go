@@ -111,3 +111,21 @@ func TestRead_Malformed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Attempts are numbered one after the other: what says otherwise would have who goes on
+// make room for as many.
+func TestRead_AttemptsThatJump(t *testing.T) {
+	for name, recs := range map[string][]Record{
+		"sent":    {sent(0, 0), sent(1, 2)},
+		"adopted": {sent(0, 0), {Kind: Adopted, Number: 1 << 31, Shape: diamond()}},
+	} {
+		var u Unit
+		u.Add(&Record{Kind: Planned, Shape: diamond()})
+		for i := range recs {
+			u.Add(&recs[i])
+		}
+		if _, err := Read([][]byte{u.Bytes(1)}); !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "comes after 1 others") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
