@@ -69,8 +69,8 @@ type patient struct {
 func (p *patient) Read(b []byte) (int, error) {
 	if p.Len() == 0 {
 		for range 3 {
-			if err := p.c.FlushWithContext(p.ctx); err != nil {
-				return 0, err
+			if p.c.FlushWithContext(p.ctx) != nil {
+				break // Put says what is wrong, if it matters
 			}
 		}
 	}

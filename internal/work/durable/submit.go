@@ -346,6 +346,9 @@ func (q *queue) pumpLine() {
 			s := &specs[n%2]
 			*s = e.job.Spec()
 			s.ID = e.id
+			if s.NotBefore != 0 {
+				s.NotBefore++ // the ledger's time is rounded down
+			}
 			before := &specs[(n+1)%2]
 			if n == 0 {
 				before = nil
