@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/executor"
 	"github.com/distgear/distgear/geartest"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/schedule"
@@ -164,6 +165,11 @@ func TestTime_Again(t *testing.T) {
 			}, Timeout: day}
 			n := bubbled(t, double)
 			if out, err := double.Call(t.Context(), n, distgear.Any(), 21); err != nil || out != 42 {
+				t.Errorf("%d, %v", out, err)
+			}
+			if out, err := executor.Submit(t.Context(), executor.New(n, "x"), double, 21); err != nil {
+				t.Error(err)
+			} else if out, err := out.Wait(t.Context()); err != nil || out != 42 {
 				t.Errorf("%d, %v", out, err)
 			}
 			m := shared.NewMutex(n, "m")

@@ -114,6 +114,7 @@ type core struct {
 
 	last    atomic.Pointer[preparing] // what was submitted last
 	actions sync.Map                  // any of *distgear.Action → *prepared
+	waiters sync.Pool                 // see work.Job.Wait
 }
 
 type coreKey string

@@ -27,7 +27,7 @@ func (f *Future[Out]) ID() TaskID { return TaskID(f.job.ID()) }
 // wraps ctx's cause. A task that waits for another one, with its own context, lends its
 // slot meanwhile, so that tasks may wait for tasks of their executor.
 func (f *Future[Out]) Wait(ctx context.Context) (Out, error) {
-	if err := f.job.Wait(ctx); err != nil {
+	if err := f.job.Wait(ctx, &f.core.waiters); err != nil {
 		var none Out
 		return none, f.gaveUp(err)
 	}

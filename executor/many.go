@@ -211,7 +211,7 @@ func (m *mapping[In, Out]) next(ctx context.Context) (*work.Job, error) {
 		return m.c.next(ctx)
 	}
 	j := m.order[0]
-	if err := j.Wait(ctx); err != nil {
+	if err := j.Wait(ctx, &m.ex.waiters); err != nil {
 		return nil, err
 	}
 	m.order[0] = nil

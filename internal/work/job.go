@@ -78,8 +78,6 @@ type Listener interface{ Ended(j *Job) }
 // waiter is one goroutine that waits for a Job.
 type waiter struct{ c chan struct{} } // 1: it may be gone
 
-var waiters = sync.Pool{New: func() any { return &waiter{make(chan struct{}, 1)} }}
-
 // Init makes j a task: h is the action, a distgear.Handler. s belongs to j and
 // others: it does not change any more.
 func (j *Job) Init(s *Spec, id string, h any, b Body) {
@@ -167,8 +165,9 @@ func (j *Job) Err() error {
 }
 
 // Wait waits until j has ended. An error is the cause of ctx, which ended first.
-// A task that waits for another lends its slot meanwhile.
-func (j *Job) Wait(ctx context.Context) error {
+// A task that waits for another lends its slot meanwhile. Of spaces are what Wait waits
+// with: an executor's own, since a bubble of testing/synctest can do nothing with the channels of another.
+func (j *Job) Wait(ctx context.Context, spaces *sync.Pool) error {
 	if j.over.Load() || j.helper != nil && ctx.Done() == nil && j.helper.help(&j.first) && j.over.Load() {
 		return nil
 	}
@@ -177,11 +176,14 @@ func (j *Job) Wait(ctx context.Context) error {
 		j.mu.Unlock()
 		return Await(ctx, j.Done())
 	}
-	w := waiters.Get().(*waiter)
+	w, ok := spaces.Get().(*waiter)
+	if !ok {
+		w = &waiter{make(chan struct{}, 1)}
+	}
 	j.waiter = w
 	j.mu.Unlock()
 	err := j.wait(ctx, w)
-	waiters.Put(w)
+	spaces.Put(w)
 	return err
 }
 
