@@ -235,7 +235,7 @@ func Short(message string) string {
 }
 
 // Changes is what is new in a record since before, the zero record for all. The
-// run's own change comes last if the run has ended, else first.
+// run's own change comes last if the run, or its rollback, has ended, else first.
 func Changes(before, rec record.Run) []Change {
 	var cs []Change
 	run := Change{Run: rec.ID, Event: rec.Event, State: string(rec.State), Node: rec.Node}
@@ -243,7 +243,9 @@ func Changes(before, rec record.Run) []Change {
 		run.Error = rec.Error
 		run.Took = rec.Ended.Sub(rec.Started)
 		run.Millis = run.Took.Milliseconds()
-	} else if before.State != rec.State {
+	}
+	ends := rec.State.Final() || before.State == record.RollingBack // what the steps came to is told before
+	if before.State != rec.State && !ends {
 		cs = append(cs, run)
 	}
 	old := map[[2]string]record.Step{}
@@ -295,7 +297,7 @@ func Changes(before, rec record.Run) []Change {
 	for _, s := range steps {
 		cs = append(cs, s.Change)
 	}
-	if rec.State.Final() && before.State != rec.State {
+	if before.State != rec.State && ends {
 		cs = append(cs, run)
 	}
 	return cs
