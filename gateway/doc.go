@@ -45,9 +45,10 @@
 //
 // Without a token only loopback is served: Listen refuses other addresses,
 // requests that came over another are answered 403, and so are those of web
-// pages, be it by their Origin or by a Host that is not this machine's. With a
-// token every request needs it. HTTP is not encrypted: beyond loopback put a
-// server with TLS in front, or New into one.
+// pages: any with a Host that is not this machine's, and from another Origin what
+// is no GET (of whose answer a page sees nothing). With a token every request needs
+// it. HTTP is not encrypted: beyond loopback put a server with TLS in front, or New
+// into one.
 //
 // A stream tells the present state and every change after it; changes in quick
 // succession may be told as one. It resumes after Last-Event-ID, but that of a journal,
