@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/audit"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/record"
 )
@@ -177,7 +179,7 @@ func (h *handler) approveRun(w http.ResponseWriter, r *http.Request) {
 		h.problem(w, r, p)
 		return
 	}
-	a.Approved = *approved
+	a.Approved, a.By = *approved, cmp.Or(a.By, audit.Who(r.Context()))
 	id := record.RunID(r.PathValue("id"))
 	h.operated(w, r, id, h.b.approve(r.Context(), id, name, a))
 }

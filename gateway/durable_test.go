@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -139,8 +140,16 @@ func TestDurableRaise(t *testing.T) {
 		t.Errorf("a fork: %v", a)
 	}
 	ask(t, "POST", url+"/v1/runs/o1/fork", `{"from":"nostep"}`).problem(t, 409, "conflict", "never ran")
-	if a := ask(t, "POST", url+"/v1/runs/o2/terminate", `{"reason":"seen"}`); a.status != 202 {
-		t.Errorf("the fork is not there: %v", a)
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url+"/v1/runs/o2/terminate", strings.NewReader(`{"reason":"seen"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Distgear-By", "anna")
+	if res, err := http.DefaultClient.Do(req); err != nil || res.StatusCode != 202 || res.Body.Close() != nil {
+		t.Errorf("the fork is not there: %v %v", res, err)
+	}
+	if a := ask(t, "GET", url+"/v1/runs/o2/journal", ""); !strings.Contains(a.body, `"name":"terminate","text":"seen","by":"anna"`) {
+		t.Errorf("who terminated it: %s", a.body)
 	}
 	ask(t, "POST", url+"/v1/runs/o1/signal", `{"name":"address"}`).problem(t, 409, "conflict", "never ran")
 	ask(t, "POST", url+"/v1/runs/o1/terminate", `{"reason":"late"}`).problem(t, 409, "conflict", "never ran")
@@ -153,7 +162,7 @@ func TestDurableRaise(t *testing.T) {
 	for _, e := range j.Entries {
 		whats = append(whats, string(e.What))
 	}
-	if got := strings.Join(whats, ", "); got != "accepted, planned, sent, reported, signal, signal, finished" {
+	if got := strings.Join(whats, ", "); got != "accepted, planned, sent, reported, signal, signal, finished, operator" {
 		t.Errorf("the journal is %s", got)
 	}
 	ask(t, "POST", url+"/v1/runs/nobody/signal", `{"name":"address"}`).problem(t, 404, "unknown-run", "never ran")

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/audit"
 	"github.com/distgear/distgear/internal/waitlist"
 )
 
@@ -143,6 +144,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := h.guard(r); p != nil {
 		h.problem(w, r, p)
 		return
+	}
+	if who := r.Header.Get("Distgear-By"); who != "" {
+		r = r.WithContext(audit.By(r.Context(), who))
 	}
 	if _, pattern := h.mux.Handler(r); pattern == "" {
 		h.noRoute(w, r)

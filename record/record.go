@@ -62,10 +62,11 @@ type Entry struct {
 	Epoch   uint64           `json:"epoch,omitempty"`   // of the owner
 	Began   time.Time        `json:"began,omitzero"`    // when the attempt was sent, or the owner began
 	Outcome string           `json:"outcome,omitempty"` // as an Attempt's; how a run ended, as its State
-	Name    string           `json:"name,omitempty"`    // of a signal or value
+	Name    string           `json:"name,omitempty"`    // of a signal or value; what an operator did
 	How     Resolution       `json:"how,omitempty"`
 	Until   time.Time        `json:"until,omitzero"` // of a Sleep
 	Text    string           `json:"text,omitempty"` // an error, or a reason
+	By      string           `json:"by,omitempty"`   // who, if that was said: see package audit
 }
 
 // Happening says in a word what an Entry is about.
@@ -90,6 +91,8 @@ const (
 	Adopted    Happening = "adopted"   // a plan goes on in another shape
 	Finished   Happening = "finished"
 	SetAside   Happening = "parked"
+	BeginStuck Happening = "stuck"    // an undo, or a step after the pivot, needs a person from now on
+	Operated   Happening = "operator" // somebody did Name ("cancel", "terminate", "signal" …), from Node
 )
 
 // Plan is one plan of a run.

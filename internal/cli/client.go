@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/user"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,9 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, accep
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if u, err := user.Current(); err == nil && method != http.MethodGet {
+		req.Header.Set("Distgear-By", u.Username)
 	}
 	if accept != "" {
 		req.Header.Set("Accept", accept)

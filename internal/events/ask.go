@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/distgear/distgear/audit"
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/journal"
@@ -32,7 +33,20 @@ func (d *Desk) Do(ctx context.Context, id string, what uint64, why string) error
 	if what == Terminate && why == "" {
 		return fmt.Errorf("%w: say why run %s is terminated", fault.ErrInvalid, id)
 	}
-	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VTask, Key: []byte(id), A: what, Val: []byte(why)}, false)
+	return d.order(ctx, id, operation.Op{Verb: operation.VTask, A: what, Val: []byte(why)})
+}
+
+// Note has the ledger note that somebody did something with a run, which its journal or
+// another run tells besides.
+func (d *Desk) Note(ctx context.Context, id, verb, text string) error {
+	return d.order(ctx, id, operation.Op{Verb: operation.VTask, A: operation.RunNote, Val: []byte(verb + "\x00" + text)})
+}
+
+// order asks for something to be done with a run, and says who asks.
+func (d *Desk) order(ctx context.Context, id string, op operation.Op) error {
+	who := audit.Who(ctx)
+	op.Key, op.B, op.Val = []byte(id), uint64(len(who)), append([]byte(who), op.Val...)
+	_, err := d.ask(ctx, id, op, false)
 	return err
 }
 
@@ -47,8 +61,7 @@ func (d *Desk) Signal(ctx context.Context, id string, s journal.Signal) error {
 	if _, ok := s.Decision(); !ok && strings.HasPrefix(s.Name, "\x00") {
 		return fmt.Errorf("%w: a signal is not named %q", fault.ErrInvalid, s.Name)
 	}
-	_, err := d.ask(ctx, id, operation.Op{Verb: operation.VSignal, Key: []byte(id), Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})}, false)
-	return err
+	return d.order(ctx, id, operation.Op{Verb: operation.VSignal, Val: runs.AppendSignal(nil, &runs.Signal{Name: s.Name, Value: s.Value})})
 }
 
 // Look is what the ledger has of a run.

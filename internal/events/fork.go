@@ -70,5 +70,9 @@ func (d *Desk) Fork(ctx context.Context, f *Fork) error {
 	}
 	s := tasks.Spec{ID: f.ID, Kind: v.Kind, Idempotent: true, NotBefore: f.Delay.Milliseconds()}
 	_, err = d.ask(ctx, f.ID, operation.Op{Verb: operation.VSubmit, A: operation.SubmitRuns | operation.SubmitForks, Key: b, Val: words.AppendSpec(nil, &s, nil, in)}, false)
+	if err == nil { // the fork is what counts: it is there
+		_ = d.Note(ctx, f.ID, "fork", fmt.Sprintf("of %s, from %s", f.Of, f.From))
+		_ = d.Note(ctx, f.Of, "fork", fmt.Sprintf("as %s, from %s", f.ID, f.From))
+	}
 	return err
 }

@@ -207,7 +207,7 @@ func (a *owned) nested() bool { return strings.Contains(string(a.id), "/") }
 
 func (a *owned) send(e *entry) {
 	d, then := a.d, e.then
-	x := runs.Entry{Lease: a.lease, Unit: e.Unit, Took: e.Took, Summary: e.summary}
+	x := runs.Entry{Lease: a.lease, Unit: e.Unit, Took: e.Took, Summary: e.summary, Stuck: e.Stuck}
 	a.mu.Lock()
 	over := a.over
 	if e.Give != nil {
@@ -241,6 +241,9 @@ func (a *owned) give(x *runs.Entry, g *journal.Give) {
 		x.Why, x.Outcome = runs.Ended, tasks.Outcome(g.Report.Outcome)
 		x.Report = appendReport(nil, a.d.h.Room.Node, &g.Report)
 		x.Keep = a.nested()
+		if s := record.RunState(g.State); s == record.RolledBack || s == record.Cancelled { // else the outcome says all
+			x.State = g.State
+		}
 	case journal.Suspended:
 		x.Why, x.Signals = runs.Suspended, g.Signals
 		until := g.Until

@@ -26,6 +26,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/distgear/distgear/audit"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/events"
@@ -103,7 +104,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	rec = record.Run{ID: id, Event: v.Kind, Node: cluster.NodeName(v.Node), Started: at.time(v.Started)}
 	if v.State == tasks.Ended && len(v.Summary) > 0 {
 		err = json.Unmarshal(v.Summary, &rec)
-		rec.Durable, rec.Journal = true, ended(&rec, &v, at)
+		rec.Durable, rec.Journal = true, noted(ended(&rec, &v, at), v.Notes, at)
 		return rec, err
 	}
 	units, err := machine.Units(v.Journal)
@@ -135,6 +136,7 @@ func (f Finder) look(ctx context.Context, id record.RunID) (rec record.Run, err 
 	} else if v.State == tasks.Ended && len(rec.Journal) > 0 {
 		rec.Journal[len(rec.Journal)-1] = finished(&rec, &v)
 	}
+	rec.Journal = noted(rec.Journal, v.Notes, at)
 	return rec, nil
 }
 
@@ -276,6 +278,9 @@ func (f Finder) Cancel(ctx context.Context, id record.RunID) error {
 // that nobody owns keeps the decision until somebody does.
 func (f Finder) Resolve(ctx context.Context, id record.RunID, step string, how record.Resolution, reason string) error {
 	err := f.Nodes.Resolve(ctx, id, step, how, reason)
+	if err == nil {
+		f.resolved(ctx, id, step, how, reason)
+	}
 	if !errors.Is(err, fault.ErrNoRun) && !errors.Is(err, fault.ErrLeft) {
 		return err
 	}
@@ -289,7 +294,10 @@ func (f Finder) Resolve(ctx context.Context, id record.RunID, step string, how r
 			if err != nil {
 				return err
 			}
-			return f.Desk.Signal(ctx, string(id), s)
+			if err = f.Desk.Signal(audit.By(ctx, ""), string(id), s); err == nil {
+				f.resolved(ctx, id, step, how, reason)
+			}
+			return err
 		}
 	}
 	return fmt.Errorf("%w: no undo of a step %q of run %s is stuck: it is %s", fault.ErrInvalid, step, id, rec.State)

@@ -14,9 +14,10 @@ type Journal interface {
 
 // Entry is what is appended at once.
 type Entry struct {
-	Unit []byte   // one input and what follows from it; empty: nothing is recorded
-	Took []uint64 // the numbers of the signals that it takes
-	Give *Give    // the run is given back; this is the last entry of its owner
+	Unit  []byte   // one input and what follows from it; empty: nothing is recorded
+	Took  []uint64 // the numbers of the signals that it takes
+	Give  *Give    // the run is given back; this is the last entry of its owner
+	Stuck string   // a step that needs a person from now on; empty: none
 }
 
 // Why says why a run is given back.

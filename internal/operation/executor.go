@@ -15,7 +15,7 @@ const (
 	VDone                                        // Val: reports. OK: Num of them were stale
 	VGiveBack                                    // Val: leases; A: 1 says that they were recalled and have started: they are kept. OK
 	VProgress                                    // Val: progress. OK
-	VTask                                        // Key: an ID, or B: a number; A: TaskCancel … or RunCancel …; Val: why. OK, Refused
+	VTask                                        // Key: an ID, or if it is empty B: a number; A: TaskCancel … or RunCancel …; Val: why. OK, Refused
 	VWatch                                       // Key: an ID; A: WatchOnce, WatchOn, WatchOff. OK: Num is the task's number, Aux its State, Val with WatchOnce its End if there is one. Refused
 	VBatch                                       // Key: its name. OK once all of it has ended: Num of them OK, Aux not; VAbandon takes it back
 	VPause                                       // Key: why; empty: resume. OK
@@ -71,10 +71,18 @@ const (
 // runs.AppendSignal. It follows the codes of package tasks.
 const RunSignal = 64
 
+// Lifecycle is what the name of an executor has behind it in that of the topic that tells
+// what becomes of its tasks, if somebody subscribes to it.
+const Lifecycle = " lifecycle"
+
 // What VTask does to a run: A, following those for any task.
 const (
 	RunCancel    = 16 + iota // undo what there is to undo; a run that nobody has begun ends at once
 	RunAdopt                 // a parked one goes on with plans of another shape
 	RunUnwind                // one that has ended and kept its journal is undone
 	RunTerminate             // it ends without being undone; Val: why
+	RunNote                  // nothing but what its journal says: Val: a verb, a zero, and to what or why
 )
+
+// Who does that, as far as it is known, is in front of Val, with as many bytes as B says; so it is with
+// VSignal.

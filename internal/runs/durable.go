@@ -27,6 +27,7 @@ type durable struct {
 	begun uint32 // plans, of the journal or new
 	unit  journal.Unit
 	took  []uint64
+	stuck string // the step that has become so
 	todo  []todo
 	last  *batch // the latest that is not acknowledged
 	open  int    // how many are not
@@ -112,11 +113,11 @@ func (l *durable) flush(now time.Time) {
 
 func (l *durable) append(now time.Time, g *journal.Give) {
 	b := &batch{todo: l.todo}
-	e := journal.Entry{Took: l.took, Give: g}
+	e := journal.Entry{Took: l.took, Give: g, Stuck: l.stuck}
 	if !l.unit.Empty() {
 		e.Unit = l.unit.Bytes(now.UnixNano())
 	}
-	l.todo, l.took, l.last, l.given = nil, nil, b, g != nil
+	l.todo, l.took, l.last, l.given, l.stuck = nil, nil, b, g != nil, ""
 	l.open++
 	l.Journal.Append(e, func(err error) { l.appended(b, err) })
 }

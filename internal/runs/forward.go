@@ -19,10 +19,18 @@ func (d *drive) forward(i int) {
 	t.failures++
 	if t.useless || t.failures >= forwardLimit {
 		t.stuck = true
-		d.logger().Error("step after the pivot is stuck: retry it, or mark it done", "run", d.r.id, "step", d.p.Steps[i].Name, "err", t.message)
+		d.getStuck(i, "step after the pivot is stuck: retry it, or mark it done")
 		return
 	}
 	d.later(i, min(5*time.Second, 50*time.Millisecond<<(t.failures-1)), d.again)
+}
+
+// getStuck tells operators that a step needs one of them.
+func (d *drive) getStuck(i int, text string) {
+	d.logger().Error(text, "run", d.r.id, "step", d.p.Steps[i].Name, "err", d.tracks[i].message)
+	if d.log != nil && !d.log.folding {
+		d.r.log.stuck = d.p.Steps[i].Name
+	}
 }
 
 // again is dispatch for a step whose input may not have been computed.

@@ -127,7 +127,7 @@ func (d *drive) undoFailed(i int, err error, r *wire.Report) {
 	t.undos++
 	if t.undos >= undoLimit || r != nil && flagged(r, fault.Permanent) || errors.Is(err, fault.ErrInvalid) {
 		t.cur = nil
-		d.logger().Error("undo is stuck: retry, skip or mark it", "run", d.r.id, "step", d.p.Steps[i].Name, "err", err)
+		d.getStuck(i, "undo is stuck: retry, skip or mark it")
 		d.fx = d.m.UndoReport(i, false, d.fx)
 		return
 	}

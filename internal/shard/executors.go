@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 
@@ -11,9 +12,12 @@ import (
 )
 
 // executor is the thing that package executors is.
-type executor struct{ executors.Executor }
+type executor struct {
+	executors.Executor
+	topic string // that tells what becomes of its tasks
+}
 
-func newExecutor(_, floor uint64) thing { return &executor{*executors.New(floor)} }
+func newExecutor(_, floor uint64) thing { return &executor{Executor: *executors.New(floor)} }
 
 // wall is the time that executors go by: ledger time, corrected by EntryClock. So
 // what is due while no hub runs is due when one does again.
@@ -25,8 +29,49 @@ func (c *call) to() executors.Call {
 	if c.ses != nil {
 		x.By = c.ses.id
 	}
+	x.Heard = c.topic() != nil
 	return x
 }
+
+// topic is the one that tells what becomes of the tasks of the executor; nil: nobody
+// listens.
+func (c *call) topic() *object {
+	x, ok := c.obj.thing.(*executor)
+	if !ok {
+		return nil
+	}
+	if x.topic == "" {
+		x.topic = c.obj.name + operation.Lifecycle
+	}
+	if o := c.names[x.topic]; o != nil {
+		if t, ok := o.thing.(*topic); ok && t.Subscribers() > 0 {
+			return o
+		}
+	}
+	return nil
+}
+
+// Publish implements executors.Ledger.
+func (c *call) Publish(told *executors.Told) {
+	o := c.topic()
+	if o == nil {
+		return
+	}
+	b, err := json.Marshal(told)
+	if err != nil {
+		return // texts and numbers: there is none
+	}
+	v := Value{X: json.RawMessage(b)}
+	if c.cfg.Deliver == nil {
+		v = Value{S: codecJSON + string(b)}
+	}
+	t := &call{Shard: c.Shard, obj: o}
+	o.thing.(*topic).Topic.Publish(&t.vals, machine.Who{}, v)
+	t.told()
+}
+
+// codecJSON is what JSON begins with when it is a value (internal/codec).
+const codecJSON = "j"
 
 // Tell implements executors.Ledger.
 func (c *call) Tell(to machine.Who, o *operation.Output) { c.put(to, o, "") }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/distgear/distgear/internal/machine"
@@ -262,4 +263,53 @@ func TestRuns_OfASchedule(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	c.survives()
+}
+
+// What operators do is noted in the entry that does it, whoever they say they are; entries of
+// before there were such say nobody.
+func TestRuns_Notes(t *testing.T) {
+	c := newCrew(t, 7, 8)
+	c.do(7, operation.Op{Verb: operation.VSubmit, A: operation.SubmitRuns, Val: spec("r")})
+	order := func(a uint64, who, rest string) machine.Code {
+		t.Helper()
+		return answered(t, c.do(7, operation.Op{Verb: operation.VTask, Key: []byte("r"), A: a, B: uint64(len(who)), Val: []byte(who + rest)}))
+	}
+	if code := order(operation.RunNote, "anna", "fork\x00as x"); code != machine.OK {
+		t.Fatal(code)
+	}
+	for _, bad := range []string{"", "fork", "\x00as x"} {
+		if code := order(operation.RunNote, "anna", bad); code != machine.Invalid {
+			t.Errorf("%q: %v", bad, code)
+		}
+	}
+	signal := runs.AppendSignal(nil, &runs.Signal{Name: "go"})
+	c.do(7, operation.Op{Verb: operation.VSignal, Key: []byte("r"), Val: signal})
+	c.do(7, operation.Op{Verb: operation.VSignal, Key: []byte("r"), B: 3, Val: append([]byte("bob"), signal...)})
+	c.survives()
+	g, l := leased(t, c.do(8, operation.Op{Verb: operation.VWork, Val: offer(1)}))
+	if len(l.Signals) != 2 {
+		t.Errorf("%+v", l)
+	}
+	if code := answered(t, c.entry(8, runs.Entry{Lease: g.Lease, Unit: []byte("u"), Stuck: "pay"})); code != machine.OK {
+		t.Fatal(code)
+	}
+	if code := order(operation.RunTerminate, "", "no use"); code != machine.OK {
+		t.Fatal(code)
+	}
+	if code := order(operation.RunTerminate, "", "again"); code != machine.Refused {
+		t.Fatal(code)
+	}
+	c.survives()
+	var got []string
+	for _, o := range c.do(7, operation.Op{Verb: operation.VWatch, A: operation.WatchRun, Key: []byte("r")}) {
+		if v, err := runs.ParseView(o.Val); o.Req != 0 && err == nil {
+			for _, n := range v.Notes {
+				got = append(got, strings.Join([]string{n.Verb, n.Node, n.By, n.Text}, " "))
+			}
+		}
+	}
+	want := []string{"fork n7 anna as x", "signal n7 bob go", "stuck n8  pay", "terminate n7  no use"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
 }

@@ -90,6 +90,18 @@ func aboutRun(e *record.Entry, ink Ink) string {
 		return said(text)
 	case record.SetAside:
 		return ink(said("parked"), "stuck")
+	case record.Operated:
+		text := "operator: " + e.Name
+		if e.Text != "" {
+			text += " " + Short(e.Text)
+		}
+		if e.By != "" {
+			text += "  by " + e.By
+		}
+		if e.Node != "" {
+			text += "  at " + node
+		}
+		return text
 	}
 	return said(strings.Join(strings.Fields(string(e.What)+" "+e.Plan+" "+e.Name), " "))
 }
@@ -111,6 +123,8 @@ func aboutStep(e *record.Entry, ink Ink) string {
 		b.WriteString(spent(e.Began, e.At, e.At))
 	case record.Resolved:
 		b.WriteString("an operator decided: " + string(e.How))
+	case record.BeginStuck:
+		b.WriteString(ink("stuck: a person has to decide", "stuck"))
 	default:
 		b.WriteString(string(e.What))
 	}

@@ -35,6 +35,8 @@ type Entry struct {
 	Report  []byte // Ended: what who raised it is told
 	Summary []byte // Ended: what people are shown
 	Keep    bool   // Ended: keep the journal, the run may be undone
+	State   string // Ended: how, as its record says; empty: Outcome says all
+	Stuck   string // Kept: the step whose undo needs a person from now on
 }
 
 // AppendEntry appends an entry.
@@ -60,10 +62,30 @@ func AppendEntry(b []byte, e *Entry) []byte {
 		b = append(b, byte(e.Outcome))
 		b = pack.AppendBytes(b, e.Report)
 		b = pack.AppendBytes(b, e.Summary)
-		b = pack.AppendBool(b, e.Keep)
+		b = appendText(pack.AppendBool(b, e.Keep), e.State)
 	case Kept:
+		b = appendText(b, e.Stuck)
 	}
 	return b
+}
+
+// appendText appends a text that may be left out at the end of an entry.
+func appendText(b []byte, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return pack.AppendBytes(b, s)
+}
+
+func readText(r *pack.Reader) string {
+	if r.Bad() || len(r.Rest()) == 0 {
+		return ""
+	}
+	s := string(r.Bytes())
+	if s == "" { // it would have been left out
+		r.Fail()
+	}
+	return s
 }
 
 // ParseEntry parses an entry. What it returns points into b.
@@ -84,11 +106,12 @@ func ParseEntry(b []byte) (e Entry, err error) {
 		e.Text = string(r.Bytes())
 	case Ended:
 		e.Outcome = tasks.Outcome(r.Byte())
-		e.Report, e.Summary, e.Keep = r.Bytes(), r.Bytes(), r.Bool()
+		e.Report, e.Summary, e.Keep, e.State = r.Bytes(), r.Bytes(), r.Bool(), readText(&r)
 		if e.Outcome > tasks.NeverRan {
 			r.Fail()
 		}
 	case Kept:
+		e.Stuck = readText(&r)
 	default:
 		r.Fail()
 	}

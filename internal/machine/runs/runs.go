@@ -76,6 +76,7 @@ type more struct {
 	waits   []string // names of signals that a suspended run waits for
 	summary []byte   // of a run that has ended
 	input   []byte   // likewise, if it may be undone: its task has the result instead
+	notes   []Note
 }
 
 // Signal is a signal to a run.
@@ -206,7 +207,11 @@ func (r *Run) Resume() { r.panics = 0 }
 // small, or keep says that it may be undone.
 func (r *Run) End(summary, input []byte, keep bool) {
 	r.flags = r.flags&^unwind | ended
+	notes := r.Notes()
 	r.more = nil
+	if len(notes) > 0 {
+		r.rest().notes = notes
+	}
 	if len(summary) > 0 {
 		r.rest().summary = summary
 	}
@@ -252,6 +257,9 @@ func (r *Run) Size() int {
 		n += len(r.more.summary) + len(r.more.input)
 		for _, s := range r.more.signals {
 			n += len(s.Name) + len(s.Value)
+		}
+		for i := range r.more.notes {
+			n += 100 + len(r.more.notes[i].Text)
 		}
 	}
 	return n
@@ -341,6 +349,7 @@ func (r *Run) AppendBinary(b []byte) []byte {
 		}
 		b = pack.AppendBytes(b, m.summary)
 		b = pack.AppendBytes(b, m.input)
+		b = appendNotes(b, m.notes)
 	}
 	return b
 }
@@ -362,6 +371,7 @@ func (r *Run) Restore(b []byte) error {
 		}
 		m.summary = clip(x.Bytes())
 		m.input = clip(x.Bytes())
+		m.notes = readNotes(&x)
 	}
 	if !x.End() {
 		return pack.ErrMalformed

@@ -115,6 +115,7 @@ func TestRun_Snapshot(t *testing.T) {
 		func() { r.Panicked() },
 		func() { r.Cancel(); r.Adopt() },
 		func() { r.Begin(1<<63 | 5) },
+		func() { r.Note(runs.Note{At: 5, Verb: "cancel", Node: "n", By: "anna", Text: "why"}) },
 		func() { r.End([]byte("summary"), []byte("in"), true) },
 		func() { r.Unwind() },
 	}
@@ -140,6 +141,8 @@ func entries() []runs.Entry {
 		{Lease: l, Unit: []byte("u"), Why: runs.Parked, Text: "waiting for version"},
 		{Lease: l, Unit: []byte{}, Why: runs.Panicked, Text: "boom"},
 		{Lease: l, Unit: []byte("u"), Why: runs.Ended, Outcome: tasks.OK, Report: []byte("r"), Summary: []byte("{}"), Keep: true},
+		{Lease: l, Unit: []byte("u"), Why: runs.Ended, Outcome: tasks.Dirty, Report: []byte("r"), Summary: []byte("{}"), State: "rolled back"},
+		{Lease: l, Unit: []byte("u"), Stuck: "pay"},
 	}
 }
 
@@ -160,6 +163,8 @@ func FuzzParse(f *testing.F) {
 	_ = r.Append([]byte("unit"), nil)
 	_, _, _ = r.Signal("s", []byte("v"))
 	f.Add(r.AppendLease(nil))
+	f.Add(r.AppendBinary(nil))
+	r.Note(runs.Note{At: 5, Verb: "cancel", By: "anna"})
 	f.Add(r.AppendBinary(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if e, err := runs.ParseEntry(b); err == nil {

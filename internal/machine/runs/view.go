@@ -25,6 +25,7 @@ type View struct {
 	Epoch   uint32  // of its last owner
 	Report  []byte  // of one that has ended, without a summary
 	Owners  []Owner // those before that were lost, or could not go on: the last of them
+	Notes   []Note
 }
 
 // Owner is one that a run had.
@@ -62,7 +63,7 @@ func AppendView(b []byte, v *View) []byte {
 		b = pack.AppendBytes(b, o.Text)
 	}
 	b = pack.AppendBytes(b, v.Report)
-	return b
+	return appendNotes(b, v.Notes)
 }
 
 // ParseView parses a view. What it returns points into b.
@@ -80,6 +81,7 @@ func ParseView(b []byte) (v View, err error) {
 		v.Owners = append(v.Owners, Owner{Node: string(r.Bytes()), Began: r.Int(), Ended: r.Int(), Lost: r.Bool(), Text: string(r.Bytes())})
 	}
 	v.Report = r.Bytes()
+	v.Notes = readNotes(&r)
 	if v.State < tasks.Delayed || v.State > tasks.Ended || v.Outcome > tasks.NeverRan {
 		r.Fail()
 	}

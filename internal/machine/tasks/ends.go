@@ -274,6 +274,7 @@ func (m *Machine[V]) Park(out *Out[V], t *Task[V], reason string) error {
 func (m *Machine[V]) park(out *Out[V], t *Task[V], why Cause) {
 	t.State, t.Outcome, t.Cause, t.Since = Parked, t.before(), why, m.now
 	m.counts[Parked]++
+	m.moved(out, t, 0, SetApart)
 	m.tell(out, t, Finished) // who watches goes on: a person may decide, and it ends then
 }
 
@@ -281,6 +282,7 @@ func (m *Machine[V]) park(out *Out[V], t *Task[V], why Cause) {
 func (m *Machine[V]) end(out *Out[V], t *Task[V], o Outcome, why Cause) {
 	t.State, t.Outcome, t.Cause, t.Since = Ended, o, why, m.now
 	m.total++
+	m.moved(out, t, 0, IsOver)
 	m.finished(out, t)
 	if r := t.rare; r != nil && r.batch != nil {
 		if o == OK {

@@ -8,6 +8,17 @@ import (
 // What follows is for tasks whose workers keep a journal with the host: the runs
 // of durable events. Their leases are given back with what they wait for.
 
+// Observe says whether somebody wants to know what becomes of tasks: Moved. It is no part of
+// the state.
+func (m *Machine[V]) Observe(on bool) { m.observed = on }
+
+// moved tells what has become of a task. s is its worker, or was.
+func (m *Machine[V]) moved(out *Out[V], t *Task[V], s machine.Session, what string) {
+	if m.observed {
+		out.Effects = append(out.Effects, Effect[V]{Code: Moved, To: machine.Who{Session: s}, Task: t, More: &More[V]{Text: what}})
+	}
+}
+
 // Held is the task of a lease that a session has; nil: the lease is stale.
 func (m *Machine[V]) Held(s machine.Session, l Lease) *Task[V] { return m.leased(s, l) }
 
@@ -17,6 +28,7 @@ func (t *Task[V]) Proven() { t.losses = 0 }
 
 // Suspend takes the lease of a task back until a time; 0: until Wake.
 func (m *Machine[V]) Suspend(out *Out[V], t *Task[V], until int64) {
+	m.moved(out, t, t.Worker(), Rested)
 	m.unlease(t)
 	if until == 0 {
 		until = words.MaxTime

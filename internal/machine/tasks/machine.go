@@ -34,6 +34,8 @@ type Machine[V any] struct {
 	over      []batchOver // in that order
 	schedules map[string]*Schedule[V]
 	nextFire  int64 // of schedules; 0: none has a time
+
+	observed bool // see Observe
 }
 
 // New returns an empty machine. floor is the number of the last task of a machine
@@ -154,6 +156,7 @@ func (m *Machine[V]) take(out *Out[V], t *Task[V], who machine.Who, how How) {
 	if how.Watch {
 		t.watch = who.Session
 	}
+	m.moved(out, t, 0, TookUp)
 	if r := t.rare; r != nil && r.deadline != 0 && r.deadline <= m.now {
 		m.end(out, t, NeverRan, Late)
 		return
@@ -291,6 +294,7 @@ func (m *Machine[V]) pump(out *Out[V]) {
 		m.counts[Ready]--
 		m.counts[Leased]++
 		out.tell(Run, s, t)
+		m.moved(out, t, s, Began)
 	}
 	for n := m.turns.Recall(); n != nil; n = m.turns.Recall() {
 		out.tell(Recall, n.Worker(), n.Of)

@@ -114,6 +114,7 @@ const (
 	Refused  = words.Refused
 	Next     = words.Next
 	BatchEnd = words.BatchEnd
+	Moved    = words.Moved
 )
 
 // The errors of operations.
@@ -154,7 +155,7 @@ type Effect[V any] struct {
 	*More[V]
 }
 
-// More is what Refused, Next and BatchEnd tell besides.
+// More is what Refused, Next, BatchEnd and Moved tell besides.
 type More[V any] struct {
 	Text     string
 	Why      error
@@ -182,6 +183,16 @@ func (o *Out[V]) tell(code Code, to machine.Session, t *Task[V]) {
 func (o *Out[V]) more(code Code, to machine.Who, m More[V]) {
 	o.Effects = append(o.Effects, Effect[V]{Code: code, To: to, More: &m})
 }
+
+// What Moved tells.
+const (
+	TookUp    = "accepted"
+	Began     = "owned"
+	Rested    = "suspended"
+	LostOwner = "owner gone"
+	SetApart  = "parked"
+	IsOver    = "finished"
+)
 
 // Task is a task as the machine keeps it: others only read it. The host makes
 // it, as a zero value, alone or in a struct of its own. Its Number is 0 while it is in

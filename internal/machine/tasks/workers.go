@@ -83,6 +83,7 @@ func (m *Machine[V]) gone(out *Out[V], s machine.Session, died bool, node string
 // lost ends a lease whose worker is lost, or quiet.
 func (m *Machine[V]) lost(out *Out[V], t *Task[V], died bool, node string) {
 	m.note(t, Unknown, true, node)
+	m.moved(out, t, t.Worker(), LostOwner)
 	flags := t.flags
 	m.unlease(t)
 	if died && t.losses < 255 {

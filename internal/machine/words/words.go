@@ -153,6 +153,7 @@ const (
 	Refused                  // to Who: the task with the ID Text was not taken up; Why tells
 	Next                     // somebody (To is empty) is asked for the next time of Schedule after Time: see NextTime
 	BatchEnd                 // to Who, which watches: all tasks of the batch Text have ended; OK and Failed count them
+	Moved                    // to nobody, if Observe was called: what has become of Task is in Text, with its worker in To
 )
 
 // Schedule is a task that is submitted again and again.

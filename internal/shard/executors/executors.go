@@ -38,10 +38,12 @@ type Executor struct {
 	said  operation.Output // scratch
 	rate  rate
 	runs  map[uint64]*runs.Run // by number; see run
+	ended string               // what the entry that is applied says of how its run ended
 }
 
 // Ledger is what an executor tells, and asks of the ledger that it is in.
 type Ledger interface {
+	Publish(told *Told)                            // to who wants to know what becomes of tasks
 	Tell(to machine.Who, o *operation.Output)      // the bytes are only lent
 	Opener(except machine.Session) machine.Session // the first session that has the executor open, but for except; 0: there is none
 	Node(of machine.Session) string                // empty: the session has ended before this
@@ -53,6 +55,7 @@ type Call struct {
 	By     machine.Session // whose operation it is, or who comes and goes; 0: nobody
 	Now    int64           // ms, of the executors' time
 	Ledger Ledger
+	Heard  bool // somebody wants to know what becomes of tasks: Ledger.Publish
 }
 
 func (c *Call) who() machine.Who { return machine.Who{Session: c.By, Req: c.Op.Req} }
@@ -66,7 +69,7 @@ func New(floor uint64) *Executor {
 // Apply applies an operation.
 func (x *Executor) Apply(c *Call) {
 	o, who := &c.Op, c.who()
-	x.m.Advance(c.Now)
+	x.advance(c)
 	switch o.Verb {
 	case operation.VConfigure:
 		l, err := words.ParseLimits(o.Val)
@@ -136,6 +139,12 @@ func (x *Executor) Apply(c *Call) {
 		x.invalid(c)
 	}
 	x.tell(c)
+}
+
+// advance begins a call.
+func (x *Executor) advance(c *Call) {
+	x.m.Advance(c.Now)
+	x.m.Observe(c.Heard)
 }
 
 // say answers who asks.
@@ -291,6 +300,10 @@ func reported(t *tasks.Task[string]) []byte {
 func (x *Executor) tell(c *Call) {
 	for i := range x.out.Effects {
 		e := &x.out.Effects[i]
+		if e.Code == tasks.Moved {
+			x.publish(c, e)
+			continue
+		}
 		to, b := machine.Who{Session: e.To.Session}, x.buf[:0]
 		x.said = operation.Output{Code: machine.Message, Aux: uint64(e.Code)}
 		if e.Task != nil {
@@ -328,6 +341,7 @@ func (x *Executor) tell(c *Call) {
 		c.Ledger.Tell(to, &x.said)
 	}
 	x.out.Reset()
+	x.ended = ""
 	x.rate.note(c.Now, x.m.Total())
 }
 
@@ -341,7 +355,7 @@ func (c *Call) except() machine.Session {
 
 // Abandon takes back what somebody waits for.
 func (x *Executor) Abandon(c *Call, who machine.Who) {
-	x.m.Advance(c.Now)
+	x.advance(c)
 	in, ok := x.m.Abandon(&x.out, who)
 	if ok || x.m.UnwatchBatch(who) {
 		x.said = operation.Output{Code: machine.Refused, Num: uint64(in)}
@@ -352,7 +366,7 @@ func (x *Executor) Abandon(c *Call, who machine.Who) {
 
 // Expire is told that the session By is over, or has given the executor up.
 func (x *Executor) Expire(c *Call) {
-	x.m.Advance(c.Now)
+	x.advance(c)
 	x.m.Expire(&x.out, c.By, c.Ledger.Node(c.By))
 	x.out.Effects = slices.DeleteFunc(x.out.Effects, func(e tasks.Effect[string]) bool { return e.Code == tasks.Next })
 	asked := *c // nobody asks who goes
@@ -372,13 +386,14 @@ func (x *Executor) Destroy() (workers []machine.Session) {
 
 // Opened is told that the session By has opened the executor.
 func (x *Executor) Opened(c *Call) {
+	x.advance(c)
 	x.m.AskNext(&x.out)
 	x.tell(c)
 }
 
 // Quiet is told that the session By was not heard of for a while, or is again.
 func (x *Executor) Quiet(c *Call, quiet bool) {
-	x.m.Advance(c.Now)
+	x.advance(c)
 	if quiet {
 		x.m.Quiet(&x.out, c.By, c.Ledger.Node(c.By))
 	} else {
@@ -398,6 +413,7 @@ func (x *Executor) Due() int64 { return x.m.Due() }
 
 // Tick does what is due.
 func (x *Executor) Tick(c *Call) {
+	x.m.Observe(c.Heard)
 	for {
 		x.m.Tick(&x.out, c.Now)
 		x.tell(c)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"slices"
+	"strings"
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/pack"
@@ -96,7 +97,7 @@ func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
 	}
 	r := x.runs[t.Number]
 	if r != nil {
-		v.Waits, v.Summary, v.Journal = r.Waits(), r.Summary(), r.Units()
+		v.Waits, v.Summary, v.Journal, v.Notes = r.Waits(), r.Summary(), r.Units(), r.Notes()
 	}
 	if r != nil && r.Ended() {
 		v.Input = r.Input()
@@ -146,11 +147,15 @@ func (x *Executor) append(c *Call) {
 			in = []byte(t.Val)
 		}
 		r.End(slices.Clone(e.Summary), in, e.Keep)
+		x.ended = e.State
 		x.dones = append(x.dones[:0], tasks.Report[string]{Lease: e.Lease, Outcome: e.Outcome, Permanent: true, Message: e.Text, Val: string(e.Report)})
 		x.m.Done(&x.out, c.By, x.dones)
 		clear(x.dones)
 		x.dones = x.dones[:0]
 	case runs.Kept:
+		if e.Stuck != "" {
+			x.stuck(c, t, e.Stuck)
+		}
 	}
 	x.say(c, machine.OK, 0, 0)
 }
@@ -172,7 +177,8 @@ func (x *Executor) suspend(c *Call, t *tasks.Task[string], r *runs.Run, e *runs.
 // signal keeps a signal to a run, or tells it its owner (VSignal).
 func (x *Executor) signal(c *Call) {
 	t := x.m.Find(string(c.Op.Key))
-	s, err := runs.ParseSignal(c.Op.Val)
+	who, val := c.by()
+	s, err := runs.ParseSignal(val)
 	switch {
 	case err != nil:
 		x.invalid(c)
@@ -189,6 +195,13 @@ func (x *Executor) signal(c *Call) {
 		x.answer(c, err)
 		return
 	}
+	if len(who) > 0 {
+		verb, of := "signal", s.Name
+		if name, ok := strings.CutPrefix(s.Name, "approve "); ok {
+			verb, of = "approve", name
+		}
+		x.note(c, t, verb, []byte(of))
+	}
 	if t.State == tasks.Leased {
 		x.buf = runs.AppendSignal(x.buf[:0], &s)
 		x.said = operation.Output{Code: machine.Message, Aux: operation.RunSignal, Num: t.Number, Val: x.buf}
@@ -202,14 +215,19 @@ func (x *Executor) signal(c *Call) {
 // operate does to a run what VTask says.
 func (x *Executor) operate(c *Call, t *tasks.Task[string]) {
 	r := x.runs[t.Number]
+	_, why := c.by()
 	switch c.Op.A {
 	case operation.RunCancel:
+		if t.State != tasks.Ended {
+			x.note(c, t, "cancel", why)
+		}
 		x.cancelRun(c, t, r)
 	case operation.RunAdopt:
 		if t.State != tasks.Parked {
 			x.answer(c, tasks.ErrNotRetried)
 			return
 		}
+		x.note(c, t, "adopt", why)
 		x.run(t).Adopt()
 		x.run(t).Resume()
 		x.answer(c, x.m.Retry(&x.out, t))
@@ -221,7 +239,12 @@ func (x *Executor) operate(c *Call, t *tasks.Task[string]) {
 		r.Unwind()
 		x.answer(c, x.m.Again(&x.out, t))
 	case operation.RunTerminate:
-		x.answer(c, x.m.Terminate(&x.out, t, string(c.Op.Val)))
+		if t.State != tasks.Ended {
+			x.note(c, t, "terminate", why)
+		}
+		x.answer(c, x.m.Terminate(&x.out, t, string(why)))
+	case operation.RunNote:
+		x.noted(c, t)
 	default:
 		x.invalid(c)
 	}
