@@ -122,7 +122,7 @@ func (j *Journal) Check(ctx context.Context, hs ...distgear.Handler) error {
 	if !slices.ContainsFunc(hs, func(h distgear.Handler) bool { return h.Kind() == j.Event }) {
 		return fmt.Errorf("%w: run %s is of the event %q, and no handler is", distgear.ErrInvalid, j.Run, j.Event)
 	}
-	past, err := journal.Read(j.Units)
+	units, past, ran, err := j.units()
 	if err != nil {
 		return fmt.Errorf("%w: the journal of run %s: %w", distgear.ErrInvalid, j.Run, err)
 	}
@@ -134,7 +134,7 @@ func (j *Journal) Check(ctx context.Context, hs ...distgear.Handler) error {
 		return errors.Join(fmt.Errorf("%w: a journal is replayed alone: unset DISTGEAR_HUB and DISTGEAR_SERVE", distgear.ErrInvalid), n.Leave(context.WithoutCancel(ctx)))
 	}
 	f := &frontier{n: n, id: j.Run, wake: make(chan struct{}, 1), verdict: make(chan error, 1)}
-	f.lease = &events.Lease{ID: string(j.Run), Kind: j.Event, Input: j.Input, Lease: journal.Lease{Journal: f, Epoch: 1, Units: j.Units, Started: journal.Began(j.Units)}}
+	f.lease = &events.Lease{ID: string(j.Run), Kind: j.Event, Input: j.Input, Lease: journal.Lease{Journal: f, Epoch: 1, Units: units, Started: time.Now().Add(-ran)}}
 	run := &runner.Context{CommandKey: string(j.Run)}
 	stop := context.AfterFunc(ctx, func() { run.Cancel(context.Canceled) })
 	defer stop()
@@ -149,6 +149,27 @@ func (j *Journal) Check(ctx context.Context, hs ...distgear.Handler) error {
 		err = context.Cause(ctx)
 	}
 	return errors.Join(err, n.Leave(context.WithoutCancel(ctx)))
+}
+
+// units are those of the journal, what they tell, and how long the run had gone on. Sleeps that were over when it was recorded
+// are over whatever the clock says: in a bubble it is the year 2000.
+func (j *Journal) units() (units [][]byte, past *journal.Past, ran time.Duration, err error) {
+	if past, err = journal.Read(j.Units); err != nil || len(j.Units) == 0 {
+		return nil, past, 0, err
+	}
+	last, _, _ := journal.Parse(j.Units[len(j.Units)-1]) // Read has parsed all of them
+	for _, b := range j.Units {
+		at, recs, _ := journal.Parse(b)
+		var u journal.Unit
+		for i := range recs {
+			if r := &recs[i]; r.Kind == journal.Slept && r.Until <= last {
+				r.Until = 0
+			}
+			u.Add(&recs[i])
+		}
+		units = append(units, u.Bytes(at))
+	}
+	return units, past, time.Unix(0, last).Sub(journal.Began(j.Units)), nil
 }
 
 // withSteps adds handlers, which are never called, for the steps of the journal's

@@ -275,6 +275,27 @@ func checkGoing(t *testing.T) {
 	}
 }
 
+// TestCheck_Later: what was recorded long ago is checked as if it were then, also a run
+// whose time is up by now.
+func TestCheck_Later(t *testing.T) {
+	waits, ended := recorded(t)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(365 * 24 * time.Hour)
+		e := event(func(ctx context.Context, r *distgear.Run, in int) (int, error) {
+			if ctx.Err() != nil {
+				return 0, ctx.Err()
+			}
+			return first(ctx, r, in)
+		})
+		e.Timeout = time.Hour
+		for _, j := range []*replay.Journal{waits, ended} {
+			if err := j.Check(t.Context(), e); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
 // TestCheck_Stops: a handler that hangs is cancelled with the context.
 func TestCheck_Stops(t *testing.T) {
 	j, _ := recorded(t)
