@@ -95,7 +95,7 @@ type Offer struct {
 	Labels   map[string]string // owned by the machine from then on, as Kinds is
 	Slots    int               // tasks that it runs at once; 0: it takes no more, and keeps what it has
 	Prefetch int               // tasks beyond that which it may have waiting; only idempotent ones
-	Bytes    int               // leases go on while what it has is less, by Spec.Size; 0: 1 MiB
+	Bytes    int               // beyond its slots leases go on while what it has is less, by Spec.Size; 0: 1 MiB
 }
 
 // Lease names an attempt: of which task, and which one. A Lease that is not the
