@@ -125,7 +125,7 @@ func Sequence(sp Spec, steps int, keep func(Tally), one func(task int) error) (R
 const mostInFlight = 1 << 21
 
 // InFlight has sp.Callers callers that run tasks of one step all the time, for sp.Warm and then sp.Window, and answers how many ended in a second of the window.
-// On a machine so slow that none did, the window lasts until one does.
+// The window does not begin before as many have ended as are in flight: until then a slow side only starts tasks. On a machine so slow that none ends in it, it lasts until one does.
 func InFlight(sp Spec, keep func(Tally), one func(task int) error) (Reply, error) {
 	t := make(Tally, mostInFlight)
 	keep(t)
@@ -168,6 +168,13 @@ func InFlight(sp Spec, keep func(Tally), one func(task int) error) (Reply, error
 		}
 	}
 	wait(sp.Warm)
+	for stopped := false; !stopped && ended.Load() < int64(sp.Callers); {
+		select {
+		case <-some:
+		case <-stop:
+			stopped = true
+		}
+	}
 	before := ended.Load()
 	select {
 	case <-some:
