@@ -122,17 +122,22 @@ func (a *alone) serve(c *Client) {
 		for i := range outs {
 			o := &outs[i]
 			r := a.wait[o.Req]
+			delete(a.wait, o.Req) // close must not tell it meanwhile
 			a.mu.Unlock()
-			done := false
+			lost := false
 			if o.Req == 0 {
 				c.event(o)
-			} else if r != nil {
-				done = r.Output(o)
+			} else if r != nil && !r.Output(o) {
+				a.mu.Lock()
+				if lost = a.closed; !lost {
+					a.wait[o.Req] = r
+				}
+				a.mu.Unlock()
+			}
+			if lost {
+				r.Lost()
 			}
 			a.mu.Lock()
-			if done {
-				delete(a.wait, o.Req)
-			}
 			*o = operation.Output{}
 		}
 		a.spare = outs

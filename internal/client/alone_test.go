@@ -28,3 +28,34 @@ func TestAlone_L1_TokensGrowOverRestarts(t *testing.T) {
 		}
 	}
 }
+
+// slowTaker takes an output while the client is closed.
+type slowTaker struct {
+	c          *client.Client
+	told, lost int
+}
+
+func (s *slowTaker) Output(*operation.Output) bool {
+	s.told++
+	s.c.Close()
+	return true
+}
+
+func (s *slowTaker) Lost() { s.lost++ }
+
+// Who is told an answer is not told as well that it was lost, though the process leaves in that moment.
+func TestAlone_ToldOnce(t *testing.T) {
+	c := client.Alone()
+	o := c.Object(operation.KSemaphore, "s", 9, nil)
+	of, err := o.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &slowTaker{c: c}
+	if _, err := o.Start(of, s, operation.Op{Verb: operation.VAcquire, A: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if s.told != 1 || s.lost != 0 {
+		t.Errorf("told %d times, and %d times that it was lost", s.told, s.lost)
+	}
+}
