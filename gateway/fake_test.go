@@ -16,6 +16,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/lifecycle"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/schedule"
 )
@@ -186,6 +187,10 @@ func (f *fake) schedule(_ context.Context, verb, name string) error {
 		return fmt.Errorf("%w: %w", distgear.ErrInvalid, schedule.ErrNoSchedule)
 	}
 	return f.onOperate(verb, "schedule "+name, "", "")
+}
+
+func (f *fake) lifecycle(context.Context) iter.Seq2[lifecycle.Event, error] {
+	return func(yield func(lifecycle.Event, error) bool) { yield(lifecycle.Event{}, distgear.ErrLeft) }
 }
 
 func (f *fake) name() cluster.NodeName { return "node-1" }

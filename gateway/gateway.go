@@ -102,6 +102,7 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/runs/{id}/adopt", h.adoptRun},
 		{"POST", "/v1/runs/{id}/fork", h.forkRun},
 		{"POST", "/v1/runs/{id}/terminate", h.terminateRun},
+		{"GET", "/v1/lifecycle", h.watchLifecycle},
 		{"GET", "/v1/members", h.listMembers},
 		{"GET", "/v1/locks", h.lookAt(lookLocks)},
 		{"GET", "/v1/objects", h.lookAt(lookObjects)},
