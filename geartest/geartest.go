@@ -12,7 +12,7 @@
 //	}
 //
 // A Scenario is a program that several nodes run at once and that checks itself; RunScenarios runs it alone, on nodes and in processes, on good days and on bad
-// ones. Same runs a whole program as one process and as several, and compares what it prints. Package history, below, checks what clients were answered against a model.
+// ones. Same runs a whole program as one process and as several, and compares what it prints. Package history, below, checks what clients were answered against a model; crash and replay try durable events (docs/testing.md).
 //
 // # Guarantees
 //
