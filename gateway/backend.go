@@ -35,7 +35,7 @@ type backend interface {
 	operate(ctx context.Context, verb, of string, id executor.TaskID, reason string) error
 	submit(ctx context.Context, to string, t executor.Named, durably bool) (pendingTask, error)
 	schedule(ctx context.Context, verb, name string) error
-	lifecycle(ctx context.Context) iter.Seq2[lifecycle.Event, error] // an empty one first
+	hear(ctx context.Context) iter.Seq2[lifecycle.Event, error] // an empty one first
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster
 	err() error            // why, after done

@@ -189,7 +189,7 @@ func (f *fake) schedule(_ context.Context, verb, name string) error {
 	return f.onOperate(verb, "schedule "+name, "", "")
 }
 
-func (f *fake) lifecycle(context.Context) iter.Seq2[lifecycle.Event, error] {
+func (f *fake) hear(context.Context) iter.Seq2[lifecycle.Event, error] {
 	return func(yield func(lifecycle.Event, error) bool) { yield(lifecycle.Event{}, distgear.ErrLeft) }
 }
 

@@ -18,7 +18,7 @@ func (h *handler) watchLifecycle(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s := stream{h: h, w: w, r: r, says: problemOfLook}
-	watch := func(ctx context.Context, _ record.RunID) iter.Seq2[lifecycle.Event, error] { return h.b.lifecycle(ctx) }
+	watch := func(ctx context.Context, _ record.RunID) iter.Seq2[lifecycle.Event, error] { return h.b.hear(ctx) }
 	pump(&s, watch, func(e lifecycle.Event) {
 		if e.ID == "" { // it listens
 			s.open()
@@ -28,8 +28,8 @@ func (h *handler) watchLifecycle(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// lifecycle yields first an empty event, when what follows is heard.
-func (b node) lifecycle(ctx context.Context) iter.Seq2[lifecycle.Event, error] {
+// hear yields first an empty event, when what follows is heard.
+func (b node) hear(ctx context.Context) iter.Seq2[lifecycle.Event, error] {
 	return func(yield func(lifecycle.Event, error) bool) {
 		sub, err := lifecycle.Subscribe(ctx, b.n, 0)
 		if err != nil {

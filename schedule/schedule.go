@@ -28,7 +28,7 @@ import (
 	"github.com/distgear/distgear/internal/events"
 )
 
-// ErrNoSchedule: there is no schedule of events of this name.
+// ErrNoSchedule says that there is no schedule of events of this name.
 var ErrNoSchedule = events.ErrNoSchedule
 
 // Missed says what becomes of times at which nobody could raise an event: no hub ran, or no
