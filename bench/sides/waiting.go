@@ -87,8 +87,8 @@ func (w *waiting) wake() error {
 		if err != nil {
 			return err
 		}
-		if got, err := f.Wait(ctx); err != nil || got != i+7 {
-			return fmt.Errorf("run %d ended with %d, %v", i, got, err)
+		if err := ended(f, i+7); err != nil {
+			return fmt.Errorf("run %d: %w", i, err)
 		}
 	}
 	return nil
