@@ -58,13 +58,15 @@ const syncInterval = 100 * time.Millisecond
 // errTaken is told by flock.
 var errTaken = errors.New("taken")
 
+const lockName = "distgear.lock"
+
 // lockDir makes a store directory this process's alone: nothing in NATS keeps
 // two servers out of one directory, and both acknowledge.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("store directory: %w", err)
 	}
-	f, err := flock(filepath.Join(dir, "distgear.lock"))
+	f, err := flock(filepath.Join(dir, lockName))
 	switch {
 	case errors.Is(err, errTaken):
 		return nil, fmt.Errorf("store directory %s is used by another process: a hub runs on it already; stop that one or give this one a directory of its own", dir)
@@ -72,6 +74,28 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("store directory %s: %w", dir, err)
 	}
 	return f, nil
+}
+
+// tempName begins the names of directories in the system's folder for what is temporary.
+const tempName = "distgear-memory-"
+
+// leftFor is how old what a process has left is before another drops it: it may not have
+// locked it yet.
+const leftFor = time.Minute
+
+// dropLeft removes the directories like dir that processes have left which were killed:
+// those that nobody has locked.
+func dropLeft(dir string) {
+	all, _ := filepath.Glob(filepath.Join(filepath.Dir(dir), tempName+"*")) // the pattern is ours
+	for _, left := range all {
+		if i, err := os.Stat(left); err != nil || left == dir || time.Since(i.ModTime()) < leftFor {
+			continue
+		}
+		if f, err := flock(filepath.Join(left, lockName)); err == nil {
+			_ = f.Close()
+			_ = os.RemoveAll(left) // another may have done it
+		}
+	}
 }
 
 // withStore adds to the options what the tier and the cluster ask for. What it
@@ -91,10 +115,11 @@ func (s *Server) withStore(opts *server.Options, cfg *ServerConfig) (err error) 
 	case dir == "" && cfg.Tier != Memory:
 		return fmt.Errorf("tier %q needs a directory", cfg.Tier)
 	case dir == "": // of servers in a cluster that keep what they agreed on, not the logs
-		if dir, err = os.MkdirTemp("", "distgear-memory-"); err != nil {
+		if dir, err = os.MkdirTemp("", tempName+"*"); err != nil {
 			return fmt.Errorf("store directory: %w", err)
 		}
 		s.temp = dir
+		dropLeft(dir)
 	}
 	if s.lock, err = lockDir(dir); err != nil {
 		return err
