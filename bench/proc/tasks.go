@@ -122,7 +122,7 @@ func Sequence(sp Spec, steps int, keep func(Tally), one func(task int) error) (R
 }
 
 // mostInFlight is more tasks than any side ends in a window.
-const mostInFlight = 1 << 21
+const mostInFlight = 1 << 23
 
 // InFlight has sp.Callers callers that run tasks of one step all the time, for sp.Warm and then sp.Window, and answers how many ended in a second of the window.
 // The window does not begin before as many have ended as are in flight: until then a slow side only starts tasks. On a machine so slow that none ends in it, it lasts until one does.

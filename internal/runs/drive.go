@@ -47,6 +47,7 @@ type drive struct {
 	back    bool            // Do has returned: the steps are the user's to read
 	left    bool            // the node has left before the plan had settled
 	held    bool            // something came in after Do had returned, and is not settled
+	reads   bool            // of a durable run: the goroutine in Do comes to calls at once
 	loose   bool            // who cancels may still hold on to it
 
 	fxSpace   [4]plan.Effect
@@ -241,7 +242,7 @@ func (d *drive) start() {
 // computes inputs.
 func (d *drive) await() {
 	l := d.r.log
-	for !d.m.Settled() || l != nil && l.open > 0 {
+	for !d.m.Settled() || len(d.calls) > 0 || l != nil && l.open > 0 {
 		if l != nil && l.over != nil { // somebody else finishes it
 			break
 		}
@@ -252,9 +253,9 @@ func (d *drive) await() {
 				d.compute(i)
 				d.act()
 				d.r.touch()
-				if l != nil {
-					l.flush(d.now)
-				}
+			}
+			if l != nil {
+				l.flush(time.Now())
 			}
 			continue
 		}
@@ -270,8 +271,12 @@ func (d *drive) await() {
 			d.wake.Wait()
 		}
 	}
-	d.back = true
+	d.back, d.reads = true, false
 }
+
+// promptly is how long computing an input may take for what happened before to be
+// journaled together with what follows.
+const promptly = time.Millisecond
 
 // maxInputs is how much of the computed inputs shares one allocation.
 const maxInputs = 4 << 10
@@ -283,10 +288,14 @@ func (d *drive) compute(i int) {
 		d.inputs = nil
 	}
 	begin := len(d.inputs)
-	d.r.mu.Unlock() // it is the user's code
+	reads := d.reads
+	d.reads = false // it is the user's code: others do not wait for it
+	began := time.Now()
+	d.r.mu.Unlock()
 	b, err := s.Encode(d.inputs)
 	d.r.mu.Lock()
 	d.now = time.Now()
+	d.reads = reads && d.now.Sub(began) < promptly
 	switch {
 	case !t.waiting || d.r.log != nil && d.r.log.over != nil: // meanwhile it was cancelled, or this node's part is over
 		return
@@ -347,12 +356,9 @@ func (d *drive) act() {
 // call has a step's input computed by the goroutine in Do.
 func (d *drive) call(i int) {
 	d.tracks[i].waiting = true
-	switch {
-	case d.log == nil:
+	if !d.folding() {
 		d.calls = append(d.calls, i)
 		d.wake.Signal()
-	case !d.log.folding: // it may look at results: not before they are acknowledged
-		d.r.log.todo = append(d.r.log.todo, todo{d: d, at: i, op: compute})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,11 +45,10 @@ type durable struct {
 // batch is what waits for one acknowledgement.
 type batch struct{ todo []todo }
 
-// todo is something to do with the world, for an attempt or a step.
+// todo is something to do with the world, for an attempt.
 type todo struct {
 	d  *drive
 	a  *attempt
-	at int // the step, for compute
 	op op
 }
 
@@ -58,7 +58,6 @@ const (
 	send op = iota
 	attach
 	cancel
-	compute
 )
 
 // lease makes r durable. What the journal tells is read at once, and told to the
@@ -91,10 +90,11 @@ func (r *Run) lease(given *journal.Lease) error {
 	return nil
 }
 
-// flush appends what was collected, and does what needs no acknowledgement.
+// flush appends what was collected, and does what needs no acknowledgement. What the
+// inputs of steps are computed from is appended with those (D2).
 func (l *durable) flush(now time.Time) {
 	l.decide(now)
-	for l.over == nil && !l.given {
+	for l.over == nil && !l.given && !l.computes() {
 		switch {
 		case !l.unit.Empty():
 			l.append(now, nil)
@@ -109,6 +109,11 @@ func (l *durable) flush(now time.Time) {
 			l.do(ts)
 		}
 	}
+}
+
+// computes tells whether somebody is about to compute an input, and flushes then.
+func (l *durable) computes() bool {
+	return slices.ContainsFunc(l.r.plans, func(x planned) bool { return x.d != nil && x.d.reads && len(x.d.calls) > 0 })
 }
 
 func (l *durable) append(now time.Time, g *journal.Give) {
@@ -156,9 +161,6 @@ func (l *durable) do(ts []todo) {
 			if t.a.f != (Flight{}) { // else attach will
 				t.d.h.Cancel(t.a.at, t.a.f)
 			}
-		case compute:
-			t.d.calls = append(t.d.calls, t.at)
-			t.d.wake.Signal()
 		}
 		t.d.act()
 	}

@@ -44,7 +44,7 @@ func (d *drive) begin() error {
 	case slices.ContainsFunc(d.r.plans[:d.index], func(x planned) bool { return x.p.Name == d.p.Name }):
 		return fmt.Errorf("%w: run %s has had a plan %q: give each plan of a durable run a name of its own", fault.ErrInvalid, d.r.id, d.p.Name)
 	}
-	d.log.began = d.now
+	d.log.began, d.reads = d.now, true
 	at := l.past.Find(d.p.Name)
 	if at < 0 {
 		d.log.number = l.begun

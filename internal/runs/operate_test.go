@@ -345,7 +345,7 @@ func TestDurable_D9_Panicked(t *testing.T) {
 func TestDurable_Record(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.plan[14] = killOwner
+		w.plan[14] = killOwner // b is in the journal, and was not sent
 		w.handler = diamond("op")
 		w.do = func(_ *world, _, step, _ string, _ []byte, _ uint32) wire.Report {
 			if step == "e" {
@@ -364,7 +364,7 @@ func TestDurable_Record(t *testing.T) {
 			}
 			got = append(got, fmt.Sprintf("%s is %s", s.Name, s.State))
 		}
-		want := `a 1 undo=false at w1: ok; a 1 undo=true at w1: ok; a is undone; b 1 undo=false at w1: ok; b 1 undo=true at w1: ok; b is undone; ` +
+		want := `a 1 undo=false at w1: ok; a 1 undo=true at w1: ok; a is undone; b 1 undo=false at w1: never ran; b 1 undo=false at w1: ok; b 1 undo=true at w1: ok; b is undone; ` +
 			`c 1 undo=false at w2: ok; c 1 undo=true at w2: ok; c is undone; d 1 undo=false at w1: ok; d 1 undo=true at w1: ok; d is undone; ` +
 			`e 1 undo=false at w1: failed, clean; e is failed`
 		if s := strings.Join(got, "; "); s != want {
