@@ -104,7 +104,9 @@ func (a *Action[In, Out]) Step(p *Plan, on Target, in In, after ...Dep) *Step[Ou
 
 // StepFunc is Step with an input that is computed when the steps before it
 // are OK. in is called on the goroutine of the handler, in Run.Do; its error
-// fails the step, which then never ran.
+// fails the step, which then never ran. Of a durable event it should compute and
+// do nothing else: a result that it sees is in the journal only together with what it
+// returns, and if this node dies before that it is called again, elsewhere.
 func (a *Action[In, Out]) StepFunc(p *Plan, on Target, in func() (In, error), after ...Dep) *Step[Out] {
 	s := a.add(p, on, after)
 	s.s.Encode = encoder(a.Name, in)
