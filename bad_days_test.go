@@ -54,7 +54,7 @@ func TestLeave_RefusesWhoHasNotHeard(t *testing.T) {
 	left := make(chan error, 1)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	const before, after = 50, 150 // calls, two milliseconds apart
+	const before, after = 100, 150 // calls, two milliseconds apart: a quarter of those before come too late
 	answers := make(chan error, before+after)
 	for i := range before + after {
 		if i == before {
@@ -77,7 +77,7 @@ func TestLeave_RefusesWhoHasNotHeard(t *testing.T) {
 		}
 		outcomes[distgear.OutcomeOf(err)]++
 	}
-	if outcomes[distgear.OK] < before/2 || outcomes[distgear.NeverRan] < after/2 {
+	if outcomes[distgear.OK] < before/4 || outcomes[distgear.NeverRan] < after/2 {
 		t.Errorf("outcomes: %v", outcomes)
 	}
 }
