@@ -242,7 +242,7 @@ func (d *drive) start() {
 // computes inputs.
 func (d *drive) await() {
 	l := d.r.log
-	for !d.m.Settled() || len(d.calls) > 0 || l != nil && l.open > 0 {
+	for !d.m.Settled() || len(d.calls) > 0 || l != nil && l.unsaid() {
 		if l != nil && l.over != nil { // somebody else finishes it
 			break
 		}

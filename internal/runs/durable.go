@@ -248,10 +248,13 @@ func (l *durable) resign() {
 	_ = l.gone()
 }
 
-// settled waits until all that was appended is acknowledged, or this node's part
-// is over.
+// unsaid tells whether anything that happened is not in the journal yet: on its way,
+// or kept back for what is computed from it.
+func (l *durable) unsaid() bool { return l.open > 0 || !l.given && !l.unit.Empty() }
+
+// settled waits until all that happened is in the journal, or this node's part is over.
 func (l *durable) settled() error {
-	for l.over == nil && l.open > 0 {
+	for l.over == nil && l.unsaid() {
 		l.wake.Wait()
 	}
 	return l.over
@@ -310,7 +313,7 @@ func (r *Run) unwindAll() {
 				l.flush(d.now)
 			}
 		}
-		for l.over == nil && (!d.m.Settled() || l.open > 0) {
+		for l.over == nil && (!d.m.Settled() || l.unsaid()) {
 			l.wake.Wait()
 		}
 		if !d.m.RolledBack() {
