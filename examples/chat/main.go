@@ -1,7 +1,7 @@
 // Chat is a room: what one process reads from its standard input, all print.
 //
-//	DISTGEAR_SERVE=:4222 DISTGEAR_NAME=ann chat
-//	DISTGEAR_HUB=nats://localhost:4222 DISTGEAR_NAME=bob chat
+//	DISTGEAR_SERVE=127.0.0.1:4222 DISTGEAR_NAME=ann chat
+//	DISTGEAR_HUB=nats://127.0.0.1:4222 DISTGEAR_NAME=bob chat   over machines: with DISTGEAR_TOKEN for both
 package main
 
 import (
