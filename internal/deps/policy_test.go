@@ -60,7 +60,7 @@ var policy = []room{
 	{path: "internal/timetable", may: "github.com/netresearch/go-cron"},
 	{path: "audit", may: "record"},
 	{path: "internal/events", may: "audit record internal/room internal/client internal/engine internal/operation internal/look internal/journal internal/fault internal/runner internal/wire internal/timetable internal/machine internal/machine/..."},
-	{path: "internal/find", may: "audit cluster record internal/events internal/handled internal/runs internal/journal internal/place internal/plan internal/wire internal/codec internal/fault internal/look internal/machine/..."},
+	{path: "internal/find", may: "audit cluster record internal/events internal/graph internal/handled internal/runs internal/journal internal/place internal/plan internal/wire internal/codec internal/fault internal/look internal/machine/..."},
 	{path: ".", may: "internal/find internal/payload internal/served internal/client internal/room hub cluster record internal/runs internal/naming internal/memo internal/handled internal/events internal/journal internal/place internal/fault internal/settings internal/meter internal/wire internal/engine internal/link " +
 		"internal/runner internal/codec internal/session internal/machine/... internal/plan"},
 	{path: "internal/objects", may: ". internal/room internal/client internal/operation internal/machine internal/machine/..."},

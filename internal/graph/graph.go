@@ -106,12 +106,51 @@ func (s *Step) Lost() time.Duration {
 	return s.Queue + s.Timeout + lostMargin
 }
 
+// Of is the inverse of Shape, for who has nothing but the journal: only what it
+// tells can be driven. Where it has no policies, steps may be tried as often as they were.
+func Of(x *journal.PastPlan) *Plan {
+	p := &Plan{Name: x.Shape.Name, Rollback: x.Shape.Rollback, Steps: make([]*Step, len(x.Shape.Steps))}
+	tries := make([]int32, len(p.Steps))
+	for i := range x.Records {
+		if t := &x.Records[i]; t.Kind == journal.Sent && !t.Undo {
+			tries[t.Step]++
+		}
+	}
+	for i := range x.Shape.Steps {
+		was := &x.Shape.Steps[i]
+		s := &Step{Name: was.Name, Kind: was.Kind, Event: was.Event, Undo: was.Undo, Pivot: was.Pivot, Retries: max(tries[i]-1, 0), Idem: tries[i] > 1}
+		s.Was(was)
+		for _, a := range was.After {
+			s.After = append(s.After, int(a))
+		}
+		p.Steps[i] = s
+	}
+	return p
+}
+
+// Was makes of the step what the journal says that it was, as far as its program may have changed it since: its target, input and policies.
+func (s *Step) Was(x *journal.Step) {
+	s.On = place.Target{Name: cluster.NodeName(x.Node), Labels: x.Labels}
+	if in := s.Input; !x.Computed {
+		s.Input, s.Encode = x.Input, nil
+	} else {
+		if s.Encode == nil {
+			s.Encode = func(b []byte) ([]byte, error) { return append(b, in...), nil }
+		}
+		s.Input = nil
+	}
+	if x.Policy {
+		s.Retries, s.Idem, s.Durable = int32(min(x.Retries, 1<<30)), x.Idempotent, x.Durable
+	}
+}
+
 // Shape is the plan as data.
 func (p *Plan) Shape() *journal.Plan {
 	x := &journal.Plan{Name: p.Name, Rollback: p.Rollback, Steps: make([]journal.Step, len(p.Steps))}
 	for i, s := range p.Steps {
 		x.Steps[i] = journal.Step{
 			Name: s.Name, Kind: s.Kind, Node: string(s.On.Name), Labels: s.On.Labels, Event: s.Event, Undo: s.Undo, Pivot: s.Pivot, Computed: s.Encode != nil,
+			Policy: true, Retries: uint32(max(s.Retries, 0)), Idempotent: s.Idem, Durable: s.Durable,
 		}
 		for _, a := range s.After {
 			x.Steps[i].After = append(x.Steps[i].After, uint32(a))

@@ -88,6 +88,9 @@ const (
 	canUndo
 	isPivot
 	isComputed
+	hasPolicy
+	isIdempotent
+	isDurable
 )
 
 type writer struct{ b []byte }
@@ -194,8 +197,12 @@ func (w *writer) plan(p *Plan) {
 		for _, a := range s.After {
 			w.number(uint64(a))
 		}
-		w.byte(set(isEvent, s.Event) | set(canUndo, s.Undo) | set(isPivot, s.Pivot) | set(isComputed, s.Computed))
+		w.byte(set(isEvent, s.Event) | set(canUndo, s.Undo) | set(isPivot, s.Pivot) | set(isComputed, s.Computed) |
+			set(hasPolicy, s.Policy) | set(isIdempotent, s.Policy && s.Idempotent) | set(isDurable, s.Policy && s.Durable))
 		w.bytes(s.Input)
+		if s.Policy {
+			w.number(uint64(s.Retries))
+		}
 	}
 }
 
@@ -355,7 +362,10 @@ func (r *reader) plan() *Plan {
 		}
 		f := r.byte()
 		s.Event, s.Undo, s.Pivot, s.Computed = f&isEvent != 0, f&canUndo != 0, f&isPivot != 0, f&isComputed != 0
-		s.Input = r.bytes()
+		s.Policy, s.Idempotent, s.Durable = f&hasPolicy != 0, f&isIdempotent != 0, f&isDurable != 0
+		if s.Input = r.bytes(); s.Policy {
+			s.Retries = r.small()
+		}
 		p.Steps = append(p.Steps, s)
 	}
 	if !r.bad && hash != p.Hash() {

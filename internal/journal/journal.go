@@ -124,11 +124,16 @@ type Step struct {
 	Pivot    bool
 	Computed bool   // Input is computed when the steps before it are OK
 	Input    []byte // unless it is computed
+
+	Policy     bool   // what follows is told; journals of before do not
+	Retries    uint32 // how often it is tried again
+	Idempotent bool
+	Durable    bool // the event is
 }
 
 // Hash is that of the plan's shape: its steps' names, kinds and order, what has
-// an undo, what is a pivot, whether it is rolled back. Targets and inputs are
-// not part of it: those of the journal count.
+// an undo, what is a pivot, whether it is rolled back. Targets, inputs and policies
+// are not part of it: those of the journal count.
 func (p *Plan) Hash() uint64 {
 	h := fnv.New64a()
 	var space [256]byte

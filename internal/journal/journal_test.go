@@ -22,10 +22,10 @@ var rewrite = flag.Bool("rewrite", false, "write the golden journal of this vers
 // diamond is a → b, c → d → e, as the crash tests of internal/runs run it.
 func diamond() *Plan {
 	return &Plan{Name: "deploy", Rollback: true, Steps: []Step{
-		{Name: "a", Kind: "op", Node: "w1", Undo: true, Input: []byte("1")},
+		{Name: "a", Kind: "op", Node: "w1", Undo: true, Input: []byte("1"), Policy: true, Retries: 300, Idempotent: true},
 		{Name: "b", Kind: "op", Labels: []string{"zone=x", "gpu=yes"}, After: []uint32{0}, Undo: true, Computed: true},
 		{Name: "c", Kind: "op", After: []uint32{0}, Undo: true, Input: []byte("3")},
-		{Name: "d", Kind: "inner", After: []uint32{1, 2}, Event: true, Undo: true, Computed: true},
+		{Name: "d", Kind: "inner", After: []uint32{1, 2}, Event: true, Undo: true, Computed: true, Policy: true, Durable: true},
 		{Name: "e", Kind: "bare", After: []uint32{3}, Pivot: true, Input: []byte("5")},
 	}}
 }

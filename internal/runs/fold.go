@@ -81,16 +81,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 		}
 	}
 	for i, s := range d.p.Steps { // what was is what counts: a retry, and an undo, are of that
-		was := &x.Shape.Steps[i]
-		s.On = place.Target{Name: cluster.NodeName(was.Node), Labels: was.Labels}
-		if in := s.Input; !was.Computed {
-			s.Input, s.Encode = was.Input, nil
-		} else {
-			if s.Encode == nil {
-				s.Encode = func(b []byte) ([]byte, error) { return append(b, in...), nil }
-			}
-			s.Input = nil
-		}
+		s.Was(&x.Shape.Steps[i])
 	}
 	d.log.folding = true
 	d.log.sent, d.log.history = make([]*attempt, x.Next), make([]record.Attempt, x.Next)

@@ -586,15 +586,10 @@ func (w *world) close(name string) {
 		}
 	}
 	synctest.Wait()
+	if w.ended() {
+		w.alike()
+	}
 	if len(w.faults) > 0 {
 		w.t.Fatalf("%s:\n%s\n\n%s", name, strings.Join(w.faults, "\n"), strings.Join(w.trace, "\n"))
 	}
-}
-
-// summary is the record that the run ended with.
-func (w *world) summary() (rec record.Run) {
-	if w.gave == nil || json.Unmarshal(w.gave.Summary(), &rec) != nil {
-		w.wrong("no summary")
-	}
-	return rec
 }
