@@ -67,6 +67,8 @@ var (
 	ErrShutdown = work.ErrShutdown
 	// ErrNoTask: no task has that ID, or its result is not kept any more.
 	ErrNoTask = work.ErrNoTask
+	// ErrNoSchedule: the executor has no schedule of that name. It is distgear.ErrInvalid, too.
+	ErrNoSchedule = durable.ErrNoSchedule
 	// ErrParked: the task waits for a person.
 	ErrParked = work.ErrParked
 )

@@ -2,12 +2,15 @@ package executor
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
 	"github.com/distgear/distgear"
+	"github.com/distgear/distgear/internal/orders"
 	"github.com/distgear/distgear/internal/work"
 	"github.com/distgear/distgear/internal/work/durable"
 )
@@ -84,7 +87,7 @@ func readSchedule(base *work.Spec, name ScheduleID, opts []TaskOption) (*options
 	return o, nil
 }
 
-// Unschedule ends a schedule. Its tasks stay. distgear.ErrInvalid if there is none.
+// Unschedule ends a schedule. Its tasks stay. ErrNoSchedule.
 func (e *Executor) Unschedule(ctx context.Context, name ScheduleID) error {
 	if e.fault != nil {
 		return e.fault
@@ -97,12 +100,12 @@ func (e *Executor) Unschedule(ctx context.Context, name ScheduleID) error {
 }
 
 // PauseSchedule has the times of a schedule left out until ResumeSchedule; what was due
-// meanwhile stays left out. distgear.ErrInvalid if there is none.
+// meanwhile stays left out. ErrNoSchedule.
 func (e *Executor) PauseSchedule(ctx context.Context, name ScheduleID) error {
 	return e.pauseSchedule(ctx, name, true)
 }
 
-// ResumeSchedule ends a pause. distgear.ErrInvalid if there is no such schedule.
+// ResumeSchedule ends a pause. ErrNoSchedule.
 func (e *Executor) ResumeSchedule(ctx context.Context, name ScheduleID) error {
 	return e.pauseSchedule(ctx, name, false)
 }
@@ -120,13 +123,15 @@ func (e *Executor) pauseSchedule(ctx context.Context, name ScheduleID, on bool) 
 
 // ScheduleInfo is a schedule as it stands.
 type ScheduleInfo struct {
-	Name   ScheduleID `json:"name"`
-	When   string     `json:"when"`
-	Action string     `json:"action"`
-	Missed Missed     `json:"missed,omitempty"`
-	Paused bool       `json:"paused,omitempty"`
-	Next   time.Time  `json:"next,omitzero"` // zero: some process that has the executor open is asked for it
-	Last   time.Time  `json:"last,omitzero"` // zero: it was not due yet
+	Executor string          `json:"executor"`
+	Name     ScheduleID      `json:"name"`
+	When     string          `json:"when"`
+	Action   string          `json:"action"`
+	Missed   Missed          `json:"missed,omitempty"`
+	Paused   bool            `json:"paused,omitempty"`
+	Next     time.Time       `json:"next,omitzero"`   // zero: some process that has the executor open is asked for it
+	Last     time.Time       `json:"last,omitzero"`   // zero: it was not due yet
+	Input    json.RawMessage `json:"input,omitempty"` // of its tasks; lists leave it out
 }
 
 // Schedules are the schedules of a durable executor, by name. It asks the hub.
@@ -134,23 +139,40 @@ func (e *Executor) Schedules(ctx context.Context) ([]ScheduleInfo, error) {
 	if e.fault != nil {
 		return nil, e.fault
 	}
-	d, err := e.durable("a list of schedules")
-	if err != nil {
+	if _, err := e.durable("a list of schedules"); err != nil {
 		return nil, err
 	}
-	all, err := d.Schedules(ctx)
-	infos := make([]ScheduleInfo, 0, len(all))
-	for _, s := range all {
-		in := ScheduleInfo{Name: ScheduleID(s.Name), When: s.Text, Action: s.Spec.Kind, Paused: s.Paused, Next: s.Next, Last: s.Last}
-		switch {
-		case s.Skip:
-			in.Missed = LeaveOut
-		case s.All:
-			in.Missed = CatchUpAll
+	var infos []ScheduleInfo
+	for s, err := range scheduled(ctx, e.n, e.name, "") {
+		if err != nil {
+			return nil, err
 		}
-		infos = append(infos, in)
+		infos = append(infos, scheduleInfo(e.name, &s))
 	}
-	return infos, err
+	return infos, nil
+}
+
+// scheduled yields the schedules of an executor in the ledger, by name; or the one of a
+// name, whole.
+func scheduled(ctx context.Context, n *distgear.Node, executor, name string) iter.Seq2[orders.ScheduleState, error] {
+	return func(yield func(orders.ScheduleState, error) bool) {
+		for p, err := range orders.Pages(ctx, n.Room(), orders.Query{What: orders.Schedules, Executor: executor, ID: name, Limit: 1000}) {
+			if err != nil {
+				yield(orders.ScheduleState{}, err)
+				return
+			}
+			for _, s := range p.Page.Schedules {
+				if (name == "" || s.Name == name) && !yield(s, nil) { // an older hub tells all
+					return
+				}
+			}
+		}
+	}
+}
+
+func scheduleInfo(executor string, s *orders.ScheduleState) ScheduleInfo {
+	next, last := s.Times()
+	return ScheduleInfo{Executor: executor, Name: ScheduleID(s.Name), When: s.Text, Action: s.Kind, Missed: Missed(s.Missed()), Paused: s.Paused, Next: next, Last: last}
 }
 
 // durable is the executor's class if its queue is in the ledger.

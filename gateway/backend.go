@@ -8,6 +8,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/internal/waitlist"
 	"github.com/distgear/distgear/lifecycle"
 	"github.com/distgear/distgear/record"
@@ -34,7 +35,8 @@ type backend interface {
 	task(ctx context.Context, of string, id executor.TaskID) (executor.TaskInfo, error)
 	operate(ctx context.Context, verb, of string, id executor.TaskID, reason string) error
 	submit(ctx context.Context, to string, t executor.Named, durably bool) (pendingTask, error)
-	schedule(ctx context.Context, verb, name string) error
+	findSchedule(ctx context.Context, name scheduled.Name) (scheduled.Info, error)
+	changeSchedule(ctx context.Context, verb scheduled.Verb, name scheduled.Name) (id string, err error)
 	hear(ctx context.Context) iter.Seq2[lifecycle.Event, error] // an empty one first
 	name() cluster.NodeName
 	done() <-chan struct{} // closed when the node is out of its cluster

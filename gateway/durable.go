@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
-	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/audit"
-	"github.com/distgear/distgear/cluster"
+	"github.com/distgear/distgear/internal/tail"
 	"github.com/distgear/distgear/record"
 )
 
@@ -73,11 +72,11 @@ func (h *handler) watchJournal(w http.ResponseWriter, r *http.Request, id record
 	}
 	s := stream{h: h, w: w, r: r, run: id}
 	var state record.RunState
-	told := map[entryKey]int{}
+	var t tail.Tail
 	pump(&s, watch, func(rec record.Run) {
 		state = rec.State
 		s.open()
-		for _, e := range fresh(told, rec.Journal) {
+		for _, e := range t.News(rec.Journal) {
 			s.event("entry", "", e)
 		}
 	})
@@ -87,40 +86,6 @@ func (h *handler) watchJournal(w http.ResponseWriter, r *http.Request, id record
 			State record.RunState `json:"state"`
 		}{id, state})
 	}
-}
-
-// entryKey tells entries apart that are not alike, over the end of a run: what is
-// kept then is written by its owner's clock.
-type entryKey struct {
-	what    record.Happening
-	plan    string
-	step    string
-	undo    bool
-	attempt int
-	name    string
-	node    cluster.NodeName // of owners
-	began   time.Time
-}
-
-// fresh are the entries that are more of their kind than were told before, and counts
-// them as told.
-func fresh(told map[entryKey]int, es []record.Entry) (news []record.Entry) {
-	seen := map[entryKey]int{}
-	for _, e := range es {
-		k := entryKey{what: e.What, plan: e.Plan, step: e.Step, undo: e.Undo, attempt: e.Attempt, name: e.Name}
-		switch e.What {
-		case record.Owned:
-			k.began = e.At
-		case record.OwnerGone, record.SetAside:
-			k.node, k.began = e.Node, e.At
-		}
-		seen[k]++
-		if seen[k] > told[k] {
-			told[k] = seen[k]
-			news = append(news, e)
-		}
-	}
-	return news
 }
 
 // operated answers what came of an order to a durable run.

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/record"
@@ -76,27 +75,6 @@ func TestDurableVerbs(t *testing.T) {
 	do(t, h, "GET", "/v1/runs/fleeting/journal", "").problem(t, 409, "conflict", "never ran")
 	do(t, h, "GET", "/v1/runs/nobody/journal", "").problem(t, 404, "unknown-run", "never ran")
 	do(t, h, "GET", "/v1/runs/nobody/journal?x", "").problem(t, 400, "bad-request", "never ran")
-}
-
-// TestFresh: each entry is told once, also when the run has ended and what is kept
-// of it is less, and has other times.
-func TestFresh(t *testing.T) {
-	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
-	sent := record.Entry{At: at(2), What: record.Sent, Step: "a", Attempt: 1, Node: "w"}
-	ok := record.Entry{At: at(3), What: record.Reported, Step: "a", Attempt: 1, Node: "w"}
-	signal := record.Entry{At: at(4), What: record.Signalled, Name: "go"}
-	told := map[entryKey]int{}
-	for i, c := range []struct{ es, news []record.Entry }{
-		{[]record.Entry{{What: record.Accepted}, {At: at(1), What: record.Owned, Node: "m"}, sent}, []record.Entry{{What: record.Accepted}, {At: at(1), What: record.Owned, Node: "m"}, sent}},
-		{[]record.Entry{{What: record.Accepted}, sent, ok, signal, signal}, []record.Entry{ok, signal, signal}},
-		{[]record.Entry{{What: record.Accepted}, sent, ok, signal, signal, signal}, []record.Entry{signal}},
-		{[]record.Entry{{At: at(7), What: record.Accepted}, {At: at(9), What: record.Sent, Step: "a", Attempt: 1}, ok, {What: record.Finished}}, []record.Entry{{What: record.Finished}}},
-	} {
-		got, _ := json.Marshal(fresh(told, c.es))
-		if want, _ := json.Marshal(c.news); string(got) != string(want) {
-			t.Errorf("%d: %s, want %s", i, got, want)
-		}
-	}
 }
 
 // TestDurableRaise: over HTTP a durable event is accepted once for its ID, waits,

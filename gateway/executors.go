@@ -15,6 +15,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/schedule"
 )
 
 // What can be done with a task or an executor.
@@ -301,6 +302,8 @@ func problemOfTask(err error) *problem {
 		p.Status, p.slug = http.StatusNotFound, "unknown-executor"
 	case is(executor.ErrNoTask):
 		p.Status, p.slug = http.StatusNotFound, "unknown-task"
+	case is(schedule.ErrNoSchedule), is(executor.ErrNoSchedule):
+		p.Status, p.slug = http.StatusNotFound, "unknown-schedule"
 	case is(distgear.ErrUnknown), is(distgear.ErrTimeout), is(context.DeadlineExceeded):
 		p.Status, p.slug, p.Outcome = http.StatusGatewayTimeout, "outcome-unknown", "unknown"
 	case is(executor.ErrState), is(distgear.ErrConflict):

@@ -16,6 +16,7 @@ import (
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/lifecycle"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/schedule"
@@ -51,7 +52,10 @@ func (f *fake) raise(ctx context.Context, event string, in json.RawMessage, o ra
 
 func (f *fake) runs(context.Context) iter.Seq2[record.Run, error] {
 	return func(yield func(record.Run, error) bool) {
-		for _, r := range f.records {
+		f.mu.Lock()
+		records := f.records
+		f.mu.Unlock()
+		for _, r := range records {
 			if !yield(r, nil) {
 				return
 			}
@@ -182,11 +186,16 @@ func (f *fake) submit(_ context.Context, name string, t executor.Named, durably 
 	return f.onSubmit(name, t, durably)
 }
 
-func (f *fake) schedule(_ context.Context, verb, name string) error {
+func (f *fake) findSchedule(ctx context.Context, name scheduled.Name) (scheduled.Info, error) {
+	_, err := f.changeSchedule(ctx, "", name)
+	return scheduled.Info{Executor: name.Executor, Name: name.Own, Event: "e"}, err
+}
+
+func (f *fake) changeSchedule(_ context.Context, verb scheduled.Verb, name scheduled.Name) (string, error) {
 	if f.onOperate == nil {
-		return fmt.Errorf("%w: %w", distgear.ErrInvalid, schedule.ErrNoSchedule)
+		return "", fmt.Errorf("%w: %w", distgear.ErrInvalid, schedule.ErrNoSchedule)
 	}
-	return f.onOperate(verb, "schedule "+name, "", "")
+	return "begun", f.onOperate(string(verb), "schedule "+name.String(), "", "")
 }
 
 func (f *fake) hear(context.Context) iter.Seq2[lifecycle.Event, error] {

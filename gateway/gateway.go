@@ -16,6 +16,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/audit"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/internal/waitlist"
 )
 
@@ -119,9 +120,16 @@ func (h *handler) routes() []route {
 		{"POST", "/v1/executors/{name}/tasks/{id}/retry", h.changeTask(verbRetry)},
 		{"POST", "/v1/executors/{name}/tasks/{id}/park", h.changeTask(verbPark)},
 		{"GET", "/v1/schedules", h.lookAt(lookSchedules)},
-		{"POST", "/v1/schedules/{name}/pause", h.changeSchedule(verbPause)},
-		{"POST", "/v1/schedules/{name}/resume", h.changeSchedule(verbResume)},
-		{"DELETE", "/v1/schedules/{name}", h.changeSchedule(verbRemove)},
+		{"GET", "/v1/schedules/{schedule}", h.findSchedule},
+		{"POST", "/v1/schedules/{schedule}/pause", h.changeSchedule(scheduled.Pause)},
+		{"POST", "/v1/schedules/{schedule}/resume", h.changeSchedule(scheduled.Resume)},
+		{"POST", "/v1/schedules/{schedule}/run", h.changeSchedule(scheduled.Run)},
+		{"DELETE", "/v1/schedules/{schedule}", h.changeSchedule(scheduled.Remove)},
+		{"GET", "/v1/executors/{name}/schedules/{schedule}", h.findSchedule},
+		{"POST", "/v1/executors/{name}/schedules/{schedule}/pause", h.changeSchedule(scheduled.Pause)},
+		{"POST", "/v1/executors/{name}/schedules/{schedule}/resume", h.changeSchedule(scheduled.Resume)},
+		{"POST", "/v1/executors/{name}/schedules/{schedule}/run", h.changeSchedule(scheduled.Run)},
+		{"DELETE", "/v1/executors/{name}/schedules/{schedule}", h.changeSchedule(scheduled.Remove)},
 		{"GET", "/v1/openapi.json", h.openAPI},
 		{"GET", "/healthz", h.health},
 	}

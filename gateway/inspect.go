@@ -12,6 +12,7 @@ import (
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/record"
 	"github.com/distgear/distgear/shared"
 )
@@ -91,7 +92,9 @@ func (b node) look(ctx context.Context, what string, q lookQuery) (v any, err er
 		l.Executors, l.More, err = first(executor.Operate(b.n).List(ctx, q.prefix), q.limit)
 		return l, err
 	case lookSchedules:
-		return listSchedules(ctx, b.n, q)
+		var l scheduleList
+		l.Schedules, l.More, err = first(scheduled.List(ctx, b.n, q.prefix), q.limit)
+		return l, err
 	}
 	return nil, fmt.Errorf("%w: no %s", distgear.ErrInvalid, what)
 }

@@ -205,7 +205,7 @@ func TestNode_Runs(t *testing.T) {
 	if list := ask(t, "GET", url+"/v1/runs?event=gate&state=running", "").json(t)["runs"].([]any); len(list) != 1 || list[0].(object)["id"] != "deploy-7" {
 		t.Error(list)
 	}
-	ask(t, "POST", url+"/v1/runs/deploy-7/undo/mount", `{"how":"retry"}`).problem(t, 409, "conflict", "failed")
+	ask(t, "POST", url+"/v1/runs/deploy-7/undo/mount", `{"how":"retry"}`).problem(t, 409, "conflict", "never ran")
 	if a := ask(t, "POST", url+"/v1/events/gate?wait=1ms&id=deploy-7", "7"); a.status != 202 {
 		t.Error(a)
 	}
@@ -237,9 +237,9 @@ func TestNode_Runs(t *testing.T) {
 	if a := ask(t, "GET", url+"/v1/runs/deploy-7/events", "", "Last-Event-ID: "+last); !strings.HasPrefix(a.body, "id: end\n") {
 		t.Error(a.body)
 	}
-	// To cancel what is over does nothing.
-	if a := ask(t, "POST", url+"/v1/runs/deploy-7/cancel", ""); a.status != 202 {
-		t.Error(a)
+	// To cancel what is over does nothing, and says so.
+	if m := ask(t, "POST", url+"/v1/runs/deploy-7/cancel", "").problem(t, 409, "conflict", "never ran"); m["detail"] != "run deploy-7 has ended already: it is ok" {
+		t.Error(m)
 	}
 	for _, path := range []string{"GET /v1/runs/none", "GET /v1/runs/none/events", "POST /v1/runs/none/cancel"} {
 		method, path, _ := strings.Cut(path, " ")

@@ -17,9 +17,9 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/lifecycle"
 	"github.com/distgear/distgear/record"
-	"github.com/distgear/distgear/schedule"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -268,7 +268,7 @@ func TestOpenAPI_Fields(t *testing.T) {
 		"Hub": shared.HubInfo{}, "Ledger": shared.LedgerInfo{}, "Node": shared.NodeInfo{},
 		"Executor": executor.Info{}, "Task": executor.TaskInfo{}, "Attempt": executor.AttemptInfo{}, "TaskList": taskList{}, "ExecutorList": executorList{},
 		"Journal": journalOf{}, "JournalEntry": record.Entry{}, "AcceptedTask": acceptedTask{}, "PausedExecutor": pausedExecutor{},
-		"LifecycleEvent": lifecycle.Event{}, "Schedule": schedule.Info{}, "ScheduleList": scheduleList{}, "ChangedSchedule": changedSchedule{},
+		"LifecycleEvent": lifecycle.Event{}, "Schedule": scheduled.Info{}, "ScheduleList": scheduleList{}, "ChangedSchedule": changedSchedule{},
 		"LockList": lockList{}, "ObjectList": objectList{}, "QueueList": queueList{}, "SessionList": sessionList{},
 	} {
 		var fields, listed []string

@@ -43,7 +43,7 @@ var titles = map[string]string{
 	"slow-body":          "The body did not arrive in time",
 	"unknown-executor":   "Nobody has this executor",
 	"unknown-task":       "The executor does not know this task",
-	"unknown-schedule":   "There is no such schedule of events",
+	"unknown-schedule":   "There is no such schedule",
 	"task-failed":        "The task failed",
 	"task-timed-out":     "The task ran out of time",
 	"conflict":           "The state of the run or task forbids it",
@@ -159,7 +159,12 @@ func problemOfRun(err error, run record.RunID) *problem {
 		p.Status, p.slug = http.StatusServiceUnavailable, "unavailable"
 	case is(context.Canceled): // of the client nobody is left to read it
 		p.Status, p.slug = http.StatusServiceUnavailable, "stopping"
-	default: // what a node said about the run as it is
+	case is(distgear.ErrInvalid): // what a node, or the ledger, said about the run as it is
+		p.Status, p.slug, p.Outcome = http.StatusConflict, "conflict", "never ran"
+		if remote, ok := errors.AsType[*distgear.RemoteError](err); ok {
+			p.Detail, p.Node = remote.Message, remote.Node // its kind is of nobody's program
+		}
+	default:
 		p.Status, p.slug = http.StatusConflict, "conflict"
 	}
 	return p

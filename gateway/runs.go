@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -20,6 +21,7 @@ const (
 
 // listRuns serves GET /v1/runs.
 func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Vary", "Accept")
 	q, p := query(r, "event", "state", "limit")
 	if p != nil {
 		h.problem(w, r, p)
@@ -36,22 +38,33 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	list := struct {
-		Runs []record.Run `json:"runs"`
-	}{[]record.Run{}}
-	for rec, err := range h.b.runs(r.Context()) {
-		if err != nil {
-			h.problem(w, r, problemOfRun(err, ""))
-			return
+	look := func(ctx context.Context) (any, error) {
+		list := struct {
+			Runs []record.Run `json:"runs"`
+		}{[]record.Run{}}
+		for rec, err := range h.b.runs(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			if q.Has("event") && !slices.Contains(q["event"], rec.Event) ||
+				q.Has("state") && !slices.Contains(q["state"], string(rec.State)) {
+				continue
+			}
+			rec.Input, rec.Result, rec.Plans = nil, nil, nil // a list is for finding; 10 000 inputs are not
+			if list.Runs = append(list.Runs, rec); len(list.Runs) == limit {
+				break
+			}
 		}
-		if q.Has("event") && !slices.Contains(q["event"], rec.Event) ||
-			q.Has("state") && !slices.Contains(q["state"], string(rec.State)) {
-			continue
-		}
-		rec.Input, rec.Result, rec.Plans = nil, nil, nil // a list is for finding; 10 000 inputs are not
-		if list.Runs = append(list.Runs, rec); len(list.Runs) == limit {
-			break
-		}
+		return list, nil
+	}
+	if wantsStream(r) {
+		h.poll(w, r, "runs", problemOfLook, look)
+		return
+	}
+	list, err := look(r.Context())
+	if err != nil {
+		h.problem(w, r, problemOfLook(err))
+		return
 	}
 	h.json(w, r, http.StatusOK, list)
 }
@@ -107,6 +120,12 @@ func (h *handler) cancelRun(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	id := record.RunID(r.PathValue("id"))
+	if rec, err := h.find(r.Context(), id); err == nil && rec.State.Final() {
+		p := refusal(http.StatusConflict, "conflict", fmt.Sprintf("run %s has ended already: it is %s", id, rec.State))
+		p.Run = id
+		h.problem(w, r, p)
+		return
+	}
 	h.told(w, r, id, h.b.cancel(r.Context(), id))
 }
 

@@ -16,6 +16,27 @@ import (
 	"github.com/distgear/distgear/record"
 )
 
+// TestListRuns_Stream: the list is told again when it has changed.
+func TestListRuns_Stream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &fake{records: []record.Run{run1, run2}}
+		h := serve(b, Config{})
+		go func() {
+			time.Sleep(3 * lookEvery / 2)
+			b.mu.Lock()
+			b.records = []record.Run{run3, run2, run1}
+			b.mu.Unlock()
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*lookEvery/2)
+		defer cancel()
+		body := stream1(ctx, h, []string{"/v1/runs?event=deploy", "Accept: text/event-stream"})
+		if strings.Count(body, "event: runs\n") != 2 || strings.Index(body, "run-3") < strings.Index(body, "run-1") || strings.Contains(body, "run-2") {
+			t.Error(body)
+		}
+	})
+	do(t, serve(&fake{listErr: distgear.ErrNoNode}, Config{}), "GET", "/v1/runs", "", "Accept: text/event-stream").problem(t, 503, "unavailable", "never ran")
+}
+
 func TestListRuns(t *testing.T) {
 	h := serve(&fake{records: []record.Run{run1, run2, run3}}, Config{})
 	for q, want := range map[string]string{

@@ -2,64 +2,69 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"slices"
-	"strings"
 
-	"github.com/distgear/distgear"
-	"github.com/distgear/distgear/schedule"
+	"github.com/distgear/distgear/executor"
+	"github.com/distgear/distgear/internal/scheduled"
+	"github.com/distgear/distgear/record"
 )
 
-// verbRemove is what can be done with a schedule besides pausing it.
-const verbRemove = "remove"
-
 type scheduleList struct {
-	Schedules []schedule.Info `json:"schedules"`
-	More      bool            `json:"more,omitempty"`
+	Schedules []scheduled.Info `json:"schedules"`
+	More      bool             `json:"more,omitempty"`
 }
 
 type changedSchedule struct {
+	Executor string `json:"executor,omitempty"`
 	Schedule string `json:"schedule"`
 	State    string `json:"state"` // "paused", "on" or "removed"
 }
 
-// listSchedules is what GET /v1/schedules answers.
-func listSchedules(ctx context.Context, n *distgear.Node, q lookQuery) (l scheduleList, err error) {
-	all, err := schedule.List(ctx, n)
-	all = slices.DeleteFunc(all, func(s schedule.Info) bool { return !strings.HasPrefix(s.Name, q.prefix) })
-	l.More = len(all) > q.limit
-	l.Schedules = all[:min(len(all), q.limit)]
-	return l, err
+func scheduleOf(r *http.Request) scheduled.Name {
+	return scheduled.Name{Executor: r.PathValue("name"), Own: r.PathValue("schedule")}
 }
 
-// changeSchedule serves POST /v1/schedules/{name}/ and verb, and DELETE /v1/schedules/{name}.
-func (h *handler) changeSchedule(verb string) http.HandlerFunc {
-	state := map[string]string{verbPause: "paused", verbResume: "on", verbRemove: "removed"}[verb]
+// findSchedule serves GET /v1/schedules/{schedule}, and below /v1/executors/{name}.
+func (h *handler) findSchedule(w http.ResponseWriter, r *http.Request) {
+	if _, p := query(r); p != nil {
+		h.problem(w, r, p)
+		return
+	}
+	s, err := h.b.findSchedule(r.Context(), scheduleOf(r))
+	if err != nil {
+		h.problem(w, r, problemOfTask(err))
+		return
+	}
+	h.json(w, r, http.StatusOK, s)
+}
+
+// changeSchedule serves POST to that and verb, and DELETE.
+func (h *handler) changeSchedule(verb scheduled.Verb) http.HandlerFunc {
+	state := map[scheduled.Verb]string{scheduled.Pause: "paused", scheduled.Resume: "on", scheduled.Remove: "removed"}[verb]
 	return func(w http.ResponseWriter, r *http.Request) {
 		if _, p := h.reason(w, r, false); p != nil {
 			h.problem(w, r, p)
 			return
 		}
-		name := r.PathValue("name")
-		if err := h.b.schedule(r.Context(), verb, name); err != nil {
-			p := problemOfTask(err)
-			if errors.Is(err, schedule.ErrNoSchedule) {
-				p.Status, p.slug = http.StatusNotFound, "unknown-schedule"
-			}
-			h.problem(w, r, p)
-			return
+		name := scheduleOf(r)
+		id, err := h.b.changeSchedule(r.Context(), verb, name)
+		switch {
+		case err != nil:
+			h.problem(w, r, problemOfTask(err))
+		case verb != scheduled.Run:
+			h.json(w, r, http.StatusOK, changedSchedule{name.Executor, name.Own, state})
+		case name.Executor == "":
+			h.accepted(w, r, record.RunID(id))
+		default:
+			h.acceptedTask(w, r, name.Executor, executor.TaskID(id))
 		}
-		h.json(w, r, http.StatusOK, changedSchedule{name, state})
 	}
 }
 
-func (b node) schedule(ctx context.Context, verb, name string) error {
-	switch verb {
-	case verbPause:
-		return schedule.Pause(ctx, b.n, name)
-	case verbResume:
-		return schedule.Resume(ctx, b.n, name)
-	}
-	return schedule.Remove(ctx, b.n, name)
+func (b node) findSchedule(ctx context.Context, name scheduled.Name) (scheduled.Info, error) {
+	return scheduled.Find(ctx, b.n, name)
+}
+
+func (b node) changeSchedule(ctx context.Context, verb scheduled.Verb, name scheduled.Name) (id string, err error) {
+	return scheduled.Do(ctx, b.n, verb, name)
 }

@@ -20,12 +20,15 @@ package schedule
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/distgear/distgear"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/events"
+	"github.com/distgear/distgear/internal/look"
+	"github.com/distgear/distgear/record"
 )
 
 // ErrNoSchedule says that there is no schedule of events of this name.
@@ -84,37 +87,50 @@ func Resume(ctx context.Context, n *distgear.Node, name string) error {
 	return events.Of(n.Room()).PauseSchedule(ctx, name, false)
 }
 
+// Run raises a run of a schedule now, paused or not, besides its times, and tells its ID: name@now
+// in ms since 1970, and -now. It returns when the ledger has it. ErrNoSchedule.
+func Run(ctx context.Context, n *distgear.Node, name string) (record.RunID, error) {
+	id, err := events.Of(n.Room()).RunSchedule(ctx, name)
+	return record.RunID(id), err
+}
+
 // Info is a schedule as it stands.
 type Info struct {
-	Name   string    `json:"name"`
-	When   string    `json:"when"`
-	Event  string    `json:"event"`
-	Missed Missed    `json:"missed,omitempty"`
-	Paused bool      `json:"paused,omitempty"`
-	Next   time.Time `json:"next,omitzero"` // zero: some node is asked for it
-	Last   time.Time `json:"last,omitzero"` // zero: it was not due yet
+	Name   string          `json:"name"`
+	When   string          `json:"when"`
+	Event  string          `json:"event"`
+	Missed Missed          `json:"missed,omitempty"`
+	Paused bool            `json:"paused,omitempty"`
+	Next   time.Time       `json:"next,omitzero"`   // zero: some node is asked for it
+	Last   time.Time       `json:"last,omitzero"`   // zero: it was not due yet
+	Input  json.RawMessage `json:"input,omitempty"` // of its runs; List leaves it out
 }
 
 // List tells of the schedules, by name. It asks the hub.
 func List(ctx context.Context, n *distgear.Node) ([]Info, error) {
-	all, err := events.Of(n.Room()).Schedules(ctx)
-	infos := make([]Info, 0, len(all))
-	for _, s := range all {
-		in := Info{Name: s.Name, When: s.Text, Event: s.Kind, Paused: s.Paused, Next: at(s.Next), Last: at(s.Last)}
-		switch {
-		case s.Skip:
-			in.Missed = LeaveOut
-		case s.All:
-			in.Missed = CatchUpAll
-		}
-		infos = append(infos, in)
+	all, err := events.Of(n.Room()).Schedules(ctx, "")
+	infos := make([]Info, len(all))
+	for i := range all {
+		infos[i] = info(&all[i])
 	}
 	return infos, err
 }
 
-func at(ms int64) time.Time {
-	if ms == 0 {
-		return time.Time{}
+// Find tells of one schedule. ErrNoSchedule.
+func Find(ctx context.Context, n *distgear.Node, name string) (Info, error) {
+	st, s, err := events.Of(n.Room()).FindSchedule(ctx, name)
+	if err != nil {
+		return Info{}, err
 	}
-	return time.UnixMilli(ms).UTC()
+	in := info(&st)
+	in.Input = codec.Show(s.Val, maxInput)
+	return in, nil
+}
+
+// maxInput bounds an input of a schedule, in bytes.
+const maxInput = 64 << 10
+
+func info(s *look.ScheduleState) Info {
+	next, last := s.Times()
+	return Info{Name: s.Name, When: s.Text, Event: s.Kind, Missed: Missed(s.Missed()), Paused: s.Paused, Next: next, Last: last}
 }

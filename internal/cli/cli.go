@@ -106,7 +106,7 @@ func newRoot(a *app) *cobra.Command {
 		Short: "Events, plans and nodes of a DistGear cluster",
 		Long: "distgear runs plans of commands on the nodes of a cluster, with dependencies, retries and rollback.\n" +
 			"`distgear demo` shows it; `distgear hub` starts a cluster; the other commands talk to its gateway.\n\n" + exitHelp,
-		SilenceUsage: true, SilenceErrors: true,
+		SilenceUsage: true, SilenceErrors: true, PersistentPreRunE: named,
 	}
 	f := root.PersistentFlags()
 	f.BoolVar(&a.json, "json", false, "write JSON, a value per line")
@@ -118,6 +118,17 @@ func newRoot(a *app) *cobra.Command {
 		return exit(Usage, "%w\nsee %s --help", err, c.CommandPath())
 	})
 	return root
+}
+
+// named refuses an argument that is the name of something and empty, as that of a
+// variable which is not set.
+func named(c *cobra.Command, args []string) error {
+	for i, what := range strings.Fields(c.Use)[1:] {
+		if i < len(args) && args[i] == "" && what == strings.ToUpper(what) && !strings.HasPrefix(what, "[") {
+			return exit(Usage, "%s is empty\nusage: %s", what, c.UseLine())
+		}
+	}
+	return nil
 }
 
 // tokenOr is the --token flag, else the environment's.

@@ -52,7 +52,7 @@ func (a *app) candidates(c *cobra.Command, args []string, begun string) []string
 		return nil
 	case what == "tasks", what == "executors":
 		return cl.names(ctx, "/v1/executors?"+prefix, "executors", "name", begun)
-	case what == "locks", what == "objects", what == "queues", what == "schedules":
+	case what == "locks", what == "objects", what == "queues", what == "schedules": // those of executors as EXECUTOR/NAME
 		return cl.names(ctx, "/v1/"+what+"?"+prefix, what, "name", begun)
 	case what == "runs":
 		return cl.names(ctx, "/v1/runs", "runs", "id", begun)
@@ -70,8 +70,12 @@ func (c *client) names(ctx context.Context, path, list, field, begun string) (na
 		return nil
 	}
 	for _, e := range entries {
-		var name string
-		if json.Unmarshal(e[field], &name) == nil && strings.HasPrefix(name, begun) {
+		var name, of string
+		err := json.Unmarshal(e[field], &name)
+		if list == "schedules" && json.Unmarshal(e["executor"], &of) == nil {
+			name = of + "/" + name
+		}
+		if err == nil && strings.HasPrefix(name, begun) {
 			names = append(names, name)
 		}
 	}

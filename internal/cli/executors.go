@@ -60,7 +60,7 @@ func (a *app) pauseCmd() *cobra.Command {
 		Use: "pause NAME", Short: "Keep tasks from being started; what runs goes on", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			body := map[string]string{"reason": reason}
-			return a.order(c.Context(), executorPath(args[0])+"/pause", body, "paused: `distgear executors resume %s` ends it", args[0])
+			return a.order(c.Context(), "POST", executorPath(args[0])+"/pause", body, "paused: `distgear executors resume %s` ends it", args[0])
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why; `distgear executors` shows it")
@@ -71,19 +71,19 @@ func (a *app) resumeCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "resume NAME", Short: "End a pause", Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.order(c.Context(), executorPath(args[0])+"/resume", nil, "%s goes on", args[0])
+			return a.order(c.Context(), "POST", executorPath(args[0])+"/resume", nil, "%s goes on", args[0])
 		},
 	}
 }
 
-// order posts what is to be done, and says so.
-func (a *app) order(ctx context.Context, path string, body any, says string, args ...any) error {
+// order asks for something to be done, and says so.
+func (a *app) order(ctx context.Context, method, path string, body any, says string, args ...any) error {
 	cl, err := a.client()
 	if err != nil {
 		return err
 	}
 	var raw json.RawMessage
-	if err := cl.call(ctx, "POST", path, body, &raw); err != nil {
+	if err := cl.call(ctx, method, path, body, &raw); err != nil {
 		return err
 	}
 	if a.json {
@@ -342,7 +342,7 @@ func (a *app) taskVerbCmd(verb, short, says string) *cobra.Command {
 	return &cobra.Command{
 		Use: verb + " EXECUTOR ID", Short: short, Args: cobra.ExactArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			return a.order(c.Context(), taskPath(args)+"/"+verb, nil, says, args[0], args[1])
+			return a.order(c.Context(), "POST", taskPath(args)+"/"+verb, nil, says, args[0], args[1])
 		},
 	}
 }
@@ -356,7 +356,7 @@ func (a *app) tasksParkCmd() *cobra.Command {
 				return exit(Usage, "park needs a --reason: the task keeps it for who looks after it")
 			}
 			body := map[string]string{"reason": reason}
-			return a.order(c.Context(), taskPath(args)+"/park", body, "told: `distgear tasks retry %s %s` has it run again", args[0], args[1])
+			return a.order(c.Context(), "POST", taskPath(args)+"/park", body, "told: `distgear tasks retry %s %s` has it run again", args[0], args[1])
 		},
 	}
 	c.Flags().StringVar(&reason, "reason", "", "why; needed")

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/distgear/distgear/executor"
-	"github.com/distgear/distgear/schedule"
+	"github.com/distgear/distgear/internal/scheduled"
 	"github.com/distgear/distgear/shared"
 )
 
@@ -24,8 +24,8 @@ type found struct {
 	Objects []shared.ObjectInfo `json:"objects"`
 	Queues  []shared.QueueInfo  `json:"queues"`
 
-	Executors []executor.Info `json:"executors"`
-	Schedules []schedule.Info `json:"schedules"`
+	Executors []executor.Info  `json:"executors"`
+	Schedules []scheduled.Info `json:"schedules"`
 
 	Cycles []shared.Cycle `json:"cycles"`
 	More   bool           `json:"more"`

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -67,15 +68,22 @@ func work(ctx context.Context, t *testing.T, n *distgear.Node) {
 		return s + "!", nil
 	}}
 	slow := executor.Config{Durable: true, Retain: time.Hour, Grace: 10 * time.Millisecond}.New(n, "render")
+	prints := executor.Config{Durable: true}.New(n, "prints")
 	quick := executor.New(n, "thumbs")
 	ctx, cancel := context.WithCancel(ctx)
 	var ended sync.WaitGroup
 	ended.Go(func() { _ = slow.Work(ctx, 2, flip) })
+	ended.Go(func() { _ = prints.Work(ctx, 1, flip) })
 	ended.Go(func() { _ = quick.Work(ctx, 1, flip) })
 	t.Cleanup(func() {
 		cancel()
 		ended.Wait()
 	})
+	for name, when := range map[executor.ScheduleID]string{"nightly": "@daily", "hourly": "@hourly"} {
+		if err := executor.Every(ctx, prints, name, when, flip, "news"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	submit := func(ex *executor.Executor, in, id string, opts ...executor.TaskOption) *executor.Future[string] {
 		f, err := executor.Submit(ctx, ex, flip, in, append(opts, executor.ID(id))...)
 		if err != nil {
@@ -122,6 +130,43 @@ func TestWatchLocks(t *testing.T) {
 			t.Errorf("exit code %d\n%s%s", code, &out.b, &errs)
 		}
 		cancel()
+	}
+}
+
+// TestWatchRuns: each run is told, and again when its state has changed.
+func TestWatchRuns(t *testing.T) {
+	url := serve(t)
+	cmd := func(args ...string) {
+		var out bytes.Buffer
+		if code := Run(t.Context(), append(args, "--gateway", url), strings.NewReader(""), &out, &out); code != OK {
+			t.Errorf("%q: exit code %d\n%s", args, code, &out)
+		}
+	}
+	cmd("raise", "build", `"x"`, "--id", "old")
+	cmd("raise", "sign", `"letter"`, "--async", "--id", "w1")
+	for i, want := range [][]string{
+		{"ok           old  build  on hub\n", "waiting      w1  sign\n", "cancelled    w1  sign"},
+		{`{"id":"old"`, `{"id":"w2","event":"sign","node":"","state":"waiting"`, `{"id":"w2","event":"sign","node":"hub","state":"cancelled"`},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		args := []string{"runs", "list", "--watch", "--gateway", url}
+		if i == 1 {
+			cmd("raise", "sign", `"letter"`, "--async", "--id", "w2")
+			args = append(args, "--json", "--limit", "4")
+		}
+		ended := &until{text: want[2], stop: cancel}
+		waits := &until{text: want[1], stop: sync.OnceFunc(func() { cmd("runs", "cancel", []string{"w1", "w2"}[i]) })}
+		var errs bytes.Buffer
+		code := Run(ctx, args, strings.NewReader(""), io.MultiWriter(ended, waits), &errs)
+		cancel()
+		for _, w := range want {
+			if strings.Count(ended.b.String(), w) != 1 {
+				t.Errorf("not once %q", w)
+			}
+		}
+		if code != OK {
+			t.Errorf("exit code %d\n%s%s", code, &ended.b, &errs)
+		}
 	}
 }
 

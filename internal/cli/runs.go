@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,17 +30,80 @@ func (a *app) runsCmd() *cobra.Command {
 func (a *app) runsListCmd() *cobra.Command {
 	var events, states []string
 	var limit int
+	var watch bool
 	c := &cobra.Command{
 		Use: "list", Short: "List the durable runs and those that the nodes remember, newest first", Args: cobra.NoArgs,
+		Long: "list lists runs, the newest first. With --watch it writes a line for each, the newest last, and then one whenever a run\n" +
+			"begins, changes its state or ends, looking once a second at the newest --limit.\n\n" + exitHelp,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.listRuns(c.Context(), url.Values{"event": events, "state": states, "limit": {strconv.Itoa(limit)}})
+			q := url.Values{"event": events, "state": states, "limit": {strconv.Itoa(limit)}}
+			if watch {
+				return a.watchRuns(c.Context(), "/v1/runs?"+q.Encode())
+			}
+			return a.listRuns(c.Context(), q)
 		},
 	}
 	f := c.Flags()
 	f.StringArrayVar(&events, "event", nil, "only runs of this event; repeated: any of them")
 	f.StringArrayVar(&states, "state", nil, "only runs in this state; repeated: any of them")
 	f.IntVar(&limit, "limit", 100, "at most so many")
+	f.BoolVarP(&watch, "watch", "w", false, "then every change of their states, until interrupted")
 	return c
+}
+
+// watchRuns writes a line for each run, and again when its state has changed.
+func (a *app) watchRuns(ctx context.Context, path string) error {
+	cl, err := a.client()
+	if err != nil {
+		return err
+	}
+	was := map[record.RunID]record.RunState{} // of those in the list
+	return a.rewatch(ctx, func(seen func()) error {
+		for raw, err := range follow[json.RawMessage](ctx, cl, path, "runs") {
+			if err != nil {
+				return err
+			}
+			seen()
+			var list runList
+			if err := json.Unmarshal(raw, &list); err != nil {
+				return exit(Unknown, "the gateway sent what this version does not know: %w", err)
+			}
+			now := make(map[record.RunID]record.RunState, len(list.Runs))
+			for _, r := range slices.Backward(list.Runs) {
+				now[r.ID] = r.State
+				if was[r.ID] == r.State {
+					continue
+				}
+				if err := a.changedRun(r); err != nil {
+					return err
+				}
+			}
+			was = now
+		}
+		return exit(Unreachable, "the gateway at %s has ended the stream", cl.base)
+	})
+}
+
+func (a *app) changedRun(r record.Run) error {
+	if a.json {
+		return a.writeRecord(r)
+	}
+	at := time.Now()
+	if r.State.Final() {
+		at = r.Ended
+	}
+	text := fmt.Sprintf("%s  %-12s %s  %s", at.Local().Format("15:04:05.000"), r.State, r.ID, r.Event)
+	if r.Node != "" {
+		text += "  on " + string(r.Node)
+	}
+	if r.Error != "" {
+		text += "  (" + brief(r.Error) + ")"
+	}
+	return a.write(text)
+}
+
+type runList struct {
+	Runs []record.Run `json:"runs"`
 }
 
 func (a *app) listRuns(ctx context.Context, q url.Values) error {
@@ -47,9 +111,7 @@ func (a *app) listRuns(ctx context.Context, q url.Values) error {
 	if err != nil {
 		return err
 	}
-	var list struct {
-		Runs []record.Run `json:"runs"`
-	}
+	var list runList
 	if err := cl.call(ctx, "GET", "/v1/runs?"+q.Encode(), nil, &list); err != nil {
 		return err
 	}
@@ -171,7 +233,7 @@ func faults(rec record.Run) string {
 				continue
 			}
 			fmt.Fprintf(&b, "\n%-7s %s: %s", s.State, s.Name, show.Short(s.Error))
-			if s.State == "stuck" {
+			if s.State == "stuck" && !rec.State.Final() {
 				fmt.Fprintf(&b, "\n        decide: distgear runs undo %s %s retry|skip|done", rec.ID, s.Name)
 			}
 		}
@@ -181,7 +243,13 @@ func faults(rec record.Run) string {
 
 func (a *app) runsWatchCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: "watch ID", Short: "Tell the changes of a run until it has ended; ends as the run did", Args: cobra.ExactArgs(1),
+		Use: "watch ID", Short: "Tell the changes of a run until it has ended; ends as the run did",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return exit(Usage, "say which run: distgear runs watch ID; `distgear runs list --watch` tells what becomes of all")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			cl, err := a.client()
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/distgear/distgear/internal/client"
@@ -13,6 +14,7 @@ import (
 	"github.com/distgear/distgear/internal/machine/words"
 	"github.com/distgear/distgear/internal/operation"
 	"github.com/distgear/distgear/internal/timetable"
+	"github.com/distgear/distgear/internal/wire"
 )
 
 // ErrNoSchedule is that of package schedule.
@@ -74,9 +76,9 @@ func (d *Desk) schedule(ctx context.Context, name string, op operation.Op) error
 	return err
 }
 
-// Schedules are the schedules, by name. Times are the hub's.
-func (d *Desk) Schedules(ctx context.Context) (all []look.ScheduleState, err error) {
-	q := client.Query{What: look.Schedules, Executor: Name, Limit: listed}
+// Schedules are the schedules, by name; or the one of a name, whole. Times are the hub's.
+func (d *Desk) Schedules(ctx context.Context, name string) (all []look.ScheduleState, err error) {
+	q := client.Query{What: look.Schedules, Executor: Name, ID: name, Limit: listed}
 	for {
 		p, err := d.page(ctx, q)
 		if err != nil {
@@ -88,6 +90,38 @@ func (d *Desk) Schedules(ctx context.Context) (all []look.ScheduleState, err err
 		}
 	}
 }
+
+// FindSchedule is a schedule as it stands, and as it was kept. ErrNoSchedule.
+func (d *Desk) FindSchedule(ctx context.Context, name string) (st look.ScheduleState, s tasks.Schedule[[]byte], err error) {
+	all, err := d.Schedules(ctx, name)
+	if err != nil {
+		return st, s, err
+	}
+	i := slices.IndexFunc(all, func(s look.ScheduleState) bool { return s.Name == name }) // an older hub tells all
+	switch {
+	case i < 0:
+		return st, s, fmt.Errorf("%w: %w: %q", fault.ErrInvalid, ErrNoSchedule, name)
+	case len(all[i].Whole) == 0:
+		return st, s, fmt.Errorf("%w: the hub is of a version that does not tell what schedule %q raises", fault.ErrRefused, name)
+	}
+	s, err = words.ParseSchedule(name, all[i].Whole)
+	return all[i], s, err
+}
+
+// RunSchedule raises a run of a schedule now, besides its times, and tells its ID.
+func (d *Desk) RunSchedule(ctx context.Context, name string) (id string, err error) {
+	_, s, err := d.FindSchedule(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	id = words.NowID(name, d.h.Now().UnixMilli())
+	return id, d.Raise(ctx, &Raise{ID: id, Kind: s.Spec.Kind, Input: s.Val}, nobody{})
+}
+
+// nobody is told of ends.
+type nobody struct{}
+
+func (nobody) Ended(string, wire.Report) {}
 
 // next answers when a schedule is due after a time.
 func (d *Desk) next(b []byte) error {

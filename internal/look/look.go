@@ -35,7 +35,7 @@ type Query struct {
 	After  string `json:"after,omitempty"`  // what comes after this: a Page's Next
 	Limit  int    `json:"limit,omitempty"`  // at most so many; zero: 100; at most 1000
 
-	// Of Schedules only Executor. Of Tasks, by number, the newest first; Prefix is of the ID, and ID is of the only one that is asked for.
+	// Of Schedules Executor, and as ID the name of the only one that is asked for. Of Tasks, by number, the newest first; Prefix is of the ID, and ID is of the only one.
 	Executor string `json:"executor,omitempty"`
 	State    string `json:"state,omitempty"` // one of tasks.Words
 	Kind     string `json:"kind,omitempty"`

@@ -3,6 +3,7 @@ package look
 import (
 	"cmp"
 	"strconv"
+	"time"
 
 	"github.com/distgear/distgear/internal/machine"
 	"github.com/distgear/distgear/internal/machine/tasks"
@@ -81,7 +82,30 @@ type ScheduleState struct {
 	Skip bool   `json:"skip,omitempty"` // what was missed is left out
 	All  bool   `json:"all,omitempty"`  // all that was missed is made up for
 
-	Paused bool `json:"paused,omitempty"`
+	Paused bool   `json:"paused,omitempty"`
+	Whole  []byte `json:"whole,omitempty"` // with an ID in the query: words.AppendSchedule
+}
+
+// Missed is what becomes of missed times, in the word of users.
+func (s *ScheduleState) Missed() string {
+	switch {
+	case s.Skip:
+		return "none"
+	case s.All:
+		return "all"
+	}
+	return ""
+}
+
+// Times are Next and Last; zero, if these are.
+func (s *ScheduleState) Times() (next, last time.Time) {
+	at := func(ms int64) time.Time {
+		if ms == 0 {
+			return time.Time{}
+		}
+		return time.UnixMilli(ms).UTC()
+	}
+	return at(s.Next), at(s.Last)
 }
 
 // StateOfExecutor tells how a machine stands.

@@ -157,12 +157,15 @@ type (
 	ExecutorState = look.ExecutorState
 	// TaskState is one task in that.
 	TaskState = look.TaskState
+	// ScheduleState is one schedule in that.
+	ScheduleState = look.ScheduleState
 )
 
 // What a Query may ask for.
 const (
 	Executors = look.Executors
 	Tasks     = look.Tasks
+	Schedules = look.Schedules
 )
 
 // Pages asks the hub, page by page. The node must not be alone.

@@ -77,8 +77,11 @@ func Sign(state string, now time.Time) string {
 // Tree draws a run: a line for the run, and its plans' steps below. now is what
 // the time of steps under way is counted to.
 func Tree(rec record.Run, now time.Time, ink Ink) string {
-	state := string(rec.State)
-	t := tree.Root(fmt.Sprintf("%s %s  %s  on %s%s", ink(Sign(state, now), state), ink(rec.Event, "heading"), ink(state, state), rec.Node,
+	state, on := string(rec.State), ""
+	if rec.Node != "" { // a run that waits is on none
+		on = "  on " + string(rec.Node)
+	}
+	t := tree.Root(fmt.Sprintf("%s %s  %s%s%s", ink(Sign(state, now), state), ink(rec.Event, "heading"), ink(state, state), on,
 		spent(rec.Started, rec.Ended, now)))
 	for i, p := range rec.Plans {
 		into := t

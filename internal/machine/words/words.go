@@ -17,6 +17,7 @@ package words
 import (
 	"errors"
 	"math"
+	"strconv"
 
 	"github.com/distgear/distgear/internal/machine"
 )
@@ -169,6 +170,9 @@ type Schedule[V any] struct {
 
 	Paused bool // what comes due is left out
 }
+
+// NowID is the ID of a task of a schedule that somebody wants at a time, in ms, besides its own.
+func NowID(name string, at int64) string { return name + "@" + strconv.FormatInt(at, 10) + "-now" }
 
 // How long the texts of a Spec may be.
 const (

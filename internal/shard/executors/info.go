@@ -5,6 +5,8 @@ import (
 
 	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/tasks"
+	"github.com/distgear/distgear/internal/machine/words"
 )
 
 // State tells how the executor stands. Times are its own.
@@ -32,18 +34,22 @@ func (x *Executor) Tasks(q look.Query, node func(machine.Session) string) (sts [
 	return []look.TaskState{st}, ""
 }
 
-// Schedules are those after q.After, by name, and the After of the next page.
+// Schedules are those after q.After, by name, and the After of the next page; or the one that q.ID names, whole.
 func (x *Executor) Schedules(q look.Query) (all []look.ScheduleState, next string) {
 	size := 0
 	for _, s := range x.m.Schedules() {
-		if s.Name <= q.After {
+		if s.Name <= q.After || q.ID != "" && s.Name != q.ID {
 			continue
 		}
 		if len(all) == q.Limit || size > look.MaxPage {
 			return all, next
 		}
 		size += 128 + len(s.Name) + len(s.Text) + len(s.Spec.Kind)
-		all, next = append(all, look.ScheduleState{Name: s.Name, Text: s.Text, Kind: s.Spec.Kind, Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}), s.Name
+		st := look.ScheduleState{Name: s.Name, Text: s.Text, Kind: s.Spec.Kind, Next: s.Next, Last: s.Last, Skip: s.Skip, All: s.All, Paused: s.Paused}
+		if q.ID != "" {
+			st.Whole = words.AppendSchedule(nil, &tasks.Schedule[[]byte]{Text: s.Text, Spec: s.Spec, Val: []byte(s.Val)})
+		}
+		all, next = append(all, st), s.Name
 	}
 	return all, ""
 }

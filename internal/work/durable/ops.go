@@ -60,13 +60,12 @@ type Schedule struct {
 	Text string // see timetable.Parse
 	Skip bool   // what becomes of missed times is words.Schedule's to say
 	All  bool
-	Next time.Time // zero: it is not known yet
-	Last time.Time // zero: it was not due yet
 	Spec work.Spec
 	Val  []byte // the encoded input
-
-	Paused bool
 }
+
+// ErrNoSchedule is that of executors.
+var ErrNoSchedule = errors.New("executor: there is no schedule of this name")
 
 // Schedule keeps a schedule, instead of one of the same name. Its tasks have the
 // IDs Name@ and the time in ms since 1970.
@@ -101,31 +100,9 @@ func (d *Queue) PauseSchedule(ctx context.Context, name string, on bool) error {
 func (d *Queue) unschedule(ctx context.Context, name string, how uint64) error {
 	err := d.q.do(ctx, fmt.Sprintf("schedule %q", name), operation.Op{Verb: operation.VUnschedule, Key: []byte(name), A: how})
 	if errors.Is(err, tasks.ErrNoSchedule) {
-		err = fmt.Errorf("%w: there is no schedule %q of executor %q", fault.ErrInvalid, name, d.q.name)
+		err = fmt.Errorf("%w: %w: %q of executor %q", fault.ErrInvalid, ErrNoSchedule, name, d.q.name)
 	}
 	return err
-}
-
-// Schedules are the schedules, by name, without what their tasks are but for the action.
-func (d *Queue) Schedules(ctx context.Context) (all []Schedule, err error) {
-	at := func(ms int64) time.Time {
-		if ms == 0 {
-			return time.Time{}
-		}
-		return time.UnixMilli(ms).UTC()
-	}
-	for after := ""; ; {
-		in, err := d.q.inspect(ctx, client.Query{What: look.Schedules, Executor: d.q.name, After: after})
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range in.Page.Schedules {
-			all = append(all, Schedule{Name: s.Name, Text: s.Text, Skip: s.Skip, All: s.All, Paused: s.Paused, Next: at(s.Next), Last: at(s.Last), Spec: work.Spec{Kind: s.Kind}})
-		}
-		if after = in.Page.Next; after == "" {
-			return all, nil
-		}
-	}
 }
 
 // Stats implements Class.
