@@ -11,7 +11,6 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/codec"
 	"github.com/distgear/distgear/internal/fault"
-	"github.com/distgear/distgear/internal/link"
 	"github.com/distgear/distgear/internal/payload"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
@@ -377,5 +376,3 @@ func or(d, zero time.Duration) time.Duration {
 }
 
 func millis(d, zero time.Duration) uint32 { return uint32(min(or(d, zero).Milliseconds(), 1<<31)) }
-
-var _ link.Receiver = nobody{}

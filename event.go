@@ -73,8 +73,7 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 		own = c.ctx
 	}
 	if !undo {
-		r = &Run{n: n}
-		twin, err = n.runs.Begin(&r.in, runs.Beginning{Event: e.Name, Key: key, Attempt: c.Attempt, Nested: c.nested, Input: input, Ctx: c.ctx, Lent: c.From != n.name, Lease: c.lease})
+		r, twin, err = c.begin(e.Name)
 	}
 	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
@@ -88,6 +87,13 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 		return twin.Wait(ctx)
 	}
 	return e.run(ctx, r, input, own)
+}
+
+// begin is apart, since the frame of Serve is kept for as long as the handler waits.
+func (c *Command) begin(event string) (r *Run, twin *runs.Run, err error) {
+	r = &Run{n: c.node}
+	twin, err = c.node.runs.Begin(&r.in, runs.Beginning{Event: event, Key: c.Key, Attempt: c.Attempt, Nested: c.nested, Input: c.Input, Ctx: c.ctx, Lent: c.From != c.node.name, Lease: c.lease})
+	return r, twin, err
 }
 
 // run is the run of a command that was not known before. own is the context of one

@@ -71,11 +71,7 @@ func (n *Node) load() members.Load {
 // serveLink serves a command that came over a link.
 func (n *Node) serveLink(in *link.Inbound) {
 	if isBuiltin(in.Kind) { // leaving does not wait for who watches
-		if f := n.room.Raw(in.Kind); f != nil {
-			f(in)
-			return
-		}
-		in.Reply(n.serveBuiltin(in.Context, &in.Command, cluster.NodeName(in.FromName())))
+		n.serveOwn(in)
 		return
 	}
 	// What it did for others may be done elsewhere by now. A node that is still
@@ -87,6 +83,11 @@ func (n *Node) serveLink(in *link.Inbound) {
 	}
 	n.active.Begin()
 	rep, lent := n.serve(in.Context, &in.Command, cluster.NodeName(in.FromName()), now, true)
+	n.reply(in, rep, lent)
+}
+
+// reply is apart from serveLink, whose frame is kept.
+func (n *Node) reply(in *link.Inbound, rep wire.Report, lent *sending) {
 	in.Reply(rep)
 	if lent != nil {
 		if len(rep.Payload) > link.Copied {
@@ -96,6 +97,15 @@ func (n *Node) serveLink(in *link.Inbound) {
 	}
 	in.Free()
 	n.active.Done() // not before the report is on its way: leaving waits for this
+}
+
+// serveOwn is serveLink for what nodes ask each other for.
+func (n *Node) serveOwn(in *link.Inbound) {
+	if f := n.room.Raw(in.Kind); f != nil {
+		f(in)
+	} else {
+		in.Reply(n.serveBuiltin(in.Context, &in.Command, cluster.NodeName(in.FromName())))
+	}
 }
 
 // serve runs one command on the calling goroutine. Its frame, and those below,
