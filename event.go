@@ -65,16 +65,11 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	if _, limited := c.ctx.Deadline(); !limited && e.Timeout > 0 && !undo { // raised by who did not know
 		c.ctx.SetDeadline(c.began().Add(e.Timeout))
 	}
-	var r *Run
-	var twin *runs.Run
-	var err error
-	var own *runner.Context // of a durable run
-	if c.lease != nil {
-		own = c.ctx
+	own := c.ctx
+	if c.lease == nil { // not of a durable run
+		own = nil
 	}
-	if !undo {
-		r, twin, err = c.begin(e.Name)
-	}
+	r, twin, err := c.begin(e.Name)
 	if c.direct { // else it belongs to what is around us, until that returns
 		recycle(c) // many may wait below for long
 	}
@@ -89,8 +84,11 @@ func (e *Event[In, Out]) Serve(ctx context.Context, c *Command) ([]byte, error) 
 	return e.run(ctx, r, input, own)
 }
 
-// begin is apart, since the frame of Serve is kept for as long as the handler waits.
+// begin begins the run of a command that is no undo, apart from Serve: that one's frame is kept for as long as the handler waits.
 func (c *Command) begin(event string) (r *Run, twin *runs.Run, err error) {
+	if c.Undo {
+		return nil, nil, nil
+	}
 	r = &Run{n: c.node}
 	twin, err = c.node.runs.Begin(&r.in, runs.Beginning{Event: event, Key: c.Key, Attempt: c.Attempt, Nested: c.nested, Input: c.Input, Ctx: c.ctx, Lent: c.From != c.node.name, Lease: c.lease})
 	return r, twin, err

@@ -473,9 +473,8 @@ func (n *Node) hosting() *runs.Host {
 
 // hubTime is the hub's time at a time here, as far as it is known.
 func (n *Node) hubTime(now time.Time) time.Time {
-	s := n.session.Load()
-	if s == nil {
-		return now
+	if s := n.session.Load(); s != nil {
+		return s.HubTime(now)
 	}
-	return s.HubTime(now)
+	return now
 }
