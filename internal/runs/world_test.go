@@ -55,6 +55,7 @@ type world struct {
 	epoch   uint64
 	owner   *owner
 	units   [][]byte
+	looked  int // how many units there were when alikeNow looked
 	gave    *journal.Give
 	ok      map[string]bool // keys whose OK is in the journal
 	signals []journal.Signal
@@ -96,6 +97,7 @@ type owner struct {
 	reg     *handled.Registry
 	host    *runs.Host
 	run     *runs.Run
+	open    atomic.Int32 // entries on their way, and answers
 }
 
 type worker struct {
@@ -314,6 +316,7 @@ func (o *owner) Append(e journal.Entry, then func(error)) {
 	if o.dead.Load() {
 		return
 	}
+	o.open.Add(1)
 	w.push(func() { w.appended(o, e, then) })
 }
 
@@ -336,6 +339,7 @@ func (w *world) appended(o *owner, e journal.Entry, then func(error)) {
 		if o.dead.Load() {
 			return
 		}
+		o.open.Add(-1)
 		then(nil)
 		w.pass("acknowledged", o, nil)
 	})
@@ -549,6 +553,7 @@ func (w *world) goOn(until func() bool) {
 	defer end.Stop()
 	for {
 		synctest.Wait()
+		w.alikeNow()
 		w.mu.Lock()
 		var f func()
 		if len(w.queue) > 0 {
