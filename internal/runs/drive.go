@@ -46,6 +46,7 @@ type drive struct {
 	settled []chan struct{} // closed when the plan settles
 	back    bool            // Do has returned: the steps are the user's to read
 	left    bool            // the node has left before the plan had settled
+	told    bool            // it has settled once: what came later is not told to who reads the steps
 	held    bool            // something came in after Do had returned, and is not settled
 	reads   bool            // of a durable run: the goroutine in Do comes to calls at once
 	loose   bool            // who cancels may still hold on to it
@@ -351,6 +352,7 @@ func (d *drive) act() {
 		}
 	}
 	d.fx = d.fx[:0]
+	d.told = d.told || d.m.Settled()
 }
 
 // call has a step's input computed by the goroutine in Do.
@@ -512,7 +514,7 @@ func (d *drive) repeats(s *Step, t *track, r *wire.Report) (wait time.Duration, 
 // came late.
 func (d *drive) final(i int, o plan.Outcome, over bool, err error) {
 	s, t := d.p.Steps[i], &d.tracks[i]
-	if !d.back {
+	if !d.back && !d.told { // nor is it when the handler is called again
 		s.Ended, s.Err, s.Node, s.Result = true, err, t.at.Node, t.result
 	}
 	s.Over = d.now.UnixNano()

@@ -14,6 +14,8 @@ import (
 	"github.com/distgear/distgear/internal/fault"
 	"github.com/distgear/distgear/internal/handled"
 	"github.com/distgear/distgear/internal/journal"
+	"github.com/distgear/distgear/internal/link"
+	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
@@ -286,4 +288,49 @@ func TestCrash_Stories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a handler has read of a plan that has settled stays so, whatever came later and was
+// there when the next owner called it again: else it would take another way.
+func TestDurable_D4_LateForWhoHasReadIt(t *testing.T) {
+	everywhere(t, func(w *world) {
+		release := map[string]chan struct{}{"b": make(chan struct{}), "e": make(chan struct{})}
+		order := []string{"b", "e"} // b reports while e runs
+		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
+			host := *h
+			start := h.Start
+			host.Start = func(at place.Place, c *wire.Command, begin time.Time, lost time.Duration, to link.Receiver) (runs.Flight, error) {
+				f, err := start(at, c, begin, lost, to)
+				if strings.HasSuffix(c.Key, "/b/do") { // nothing was heard for long
+					w.push(func() { to.Report(wire.Report{}) })
+				}
+				return f, err
+			}
+			p, err := chain(ctx, r, &host, "p", func(p *runs.Plan) { p.Rollback = false }, "a", "b")
+			if errors.Is(err, fault.ErrSuspended) {
+				return nil, err
+			}
+			name := fmt.Sprintf("b is %s, %v", p.Steps[1].Result, p.Steps[1].Err)
+			_, err = chain(ctx, r, h, "q", func(p *runs.Plan) { p.Steps[0].Name = name }, "", "e")
+			return nil, err
+		}
+		w.idle = func() bool {
+			if len(order) == 0 || w.owns(nil) || !w.doing[runID+"/q/e"] {
+				return false
+			}
+			close(release[order[0]])
+			order = order[1:]
+			return true
+		}
+		w.do = func(_ *world, _, step, _ string, _ []byte, _ uint32) wire.Report {
+			if c := release[step]; c != nil {
+				<-c
+			}
+			return wire.Report{Outcome: wire.OK, Over: true, Payload: []byte("did")}
+		}
+	}, func(w *world) {
+		if w.gave == nil || w.gave.Why != journal.Finished {
+			w.wrong("ended as %+v", w.gave)
+		}
+	})
 }
