@@ -90,6 +90,21 @@ func (s *Step) Command(c *wire.Command, attempt int) {
 	}
 }
 
+// UndoInput is what an undo is told (S7): the outcome of the step, where it ran last, its
+// result if it is OK, else why it is not.
+func (s *Step) UndoInput(o wire.Outcome, node cluster.NodeName, out []byte, message string) wire.UndoInput {
+	u := wire.UndoInput{In: s.Input, Outcome: o, Node: string(node)}
+	if s.Did != "" {
+		u.Key = strings.TrimSuffix(s.Did, DoEnd) + UndoEnd
+	}
+	if o == wire.OK {
+		u.Out = out
+	} else {
+		u.Message = message
+	}
+	return u
+}
+
 // UndoCommand makes what undoing a step sends.
 func (s *Step) UndoCommand(c *wire.Command, attempt int, u *wire.UndoInput) {
 	s.Command(c, attempt)

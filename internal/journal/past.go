@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -18,6 +19,7 @@ type Past struct {
 
 	values map[string][][]byte
 	slept  []int64
+	naps   int // that were asked for
 }
 
 // PastPlan is what is recorded of one plan.
@@ -120,15 +122,26 @@ func (p *Past) Value(name string) ([]byte, bool) {
 	return vs[0], true
 }
 
-// Slept is until when the next call of Sleep sleeps, in ns since 1970; false
-// when there was none.
-func (p *Past) Slept() (until int64, ok bool) {
-	if len(p.slept) == 0 {
-		return 0, false
-	}
-	until, p.slept = p.slept[0], p.slept[1:]
-	return until, true
+// Nap is what is known of a call of Sleep.
+type Nap struct {
+	Until time.Time // zero: nothing, it is the first time
+	Name  string    // of the value that tells that it was broken off
+	Broke []byte    // that value; nil: it was not
 }
+
+// Nap is the next call of Sleep, each once.
+func (p *Past) Nap() (n Nap) {
+	p.naps++
+	n.Name = fmt.Sprintf("sleep %d was broken off", p.naps)
+	if len(p.slept) > 0 {
+		n.Until, p.slept = time.Unix(0, p.slept[0]), p.slept[1:]
+	}
+	n.Broke, _ = p.Value(n.Name)
+	return n
+}
+
+// Over tells whether its time has passed: who was cancelled since has slept all the same.
+func (n *Nap) Over(now time.Time) bool { return !n.Until.IsZero() && !n.Until.After(now) }
 
 // Became says what the journal knows of a step, for Diff.
 func (x *PastPlan) Became(step int) string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -80,6 +81,7 @@ func TestRead_Values(t *testing.T) {
 		u.Add(&Record{Kind: Value, Name: "now", Input: []byte(v)})
 	}
 	u.Add(&Record{Kind: Slept, Until: 7})
+	u.Add(&Record{Kind: Value, Name: "sleep 2 was broken off", Input: []byte("why")})
 	p, err := Read([][]byte{u.Bytes(1)})
 	if err != nil {
 		t.Fatal(err)
@@ -89,8 +91,14 @@ func TestRead_Values(t *testing.T) {
 	if _, more := p.Value("now"); string(a) != "1" || string(b) != "2" || more {
 		t.Errorf("%s, %s, more: %v", a, b, more)
 	}
-	if until, ok := p.Slept(); until != 7 || !ok {
-		t.Errorf("slept until %d", until)
+	n := p.Nap()
+	for now, want := range map[int64]bool{6: false, 7: true} {
+		if over := n.Over(time.Unix(0, now)); over != want || n.Broke != nil {
+			t.Errorf("at %d: over: %v, %+v", now, over, n)
+		}
+	}
+	if n = p.Nap(); n.Over(time.Unix(9, 0)) || n.Name != "sleep 2 was broken off" || string(n.Broke) != "why" {
+		t.Errorf("%+v", n)
 	}
 }
 

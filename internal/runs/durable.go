@@ -390,8 +390,8 @@ func (l *durable) conclude(e *ending) {
 	if e.err != nil {
 		rep = fault.Report(e.err)
 	}
-	if l.past.Closed != nil { // what it was when it ended
-		rep = *l.past.Closed
+	if was := closed(l.past); was != nil { // what it was when it ended
+		rep, *e = *l.past.Closed, *was
 	} else {
 		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: rep})
 	}

@@ -239,7 +239,7 @@ func (d *drive) send(a *attempt) {
 	s, t := d.p.Steps[a.step], &d.tracks[a.step]
 	begin := time.Time{}
 	if a.undo {
-		u := t.did(s)
+		u := s.UndoInput(t.outcome, t.at.Node, t.result, t.message)
 		s.UndoCommand(&d.cmd, int(t.undos)+1, &u)
 	} else {
 		s.Command(&d.cmd, int(t.tries))

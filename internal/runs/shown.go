@@ -30,11 +30,19 @@ func Shown(h *Host, rec record.Run, input []byte, past *journal.Past, plans []*P
 		}
 		r.version += uint32(len(x.Records)) + 1
 	}
-	if c := past.Closed; c != nil {
-		r.end = &ending{at: past.Ended, out: c.Payload, outcome: c.Outcome}
-		if c.Outcome != wire.OK {
-			r.end.err = fault.Told(c.Error)
-		}
-	}
+	r.end = closed(past)
 	return r.recordLocked(true), nil
+}
+
+// closed is how the journal says that the run ended; nil: it did not.
+func closed(past *journal.Past) *ending {
+	c := past.Closed
+	if c == nil {
+		return nil
+	}
+	e := &ending{at: past.Ended, out: c.Payload, outcome: c.Outcome}
+	if c.Outcome != wire.OK {
+		e.err = fault.Told(c.Error)
+	}
+	return e
 }

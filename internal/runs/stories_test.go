@@ -117,6 +117,43 @@ var stories = []story{
 			return wire.Report{Outcome: wire.OK, Over: true}
 		}})
 	}, []record.RunState{record.Cancelled, record.RolledBack}, nil},
+	{"cancelled after a sleep", func(w *world) {
+		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
+			if err := r.Sleep(ctx, 10*time.Second); err != nil {
+				return nil, err
+			}
+			_, err := chain(ctx, r, h, "p", nil, "a", "b", "c")
+			return nil, err
+		}
+		w.do = at(map[string]func() wire.Report{"b": func() wire.Report {
+			w.push(w.cancelRun)
+			return wire.Report{Outcome: wire.OK, Over: true}
+		}})
+	}, []record.RunState{record.Cancelled, record.RolledBack}, nil},
+	{"cancelled in a sleep", func(w *world) {
+		w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
+			name := "p"
+			if err := r.Sleep(ctx, time.Second/2); errors.Is(err, fault.ErrSuspended) {
+				return nil, err
+			} else if err != nil {
+				name = "q" // what is to be done then
+			}
+			_, err := chain(context.WithoutCancel(ctx), r, h, name, nil, "a", "b", "c")
+			if err == nil {
+				err = r.Sleep(context.WithoutCancel(ctx), time.Minute)
+			}
+			return nil, err
+		}
+		once := false
+		w.idle = func() bool {
+			if once || w.owns(nil) {
+				return false
+			}
+			once = true
+			w.cancelRun()
+			return true
+		}
+	}, []record.RunState{record.OK, record.RolledBack, record.Cancelled}, nil},
 	{"cancelled while it is tried again", func(w *world) {
 		w.handler = one(func(p *runs.Plan) { p.Steps[1].Retries = 5 }, "a", "b", "c")
 		n := 0
@@ -186,7 +223,13 @@ var stories = []story{
 				return nil, err
 			}
 			_, err := chain(ctx, r, h, "q", func(p *runs.Plan) { p.Steps[1].Retries = 1 }, "c", "d")
-			return nil, err
+			if err == nil && w.unwind {
+				err = errors.New("it is too late to say so")
+			}
+			if err != nil {
+				return nil, err
+			}
+			return []byte(time.Now().String()), nil
 		}
 		w.do = at(map[string]func() wire.Report{"d": fails(1, fault.Mark{Clean: true})})
 		w.undo = undoing(map[string]func() wire.Report{"a": fails(1, fault.Mark{})})

@@ -3,7 +3,6 @@ package runs
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/distgear/distgear/internal/fault"
@@ -31,7 +30,7 @@ func (d *drive) dispatchUndo(i int) {
 		d.commit(i, at, true)
 		return
 	}
-	u := t.did(s)
+	u := s.UndoInput(t.outcome, t.at.Node, t.result, t.message)
 	s.UndoCommand(&d.cmd, int(t.undos)+1, &u)
 	a := &attempt{r: d.r, plan: int32(d.index), step: int32(i), undo: true, at: at}
 	t.cur = a
@@ -41,20 +40,6 @@ func (d *drive) dispatchUndo(i int) {
 		return
 	}
 	a.f = f
-}
-
-// did is what an undo is told (S7).
-func (t *track) did(s *Step) wire.UndoInput {
-	u := wire.UndoInput{In: s.Input, Outcome: t.outcome, Node: string(t.at.Node)}
-	if s.Did != "" {
-		u.Key = strings.TrimSuffix(s.Did, DoEnd) + UndoEnd
-	}
-	if t.outcome == wire.OK {
-		u.Out = t.result
-	} else {
-		u.Message = t.message
-	}
-	return u
 }
 
 // undoUnplaced waits for a node to send the undo to, for the grace.

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -51,18 +52,23 @@ func (r *Run) Value(name string, found func() []byte) []byte {
 // when that ends.
 func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
 	w := &wait{ready: make(chan struct{}), until: r.host.Clock().Add(d)}
-	l := r.log
+	l, nap := r.log, journal.Nap{}
 	if l != nil {
 		r.mu.Lock()
 		if l.over != nil {
 			r.mu.Unlock()
 			return l.gone()
 		}
-		if ns, ok := l.past.Slept(); ok {
-			w.until = time.Unix(0, ns)
-		} else {
+		nap = l.past.Nap()
+		switch {
+		case nap.Broke != nil, nap.Over(r.host.Clock()):
+			r.mu.Unlock()
+			return brokenOff[string(nap.Broke)]
+		case nap.Until.IsZero():
 			l.unit.Add(&journal.Record{Kind: journal.Slept, Until: w.until.UnixNano()})
 			l.flush(time.Now())
+		default:
+			w.until = nap.Until
 		}
 		l.wait(w)
 		r.mu.Unlock()
@@ -74,8 +80,15 @@ func (r *Run) Sleep(ctx context.Context, d time.Duration) error {
 	case <-w.ready:
 	case <-ctx.Done():
 	}
-	return l.waited(ctx, w)
+	err := l.waited(ctx, w)
+	if err != nil && !errors.Is(err, fault.ErrSuspended) {
+		r.Value(nap.Name, func() []byte { return []byte(ctx.Err().Error()) })
+	}
+	return err
 }
+
+// brokenOff is as what a sleep ended, by the value that tells that it was broken off.
+var brokenOff = map[string]error{context.Canceled.Error(): context.Canceled, context.DeadlineExceeded.Error(): context.DeadlineExceeded}
 
 // Signal waits for a signal of that name and takes it; each is taken once. It
 // returns fault.ErrSuspended as Sleep does.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/fault"
+	"github.com/distgear/distgear/internal/journal"
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/wire"
 )
@@ -131,4 +132,26 @@ func asError(r wire.Report, node cluster.NodeName, kind string) error {
 		return fmt.Errorf("%w: %s at %s", fault.ErrUnknown, kind, node)
 	}
 	return fmt.Errorf("%s at %s: %s (%w)", kind, node, r.Error.Message, fault.TraceOf(r.Error))
+}
+
+// shown is an entry in the trace.
+func (w *world) shown(e journal.Entry) string {
+	var b strings.Builder
+	if e.Unit != nil {
+		_, recs, _ := journal.Parse(e.Unit)
+		for _, r := range recs {
+			fmt.Fprintf(&b, "%s %d", r.Kind, r.Step)
+			if r.Undo {
+				b.WriteString(" undo")
+			}
+			if r.Kind == journal.Reported || r.Kind == journal.Ended {
+				fmt.Fprintf(&b, " %d", r.Report.Outcome)
+			}
+			b.WriteString("; ")
+		}
+	}
+	if e.Give != nil {
+		fmt.Fprintf(&b, "give %d %s %s", e.Give.Why, e.Give.State, e.Give.Text)
+	}
+	return b.String()
 }

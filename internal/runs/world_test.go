@@ -291,6 +291,9 @@ func (o *owner) handle(l *journal.Lease) {
 	if errors.Is(err, fault.ErrSuspended) {
 		return
 	}
+	if l.Unwind { // nobody waits for its result again
+		return
+	}
 	o.w.push(func() { o.w.told(out, err) })
 }
 
@@ -452,27 +455,6 @@ func (w *world) cancelRun() {
 
 func (w *world) key(r *journal.Record) string {
 	return fmt.Sprintf("%s/%s/%s", w.id, w.shapes[r.Plan].Name, w.shapes[r.Plan].Steps[r.Step].Name)
-}
-
-func (w *world) shown(e journal.Entry) string {
-	var b strings.Builder
-	if e.Unit != nil {
-		_, recs, _ := journal.Parse(e.Unit)
-		for _, r := range recs {
-			fmt.Fprintf(&b, "%s %d", r.Kind, r.Step)
-			if r.Undo {
-				b.WriteString(" undo")
-			}
-			if r.Kind == journal.Reported || r.Kind == journal.Ended {
-				fmt.Fprintf(&b, " %d", r.Report.Outcome)
-			}
-			b.WriteString("; ")
-		}
-	}
-	if e.Give != nil {
-		fmt.Fprintf(&b, "give %d %s %s", e.Give.Why, e.Give.State, e.Give.Text)
-	}
-	return b.String()
 }
 
 func (o *owner) place(t place.Target, _ string, _ cluster.NodeName, _ link.ID) (place.Place, error) {
