@@ -187,7 +187,8 @@ func (x *PastPlan) Adopt(plan uint32, has *Plan) ([]Record, error) {
 		for j := range x.Records {
 			r := &x.Records[j].Record
 			switch {
-			case r.Kind == Cancelled || r.Kind == Unwound || r.Kind == Decided, r.Undo:
+			case r.Kind == Cancelled || r.Kind == Unwound || r.Kind == Decided, r.Undo,
+				r.Kind == Reported && int(r.Step) == i && rep != nil: // it was given up, and this came late
 				return nil, fmt.Errorf("plan %s cannot go on in another shape: it does not go forward any more", x.Shape.Name)
 			case int(r.Step) != i:
 			case r.Kind == Forked:

@@ -52,6 +52,7 @@ func TestAdopt(t *testing.T) {
 		{"what runs is gone", []Record{sent(0, 0), came(0, 0, wire.OK), sent(2, 1)}, "", "step c is sent to w1; run the version that made it"},
 		{"a step failed", []Record{sent(0, 0), came(0, 0, wire.Dirty)}, "", "step a is failed, dirty"},
 		{"it is undone", []Record{sent(0, 0), came(0, 0, wire.OK), {Kind: Cancelled}}, "", "it does not go forward any more"},
+		{"a was given up, and its result came late", []Record{sent(0, 0), {Kind: Reported}, came(0, 0, wire.OK)}, "", "it does not go forward any more"},
 		{"d comes after what is not ok", []Record{sent(0, 0), came(0, 0, wire.OK), sent(1, 1), came(1, 1, wire.OK), sent(2, 2), came(2, 2, wire.OK), sent(3, 3)}, "",
 			"step d is ok and comes after f now, which is not"},
 	} {
