@@ -8,7 +8,8 @@
 //
 // # Guarantees
 //
-// The last 1000 finished runs are remembered, and of those up to about 32 MiB.
+// The last 1000 finished runs are remembered, and of those up to about 32 MiB; durable ones
+// that ended OK are not: the ledger has them.
 //
 // # Failures
 //
@@ -47,6 +48,8 @@ type Registry struct {
 	prefix string
 	last   atomic.Uint64
 
+	farewells farewells
+
 	mu       sync.Mutex
 	runs     map[record.RunID]*runs.Run
 	finished []kept // oldest first, from head on
@@ -63,12 +66,14 @@ type kept struct {
 	size int
 }
 
-// New returns a registry without runs.
+// New returns a registry without runs, and makes it the one whose LetGo the host has.
 func New(h *runs.Host) *Registry {
-	return &Registry{
+	g := &Registry{
 		host: h, prefix: strconv.FormatUint(uint64(h.Here.Life), 36) + "-",
 		runs: map[record.RunID]*runs.Run{}, nested: map[string]*runs.Run{},
 	}
+	h.LetGo = g.LetGo
+	return g
 }
 
 // NewID makes an id of the node's life and a number (S19).
@@ -119,6 +124,10 @@ func (g *Registry) End(r *runs.Run, out []byte, err error) ([]byte, error) {
 		g.drop(r)
 		return nil, e.Err
 	}
+	if e.Recorded {
+		g.drop(r)
+		return out, e.Err
+	}
 	g.mu.Lock()
 	if r.Nested() && e.Outcome == wire.Clean {
 		delete(g.nested, r.Key())
@@ -138,7 +147,7 @@ func (g *Registry) Panicked(r *runs.Run, text string) {
 	_, _ = g.End(r, nil, fmt.Errorf("panic: %s", text))
 }
 
-// drop forgets a run that goes on elsewhere.
+// drop forgets a run that goes on elsewhere, or that the ledger remembers.
 func (g *Registry) drop(r *runs.Run) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -203,12 +212,6 @@ func (g *Registry) Unwind(ctx context.Context, key string) error {
 	delete(g.nested, key)
 	g.mu.Unlock()
 	return nil
-}
-
-// serveLetGo forgets the outcomes of a durable run's attempts.
-func (g *Registry) serveLetGo(_ context.Context, _ cluster.NodeName, c *wire.Command) ([]byte, error) {
-	g.Outcomes.LetGo(c.Key, c.Owner.Epoch, g.host.Clock())
-	return nil, nil
 }
 
 // serveRelease forgets a nested run, and releases what is nested in it.

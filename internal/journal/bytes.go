@@ -5,34 +5,58 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/distgear/distgear/internal/wire"
 )
 
 // Unit collects the records of one input. The zero value is empty.
-type Unit struct{ body []byte }
+type Unit struct{ w *writer } // nil when it is empty
+
+// writers are those of units that were taken.
+var writers = sync.Pool{New: func() any { return &writer{make([]byte, 0, 512)} }}
+
+// maxWriter is up to how many bytes a writer has to be used again.
+const maxWriter = 16 << 10
 
 // Empty tells whether nothing was added.
-func (u *Unit) Empty() bool { return len(u.body) == 0 }
+func (u *Unit) Empty() bool { return u.w == nil }
 
 // Bytes is the unit as it is appended; the unit is empty then.
 func (u *Unit) Bytes(at int64) []byte {
-	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(u.body))
+	var body []byte
+	if u.w != nil {
+		body = u.w.b
+	}
+	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(body))
 	b = binary.AppendVarint(append(b, Version), at)
-	b = append(b, u.body...)
-	u.body = u.body[:0]
+	b = append(b, body...)
+	if cap(body) <= maxWriter && u.w != nil {
+		u.w.b = body[:0]
+		writers.Put(u.w)
+	}
+	u.w = nil
 	return b
 }
 
 // Add appends a record.
 func (u *Unit) Add(r *Record) {
-	var space [192]byte
-	w := writer{space[:0]}
+	if u.w == nil {
+		u.w = writers.Get().(*writer)
+	}
+	w := u.w
+	w.b = append(w.b, byte(r.Kind), 0)
+	at := len(w.b)
 	w.record(r)
-	u.body = slices.Grow(u.body, max(256-len(u.body), len(w.b)+8))
-	u.body = append(u.body, byte(r.Kind))
-	u.body = binary.AppendUvarint(u.body, uint64(len(w.b)))
-	u.body = append(u.body, w.b...)
+	size := uint64(len(w.b) - at)
+	if size < 1<<7 {
+		w.b[at-1] = byte(size)
+		return
+	}
+	var space [binary.MaxVarintLen64]byte
+	n := binary.PutUvarint(space[:], size)
+	w.b = slices.Insert(w.b, at, space[1:n]...)
+	copy(w.b[at-1:], space[:n])
 }
 
 // Parse is the inverse: the time of a unit, in ns since 1970, and its records.

@@ -64,7 +64,7 @@ type run struct {
 	ended   bool
 	seen    time.Time
 	queued  time.Time
-	entries map[string]*entry
+	entries entries
 }
 
 type entry struct {
@@ -73,8 +73,8 @@ type entry struct {
 	number uint32
 	came   time.Time
 	ended  time.Time
-	ctx    *runner.Context // nil when it has ended
-	over   chan struct{}   // closed when rep is there
+	ctx    *runner.Context // nil when it has ended: rep is there
+	over   chan struct{}   // closed then; nil: nobody waits
 	rep    wire.Report
 	size   int
 }
@@ -96,15 +96,16 @@ func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do fu
 		t.ended(e, &rep, now)
 		return rep
 	}
+	// Another runs it.
 	select {
 	case <-e.over:
 	case <-ctx.Done(): // who asks wants it to stop; what comes of that is the answer
-		if runs != nil {
-			runs.Cancel(context.Canceled)
-		}
+		runs.Cancel(context.Canceled)
 		<-e.over
 	}
+	t.mu.Lock()
 	rep = e.rep
+	t.mu.Unlock()
 	if rep.Outcome == wire.NeverRan {
 		rep = fault.NeverRan(fmt.Errorf("%w: %s", fault.ErrNoNode, rep.Error.Message), fault.Refused)
 	}
@@ -112,7 +113,7 @@ func (t *Table) Serve(ctx *runner.Context, c *wire.Command, now time.Time, do fu
 }
 
 // admit decides about a command: the entry to run it as, or to wait for, and the
-// context that this runs with, nil if it has ended; or nil and the answer.
+// context that this runs with; or nil and the answer.
 func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now time.Time) (*entry, *runner.Context, wire.Report) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -124,9 +125,14 @@ func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now t
 	if o.Epoch > r.epoch { // one that had ended may be undone
 		r.epoch, r.ended = o.Epoch, false
 	}
-	e := r.entries[c.Key]
+	e := r.entries.find(c.Key)
 	switch {
+	case e != nil && e.number == o.Number && !e.running():
+		return nil, nil, e.rep
 	case e != nil && e.number == o.Number:
+		if e.over == nil {
+			e.over = make(chan struct{})
+		}
 		return e, e.ctx, wire.Report{}
 	case e != nil && e.number > o.Number:
 		return nil, nil, wire.Report{Over: true} // that one is not remembered any more
@@ -137,19 +143,12 @@ func (t *Table) admit(ctx *runner.Context, c *wire.Command, o *wire.Owner, now t
 	case e != nil && e.running():
 		return nil, nil, fault.NeverRan(fmt.Errorf("%w: an attempt of %s is running", fault.ErrNoNode, c.Key), fault.Refused)
 	}
-	e = &entry{of: r, key: c.Key, number: o.Number, came: now, ctx: ctx, over: make(chan struct{})}
-	r.entries[c.Key] = e
+	e = &entry{of: r, key: c.Key, number: o.Number, came: now, ctx: ctx}
+	r.entries.put(e)
 	return e, ctx, wire.Report{}
 }
 
-func (e *entry) running() bool {
-	select {
-	case <-e.over:
-		return false
-	default:
-		return true
-	}
-}
+func (e *entry) running() bool { return e.ctx != nil }
 
 // of is what is known of a run.
 func (t *Table) of(id string, now time.Time) *run {
@@ -158,7 +157,7 @@ func (t *Table) of(id string, now time.Time) *run {
 	}
 	r := t.runs[id]
 	if r == nil {
-		r = &run{id: id, entries: map[string]*entry{}}
+		r = &run{id: id}
 		t.runs[r.id] = r
 		t.enqueue(r, now)
 	}
@@ -172,7 +171,9 @@ func (t *Table) ended(e *entry, rep *wire.Report, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	e.rep, e.ended, e.ctx = *rep, now, nil
-	close(e.over)
+	if e.over != nil {
+		close(e.over)
+	}
 	if rep.Outcome == wire.NeverRan || e.of.ended {
 		t.forget(e)
 		return
@@ -188,9 +189,7 @@ func (t *Table) ended(e *entry, rep *wire.Report, now time.Time) {
 
 // forget drops an entry that is not running.
 func (t *Table) forget(e *entry) {
-	if e.of.entries[e.key] == e {
-		delete(e.of.entries, e.key)
-	}
+	e.of.entries.drop(e)
 }
 
 // sweep forgets what is too old, or too much.
@@ -200,7 +199,7 @@ func (t *Table) sweep(now time.Time) {
 		if t.bytes <= MaxBytes && now.Sub(e.ended) < Keep {
 			break
 		}
-		if e.of.entries[e.key] == e && !e.of.ended {
+		if e.of.entries.find(e.key) == e && !e.of.ended {
 			t.since = later(t.since, e.came)
 			t.forget(e)
 		}
@@ -220,7 +219,7 @@ func (t *Table) sweep(now time.Time) {
 		r := t.queue[t.first]
 		t.queue[t.first] = nil
 		t.first++
-		if len(r.entries) == 0 && (many || now.Sub(r.seen) >= Keep) {
+		if r.entries.none() && (many || now.Sub(r.seen) >= Keep) {
 			delete(t.runs, r.id)
 			continue
 		}
@@ -259,7 +258,7 @@ func (t *Table) LetGo(id string, epoch uint64, now time.Time) {
 		return
 	}
 	r.epoch, r.ended = epoch, true
-	for _, e := range r.entries {
+	for e := range r.entries.all {
 		if !e.running() {
 			t.forget(e)
 			e.rep = wire.Report{} // what it holds on to goes before its turn comes in done

@@ -40,6 +40,18 @@ func (w *world) shownNow() (rec record.Run, plans int, err error) {
 	return rec, len(ps), err
 }
 
+// told checks that what the handler's caller is told is in the journal (I7).
+func (w *world) told(out []byte, err error) {
+	if !w.ended() {
+		w.wrong("I7: told %s, %v before the journal says so", out, err)
+		return
+	}
+	r := w.gave.Report
+	if (err == nil) != (r.Outcome == wire.OK) || string(out) != string(r.Payload) {
+		w.wrong("I7: told %s, %v; the journal says %d %s", out, err, r.Outcome, r.Payload)
+	}
+}
+
 // alike checks that who has nothing but the journal sees the run that has ended as its
 // last owner did.
 func (w *world) alike() {

@@ -154,14 +154,15 @@ func newDrive(r *Run, h *Host, p *Plan) *drive {
 }
 
 // plain tells whether all steps are OK and nothing that happened is worth
-// remembering but that, and nobody can bring anything in any more.
+// remembering but that, and nobody can bring anything in any more. A durable run has its record
+// in the ledger.
 func (d *drive) plain() bool {
-	if d.log != nil || !d.back || d.left || d.held || d.loose || !d.m.Settled() || d.m.Failed() || d.m.Cancelled() {
+	if !d.back || d.left || d.held || d.loose || !d.m.Settled() || d.m.Failed() || d.m.Cancelled() {
 		return false
 	}
 	for i := range d.tracks {
 		t := &d.tracks[i]
-		if t.cur != &d.firsts[i] || t.tries != 1 || t.late != 0 || t.outcome != wire.OK || t.timer != nil {
+		if t.cur != &d.firsts[i] || t.tries != 1 || t.late != 0 || t.outcome != wire.OK || t.timer != nil || t.cur.attached {
 			return false
 		}
 	}

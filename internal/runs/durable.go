@@ -13,6 +13,7 @@ import (
 	"github.com/distgear/distgear/internal/place"
 	"github.com/distgear/distgear/internal/plan"
 	"github.com/distgear/distgear/internal/wire"
+	"github.com/distgear/distgear/record"
 )
 
 // durable is what a durable run has besides. The run's mutex guards it.
@@ -170,7 +171,9 @@ func (l *durable) do(ts []todo) {
 func (l *durable) tell() {
 	l.wake.Broadcast()
 	for _, x := range l.r.plans {
-		x.d.wake.Broadcast()
+		if x.d != nil {
+			x.d.wake.Broadcast()
+		}
 	}
 }
 
@@ -282,7 +285,8 @@ func (r *Run) Supersede() {
 // doDurable begins a plan, or goes on with it. With a failure the run is not
 // locked any more.
 func (r *Run) doDurable(ctx context.Context, d *drive) *Failure {
-	d.log = &planLog{due: map[int]time.Time{}, why: ctx.Err}
+	n := len(d.p.Steps)
+	d.log = &planLog{why: ctx.Err, sent: make([]*attempt, 0, n), history: make([]record.Attempt, 0, n)}
 	err := d.begin()
 	if err == nil {
 		r.log.busy++
@@ -328,12 +332,10 @@ func (r *Run) letGo() {
 	told := map[place.Place]bool{}
 	for _, x := range r.plans {
 		for _, a := range x.d.log.sent {
-			if a == nil || told[a.at] {
-				continue
+			if a != nil && !told[a.at] {
+				told[a.at] = true
+				x.d.h.LetGo(a.at, r.id, r.log.Epoch)
 			}
-			told[a.at] = true
-			c := wire.Command{Kind: KindLetGo, Key: string(r.id), Owner: wire.Owner{Epoch: r.log.Epoch, Run: uint32(len(r.id))}}
-			_, _ = x.d.h.Start(a.at, &c, time.Time{}, time.Second, nobody{})
 		}
 	}
 }

@@ -83,7 +83,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 	for i, s := range d.p.Steps { // what was is what counts: a retry, and an undo, are of that
 		s.Was(&x.Shape.Steps[i])
 	}
-	d.log.folding = true
+	d.log.folding, d.log.due = true, map[int]time.Time{}
 	d.log.sent, d.log.history = make([]*attempt, x.Next), make([]record.Attempt, x.Next)
 	d.now = time.Unix(0, x.Began)
 	d.start()

@@ -71,6 +71,8 @@ type Host struct {
 	Free func()
 	// Clock is the cluster's time.
 	Clock func() time.Time
+	// LetGo tells a node that a durable run has ended: it may forget what came of its attempts.
+	LetGo func(at place.Place, id record.RunID, epoch uint64)
 }
 
 // Flight is a command that was sent.
@@ -118,6 +120,7 @@ type End struct {
 	Outcome   wire.Outcome
 	Size      int  // about how many bytes it holds on to
 	Elsewhere bool // it has not ended: Err is fault.ErrSuspended
+	Recorded  bool // the ledger has all that is worth remembering
 }
 
 // End ends the run. That of a durable run is in the journal then.
@@ -144,19 +147,19 @@ func (r *Run) End(out []byte, err error) End {
 	}
 	r.ctx = nil
 	r.touch()
-	size := r.size()
+	size, recorded := r.size(), r.log != nil && e.outcome == wire.OK
 	r.mu.Unlock()
 	if !r.nested {
 		r.Release()
 		r.settle()
 	}
-	return End{Err: err, Outcome: e.outcome, Size: size}
+	return End{Err: err, Outcome: e.outcome, Size: size, Recorded: recorded}
 }
 
 // The kinds of commands that tell nodes what they may forget.
 const (
 	KindRelease = "_release" // Key is that of a nested run that can no longer be undone
-	KindLetGo   = "_letgo"   // Key is a durable run that has ended: the outcomes of its attempts
+	KindLetGo   = "_letgo"   // Input is durable runs that have ended: the outcomes of their attempts
 )
 
 type nobody struct{}
