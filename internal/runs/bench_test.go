@@ -41,6 +41,7 @@ func fake(tb testing.TB, told func(wire.Command, link.Receiver)) *Host {
 			return Flight{}, nil
 		},
 		Hold: func() bool { return true }, Free: func() {}, Clock: time.Now,
+		LetGo: func(place.Place, record.RunID, uint64) {},
 	}
 }
 
