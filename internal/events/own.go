@@ -179,7 +179,7 @@ func (a *owned) Append(e journal.Entry, then func(error)) {
 }
 
 func (a *owned) append(e journal.Entry, then func(error)) {
-	x := &entry{Entry: e, then: then}
+	x := entry{Entry: e, then: then}
 	a.mu.Lock()
 	a.size += runs.Recorded(len(e.Unit))
 	if g := e.Give; g != nil {
@@ -189,7 +189,8 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 		}
 	}
 	if a.storing || x.large() && a.d.h.Room.Ledger.Store() != nil {
-		a.queue = append(a.queue, x)
+		later := x // most are not stored: x is nobody's after send
+		a.queue = append(a.queue, &later)
 		start := !a.storing
 		a.storing = true
 		a.mu.Unlock()
@@ -199,7 +200,7 @@ func (a *owned) append(e journal.Entry, then func(error)) {
 		return
 	}
 	a.mu.Unlock()
-	a.send(x)
+	a.send(&x)
 }
 
 // nested tells whether it is a step of a plan, which may be undone.

@@ -340,6 +340,8 @@ func (r *Run) letGo() {
 	}
 }
 
+var errEnded = fmt.Errorf("%w: the run has ended", fault.ErrSuspended)
+
 // endDurable is End for a durable run: it returns when the journal says so.
 func (r *Run) endDurable(e *ending) error {
 	l := r.log
@@ -357,7 +359,7 @@ func (r *Run) endDurable(e *ending) error {
 	if err := l.settled(); err != nil {
 		return err
 	}
-	l.finish(fmt.Errorf("%w: run %s has ended", fault.ErrSuspended, r.id))
+	l.finish(errEnded)
 	r.letGo()
 	return nil
 }
