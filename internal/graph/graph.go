@@ -121,6 +121,15 @@ func (s *Step) Lost() time.Duration {
 	return s.Queue + s.Timeout + lostMargin
 }
 
+// Failure says how a plan failed, or was cancelled.
+type Failure struct {
+	Plan       string
+	Step       string // the first that failed; empty when it was cancelled before
+	Err        error  // why
+	RolledBack bool   // all that had to be undone was undone
+	Rollback   bool   // the plan has Rollback
+}
+
 // Of is the inverse of Shape, for who has nothing but the journal: only what it
 // tells can be driven. Where it has no policies, steps may be tried as often as they were.
 func Of(x *journal.PastPlan) *Plan {

@@ -5,46 +5,31 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 
 	"github.com/distgear/distgear/internal/wire"
 )
 
 // Unit collects the records of one input. The zero value is empty.
-type Unit struct{ w *writer } // nil when it is empty
+type Unit struct{ w writer }
 
-// writers are those of units that were taken.
-var writers = sync.Pool{New: func() any { return &writer{make([]byte, 0, 512)} }}
-
-// maxWriter is up to how many bytes a writer has to be used again.
-const maxWriter = 16 << 10
+// UnitIn is an empty unit that collects in a space while that is enough.
+func UnitIn(space []byte) Unit { return Unit{writer{space[:0]}} }
 
 // Empty tells whether nothing was added.
-func (u *Unit) Empty() bool { return u.w == nil }
+func (u *Unit) Empty() bool { return len(u.w.b) == 0 }
 
 // Bytes is the unit as it is appended; the unit is empty then.
 func (u *Unit) Bytes(at int64) []byte {
-	var body []byte
-	if u.w != nil {
-		body = u.w.b
-	}
-	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(body))
+	b := make([]byte, 0, 1+binary.MaxVarintLen64+len(u.w.b))
 	b = binary.AppendVarint(append(b, Version), at)
-	b = append(b, body...)
-	if cap(body) <= maxWriter && u.w != nil {
-		u.w.b = body[:0]
-		writers.Put(u.w)
-	}
-	u.w = nil
+	b = append(b, u.w.b...)
+	u.w.b = u.w.b[:0]
 	return b
 }
 
 // Add appends a record.
 func (u *Unit) Add(r *Record) {
-	if u.w == nil {
-		u.w = writers.Get().(*writer)
-	}
-	w := u.w
+	w := &u.w
 	w.b = append(w.b, byte(r.Kind), 0)
 	at := len(w.b)
 	w.record(r)

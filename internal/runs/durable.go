@@ -28,6 +28,7 @@ type durable struct {
 	past  *journal.Past
 	begun uint32 // plans, of the journal or new
 	unit  journal.Unit
+	space *[768]byte // it begins with
 	took  []uint64
 	stuck string // the step that has become so
 	todo  []todo
@@ -42,6 +43,9 @@ type durable struct {
 	waits []*wait
 	pause *time.Timer // until the run is suspended
 }
+
+// unitSpaces are those of runs that have ended.
+var unitSpaces = sync.Pool{New: func() any { return new([768]byte) }}
 
 // batch is what waits for one acknowledgement.
 type batch struct{ todo []todo }
@@ -64,7 +68,8 @@ const (
 // lease makes r durable. What the journal tells is read at once, and told to the
 // handler as it comes to it.
 func (r *Run) lease(given *journal.Lease) error {
-	l := &durable{Lease: *given, r: r}
+	l := &durable{Lease: *given, r: r, space: unitSpaces.Get().(*[768]byte)}
+	l.unit = journal.UnitIn(l.space[:])
 	l.wake.L = &r.mu
 	r.log = l
 	if !l.Started.IsZero() {
@@ -360,6 +365,8 @@ func (r *Run) endDurable(e *ending) error {
 		return err
 	}
 	l.finish(errEnded)
+	unitSpaces.Put(l.space)
+	l.unit, l.space = journal.Unit{}, nil
 	r.letGo()
 	return nil
 }

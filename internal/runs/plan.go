@@ -7,6 +7,8 @@ type (
 	Plan = graph.Plan
 	// Step is one of them.
 	Step = graph.Step
+	// Failure says how a plan failed, or was cancelled.
+	Failure = graph.Failure
 )
 
 // The ends of keys.
@@ -14,12 +16,3 @@ const (
 	DoEnd   = graph.DoEnd
 	UndoEnd = graph.UndoEnd
 )
-
-// Failure says how a plan failed, or was cancelled.
-type Failure struct {
-	Plan       string
-	Step       string // the first that failed; empty when it was cancelled before
-	Err        error  // why
-	RolledBack bool   // all that had to be undone was undone
-	Rollback   bool   // the plan has Rollback
-}
