@@ -74,6 +74,14 @@ const (
 	UndoEnd = "/undo"
 )
 
+// Size is about how many bytes it holds on to.
+func (p *Plan) Size() (n int) {
+	for _, s := range p.Steps {
+		n += 512 + len(s.Input) + len(s.Result)
+	}
+	return n
+}
+
 // Spec is the plan as the pure machine sees it, in a space if that is enough.
 func (p *Plan) Spec(space []plan.Step) plan.Spec {
 	for _, s := range p.Steps {

@@ -8,7 +8,6 @@ import (
 	"github.com/distgear/distgear/cluster"
 	"github.com/distgear/distgear/internal/outcome"
 	"github.com/distgear/distgear/internal/place"
-	"github.com/distgear/distgear/internal/runs"
 	"github.com/distgear/distgear/internal/wire"
 	"github.com/distgear/distgear/record"
 )
@@ -59,7 +58,7 @@ func (g *Registry) LetGo(at place.Place, id record.RunID, epoch uint64) {
 }
 
 func (x *farewell) send(b []byte) {
-	c := wire.Command{Kind: runs.KindLetGo, Input: b}
+	c := wire.Command{Kind: kindLetGo, Input: b}
 	if _, err := x.g.host.Start(x.at, &c, time.Time{}, 0, x); err != nil {
 		x.end()
 	}

@@ -44,7 +44,7 @@ func TestLetGo(t *testing.T) {
 	var fail error
 	here, there := place.Place{Node: "here", Life: 1}, place.Place{Node: "there", Life: 2}
 	h := &runs.Host{Here: here, Clock: time.Now, Start: func(at place.Place, c *wire.Command, _ time.Time, _ time.Duration, r link.Receiver) (runs.Flight, error) {
-		if at != there || c.Kind != runs.KindLetGo {
+		if at != there || c.Kind != kindLetGo {
 			t.Errorf("%s is sent to %v", c.Kind, at)
 		}
 		if fail == nil {

@@ -23,6 +23,7 @@ const (
 	kindFind    = "_run"     // the record of one run, in JSON
 	kindCancel  = "_cancel"  // to cancel a run
 	kindResolve = "_resolve" // to decide about a stuck undo
+	kindLetGo   = "_letgo"   // that durable runs have ended: the input is which
 )
 
 // pollTime is how long kindFind waits for a change, and a node for others.
@@ -51,7 +52,7 @@ func (g *Registry) Serve() map[string]Answer {
 		kindCancel:       g.serveCancel,
 		kindResolve:      g.serveResolve,
 		runs.KindRelease: g.serveRelease,
-		runs.KindLetGo:   g.serveLetGo,
+		kindLetGo:        g.serveLetGo,
 	}
 }
 

@@ -156,11 +156,8 @@ func (r *Run) End(out []byte, err error) End {
 	return End{Err: err, Outcome: e.outcome, Size: size, Recorded: recorded}
 }
 
-// The kinds of commands that tell nodes what they may forget.
-const (
-	KindRelease = "_release" // Key is that of a nested run that can no longer be undone
-	KindLetGo   = "_letgo"   // Input is durable runs that have ended: the outcomes of their attempts
-)
+// KindRelease is the kind of commands that tell nodes which nested run can no longer be undone: Key is its.
+const KindRelease = "_release"
 
 type nobody struct{}
 

@@ -238,9 +238,7 @@ func (r *Run) size() int {
 		n += len(r.end.out)
 	}
 	for _, x := range r.plans {
-		for _, s := range x.p.Steps {
-			n += 512 + len(s.Input) + len(s.Result)
-		}
+		n += x.p.Size()
 	}
 	return n
 }
