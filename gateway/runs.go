@@ -41,7 +41,8 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 	look := func(ctx context.Context) (any, error) {
 		list := struct {
 			Runs []record.Run `json:"runs"`
-		}{[]record.Run{}}
+			More bool         `json:"more,omitempty"`
+		}{Runs: []record.Run{}}
 		for rec, err := range h.b.runs(ctx) {
 			if err != nil {
 				return nil, err
@@ -50,10 +51,11 @@ func (h *handler) listRuns(w http.ResponseWriter, r *http.Request) {
 				q.Has("state") && !slices.Contains(q["state"], string(rec.State)) {
 				continue
 			}
-			rec.Input, rec.Result, rec.Plans = nil, nil, nil // a list is for finding; 10 000 inputs are not
-			if list.Runs = append(list.Runs, rec); len(list.Runs) == limit {
+			if list.More = len(list.Runs) == limit; list.More {
 				break
 			}
+			rec.Input, rec.Result, rec.Plans = nil, nil, nil // a list is for finding; 10 000 inputs are not
+			list.Runs = append(list.Runs, rec)
 		}
 		return list, nil
 	}

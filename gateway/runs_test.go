@@ -44,6 +44,9 @@ func TestListRuns(t *testing.T) {
 		"?state=ok": "run-2", "?state=rolled%20back": "run-3", "?state=ok&state=running": "run-1 run-2", "?event=deploy&state=ok": "", "?event=deploy&limit=1": "run-1",
 	} {
 		a := do(t, h, "GET", "/v1/runs"+q, "")
+		if more := strings.Contains(a.body, `"more":true`); more != strings.Contains(q, "limit=") {
+			t.Errorf("%s: %s", q, a.body)
+		}
 		var ids []string
 		for _, r := range a.json(t)["runs"].([]any) {
 			ids = append(ids, r.(object)["id"].(string))

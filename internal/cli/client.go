@@ -73,6 +73,9 @@ func (p *problem) err() error {
 		text += ": try again later"
 	}
 	code := Failed
+	if slug == "bad-request" {
+		return exit(Usage, "%s", text)
+	}
 	switch p.Outcome {
 	case "never ran":
 		code = NeverRan

@@ -32,6 +32,9 @@ func (a *app) raiseCmd() *cobra.Command {
 		Example: `  distgear raise deploy '{"release": "v1"}'
   distgear raise deploy --async --id release-42 - < input.json`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if delay < 0 || timeout < 0 {
+				return exit(Usage, "--delay and --timeout must not be negative")
+			}
 			input, err := a.input(c.Context(), args[1:], "raised")
 			if err != nil {
 				return err

@@ -104,6 +104,7 @@ func (a *app) changedRun(r record.Run) error {
 
 type runList struct {
 	Runs []record.Run `json:"runs"`
+	More bool         `json:"more"`
 }
 
 func (a *app) listRuns(ctx context.Context, q url.Values) error {
@@ -114,6 +115,9 @@ func (a *app) listRuns(ctx context.Context, q url.Values) error {
 	var list runList
 	if err := cl.call(ctx, "GET", "/v1/runs?"+q.Encode(), nil, &list); err != nil {
 		return err
+	}
+	if list.More {
+		a.say("there are more: give a larger --limit, a --state or an --event")
 	}
 	rows := [][]string{{"ID", "EVENT", "STATE", "NODE", "STARTED", "TOOK"}}
 	for _, r := range list.Runs {

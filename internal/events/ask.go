@@ -80,11 +80,11 @@ func (d *Desk) Look(ctx context.Context, id string) (runs.View, error) {
 	return v, err
 }
 
-// List is what the ledger has of runs, newest first: at most as many as one page
-// has.
-func (d *Desk) List(ctx context.Context) ([]look.TaskState, error) {
-	p, err := d.page(ctx, client.Query{What: look.Tasks, Executor: Name, Limit: listed})
-	return p.Tasks, err
+// List is a page of what the ledger has of runs, newest first, and the after of the page
+// that follows; empty: there is none.
+func (d *Desk) List(ctx context.Context, after string) (page []look.TaskState, next string, err error) {
+	p, err := d.page(ctx, client.Query{What: look.Tasks, Executor: Name, After: after, Limit: listed})
+	return p.Tasks, p.Next, err
 }
 
 // page asks the hub what it knows.
@@ -109,7 +109,7 @@ func (d *Desk) page(ctx context.Context, q client.Query) (look.Page, error) {
 	return in.Page, err
 }
 
-// listed is how many runs List answers.
+// listed is how many runs or schedules a page has at most.
 const listed = 1000
 
 func (d *Desk) ask(ctx context.Context, id string, op operation.Op, retry bool) ([]byte, error) {

@@ -35,15 +35,15 @@ func entries(v *machine.View, at clock, units [][]byte) ([]record.Entry, error) 
 		}
 		t.unit(time.Unix(0, when), recs)
 	}
+	if n := len(t.es); n > 0 && t.es[n-1].What == record.Finished {
+		t.es = t.es[:n-1] // its owner said so; it has ended when the ledger says so, which knows more
+	}
 	es := owners(t.es, v, at)
 	es = slices.Insert(es, 0, record.Entry{At: at.time(v.Started), What: record.Accepted})
 	switch v.State {
 	case tasks.Parked:
 		es = append(es, record.Entry{At: at.time(v.Since), What: record.SetAside, Text: v.Reason})
 	case tasks.Ended:
-		if n := len(es) - 1; es[n].What == record.Finished { // its owner said so, but not all
-			es = es[:n]
-		}
 		es = append(es, record.Entry{At: at.time(v.Since), What: record.Finished, Outcome: string(state(v.State, v.Outcome, "")), Text: v.Reason})
 	}
 	return es, nil

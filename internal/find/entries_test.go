@@ -152,4 +152,17 @@ func TestTold(t *testing.T) {
 	if got := said(ended(&rec, &v, 0)); !strings.HasSuffix(got, "3 signal name=go\n20 owner gone began=2 node=m1 text=lost\n50 finished epoch=2 node=m1 outcome=rolled back text=b: no room") {
 		t.Errorf("with a journal\n%s", got)
 	}
+	// It ends once, whenever the ledger took it from its owner, and not before that.
+	v.Owners = append(v.Owners, machine.Owner{Node: "m2", Began: 21, Ended: 50})
+	if got := said(ended(&rec, &v, 0)); !strings.HasSuffix(got, "21 owned node=m2\n50 owner gone began=21 node=m2\n50 finished epoch=2 node=m1 outcome=rolled back text=b: no room") {
+		t.Errorf("with another owner\n%s", got)
+	}
+	units, err := machine.Units(v.Journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.State = tasks.Leased
+	if es, err := entries(&v, 0, units); err != nil || strings.Contains(said(es), "finished") {
+		t.Errorf("not yet: %v\n%s", err, said(es))
+	}
 }

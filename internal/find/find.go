@@ -46,6 +46,9 @@ const (
 	// seldom, when nothing happens: each look is an operation on the ledger.
 	lookTime = 100 * time.Millisecond
 	lookMost = time.Second
+	// apart is by how much the clocks of nodes and the hub may differ in a list of several
+	// pages: what began within it may be in another order.
+	apart = time.Second
 	// maxShown bounds an input as it is shown, in bytes.
 	maxShown = 16 << 10
 )
@@ -168,37 +171,63 @@ func state(s tasks.State, o tasks.Outcome, is record.RunState) record.RunState {
 // All yields the runs that there are, newest first, without their plans.
 func (f Finder) All(ctx context.Context) iter.Seq2[record.Run, error] {
 	return func(yield func(record.Run, error) bool) {
-		bounded, cancel := context.WithTimeout(ctx, ledgerTime)
-		listed, _ := f.Desk.List(bounded) // those that the nodes do not tell of are missing, then
-		cancel()
-		var all []record.Run
-		durable := map[record.RunID]int{}
-		for i := range listed {
-			durable[record.RunID(listed[i].ID)] = len(all)
-			all = append(all, summary(&listed[i]))
-		}
+		nodes := map[record.RunID]record.Run{} // those that are not told yet
 		for rec, err := range f.Nodes.All(ctx) {
 			if err != nil {
 				yield(rec, err)
 				return
 			}
-			at, ok := durable[rec.ID]
-			switch {
-			case !ok:
-				all = append(all, rec)
-			case all[at].State.Final() == rec.State.Final() && all[at].State != record.Waiting && all[at].State != record.Parked:
-				all[at], all[at].Durable = rec, true // it knows more
-			}
+			nodes[rec.ID] = rec
 		}
-		slices.SortFunc(all, func(a, b record.Run) int {
-			return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
-		})
-		for _, r := range all {
-			if !yield(r, nil) {
+		told := map[record.RunID]bool{} // of those
+		for after := ""; ; {
+			page, next, err := f.list(ctx, after)
+			if err != nil && after != "" { // of the first page: those that the nodes do not tell of are missing, then
+				yield(record.Run{}, err)
+				return
+			}
+			var all []record.Run
+			var since time.Time // up to which the page tells of all
+			for i := range page {
+				rec := summary(&page[i])
+				since = rec.Started
+				if is, ok := nodes[rec.ID]; ok {
+					delete(nodes, rec.ID)
+					if rec.State.Final() == is.State.Final() && rec.State != record.Waiting && rec.State != record.Parked {
+						rec, rec.Durable = is, true // it knows more
+					}
+				}
+				if !told[rec.ID] {
+					all = append(all, rec)
+				}
+			}
+			for id, rec := range nodes {
+				if next == "" || rec.Started.After(since.Add(apart)) { // it may be on the next page, too
+					all = append(all, rec)
+					delete(nodes, id)
+					told[id] = true
+				}
+			}
+			slices.SortFunc(all, func(a, b record.Run) int {
+				return cmp.Or(b.Started.Compare(a.Started), cmp.Compare(a.ID, b.ID))
+			})
+			for _, r := range all {
+				if !yield(r, nil) {
+					return
+				}
+			}
+			if after = next; after == "" {
 				return
 			}
 		}
 	}
+}
+
+// list is a page of what the ledger has.
+func (f Finder) list(ctx context.Context, after string) ([]look.TaskState, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, ledgerTime)
+	defer cancel()
+	return f.Desk.List(ctx, after)
 }
 
 func summary(t *look.TaskState) record.Run {
