@@ -150,12 +150,19 @@ func (l *Log) open(ctx context.Context) (again bool, err error) {
 		s, err = l.js.CreateStream(try, want)
 	}
 	if err != nil {
-		if a, ok := errors.AsType[*jetstream.APIError](err); ok && a.Code < 500 {
-			return false, err
-		}
-		return true, err
+		return !refused(err), err
 	}
 	return false, l.check(s.CachedInfo())
+}
+
+// noPeers is what a leader answers that has just been elected and has not heard of
+// enough servers yet.
+const noPeers = 10005
+
+// refused tells whether a server has understood what it was asked for, and will never do it.
+func refused(err error) bool {
+	a, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && a.Code < 500 && a.ErrorCode != noPeers
 }
 
 // check refuses a stream that would not keep what it acknowledges.

@@ -185,8 +185,7 @@ func final(err error) bool {
 		errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return true
 	}
-	a, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && a.Code < 500 && !errors.Is(err, jetstream.ErrStreamNotFound)
+	return refused(err) && !errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // fault says an error in the words of this package.
