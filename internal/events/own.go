@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distgear/distgear/internal/client"
 	"github.com/distgear/distgear/internal/engine"
@@ -85,7 +86,7 @@ func (d *Desk) lease(o *operation.Output) error {
 		a.size += runs.Recorded(len(u))
 	}
 	a.given = Lease{ID: g.ID, Kind: g.Kind, Input: g.Input, Lease: journal.Lease{
-		Journal: a, Epoch: uint64(g.Epoch), Units: l.Units, Cancelled: l.Cancelled, Adopt: l.Adopt, Unwind: l.Unwind, Started: journal.Began(l.Units),
+		Journal: a, Epoch: uint64(g.Epoch), Units: l.Units, Cancelled: l.Cancelled, Adopt: l.Adopt, Unwind: l.Unwind, Started: d.here(journal.Began(l.Units)),
 	}}
 	for _, s := range l.Signals {
 		a.given.Signals = append(a.given.Signals, journal.Signal(s))
@@ -105,6 +106,14 @@ func (d *Desk) lease(o *operation.Output) error {
 	}
 	d.h.Room.Pool.Go(a)
 	return nil
+}
+
+// here is an instant of the hub's clock by this node's; zero stays zero.
+func (d *Desk) here(at time.Time) time.Time {
+	if at.IsZero() {
+		return at
+	}
+	return time.Now().Add(at.Sub(d.h.Now()))
 }
 
 // Run implements runner.Task.

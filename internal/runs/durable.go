@@ -103,7 +103,7 @@ func (l *durable) flush(now time.Time) {
 	for l.over == nil && !l.given && !l.computes() {
 		switch {
 		case !l.unit.Empty():
-			l.append(now, nil)
+			l.append(nil)
 		case len(l.todo) == 0:
 			return
 		case l.last != nil: // it waits for those before
@@ -122,11 +122,11 @@ func (l *durable) computes() bool {
 	return slices.ContainsFunc(l.r.plans, func(x planned) bool { return x.d != nil && x.d.reads && len(x.d.calls) > 0 })
 }
 
-func (l *durable) append(now time.Time, g *journal.Give) {
+func (l *durable) append(g *journal.Give) {
 	b := &batch{todo: l.todo}
 	e := journal.Entry{Took: l.took, Give: g, Stuck: l.stuck}
 	if !l.unit.Empty() {
-		e.Unit = l.unit.Bytes(now.UnixNano())
+		e.Unit = l.unit.Bytes(l.r.host.Clock().UnixNano()) // nodes' clocks differ
 	}
 	l.todo, l.took, l.last, l.given, l.stuck = nil, nil, b, g != nil, ""
 	l.open++
@@ -236,7 +236,7 @@ func (l *durable) give(g *journal.Give) error {
 		return l.over
 	}
 	l.todo = nil
-	l.append(time.Now(), g)
+	l.append(g)
 	why := fault.ErrSuspended
 	if g.Text != "" {
 		why = fmt.Errorf("%w: %s", why, g.Text)
@@ -407,6 +407,6 @@ func (l *durable) conclude(e *ending) {
 		l.unit.Add(&journal.Record{Kind: journal.Closed, Report: rep})
 	}
 	r.end = e // for the summary only: nobody sees it before it is acknowledged
-	l.append(time.Now(), &journal.Give{Why: journal.Finished, State: string(r.state()), Report: rep, Summary: r.summary})
+	l.append(&journal.Give{Why: journal.Finished, State: string(r.state()), Report: rep, Summary: r.summary})
 	r.end = nil
 }

@@ -76,7 +76,7 @@ func (d *drive) resume(x *journal.PastPlan) error {
 		for i := range recs {
 			l.unit.Add(&recs[i])
 			if i > 0 {
-				x.Records = append(x.Records, journal.Timed{At: d.now.UnixNano(), Record: recs[i]})
+				x.Records = append(x.Records, journal.Timed{At: d.r.host.Clock().UnixNano(), Record: recs[i]})
 			}
 		}
 	}
@@ -166,7 +166,7 @@ func (d *drive) goOn() {
 			continue
 		}
 		t.until = 0
-		if wait := d.log.due[i].Sub(d.now); wait > 0 {
+		if wait := d.log.due[i].Sub(d.r.host.Clock()); wait > 0 {
 			d.later(i, wait, try)
 			continue
 		}
@@ -274,7 +274,7 @@ func (d *drive) attach(a *attempt) {
 		}
 		d.cmd.Input = nil
 		d.owned(a)
-		f, err := d.h.Start(a.at, &d.cmd, d.log.history[a.number].Sent, s.Lost(), a)
+		f, err := d.h.Start(a.at, &d.cmd, d.now.Add(d.log.history[a.number].Sent.Sub(d.r.host.Clock())), s.Lost(), a)
 		if err == nil {
 			if a.f = f; d.m.Cancelled() && !a.undo && d.m.State(int(a.step)) == plan.Running {
 				d.h.Cancel(a.at, f)

@@ -27,7 +27,7 @@ func (s *said) Append(e journal.Entry, then func(error)) {
 func TestDurable_KeptBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := &said{}
-		r := &Run{}
+		r := &Run{host: &Host{Clock: time.Now}}
 		l := &durable{Lease: journal.Lease{Journal: j}, r: r, past: &journal.Past{}}
 		l.wake.L = &r.mu
 		d := &drive{r: r, reads: true, calls: []int{0}}

@@ -377,3 +377,30 @@ func TestDurable_D4_LateForWhoHasReadIt(t *testing.T) {
 		}
 	})
 }
+
+// Nodes whose clocks are an hour from the hub's record by that one: a step that is tried
+// again later is so after the same while at the next owner, and so with what sleeps.
+func TestDurable_ClocksDiffer(t *testing.T) {
+	for _, ahead := range []time.Duration{time.Hour, -time.Hour} {
+		var began time.Time
+		everywhere(t, func(w *world) {
+			w.ahead, began = ahead, time.Now()
+			w.handler = func(ctx context.Context, r *runs.Run, h *runs.Host) ([]byte, error) {
+				if err := r.Sleep(ctx, 10*time.Second); err != nil {
+					return nil, err
+				}
+				_, err := chain(ctx, r, h, "p", func(p *runs.Plan) { p.Steps[1].Retries = 2 }, "a", "b")
+				return nil, err
+			}
+			w.do = at(map[string]func() wire.Report{"b": fails(2, fault.Mark{Clean: true, After: 3 * time.Second})})
+		}, func(w *world) {
+			w.wants(record.OK, "")
+			if took := time.Since(began); took < 16*time.Second || took > 30*time.Second {
+				w.wrong("it took %v", took)
+			}
+			if d := journal.Began(w.units).Sub(began) - ahead; d < 0 || d > time.Minute {
+				w.wrong("recorded as begun %v after it was, by the hub's clock", d)
+			}
+		})
+	}
+}

@@ -155,3 +155,6 @@ func (w *world) shown(e journal.Entry) string {
 	}
 	return b.String()
 }
+
+// clock is the hub's.
+func (w *world) clock() time.Time { return time.Now().Add(w.ahead) }

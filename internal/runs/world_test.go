@@ -70,6 +70,7 @@ type world struct {
 	lives   map[link.ID]*worker
 	life    link.ID
 	owners  []*owner
+	ahead   time.Duration // the hub's clock, of those of nodes
 
 	effects map[string]int // net, by run/plan/step
 	ran     map[string]int // how often it was done
@@ -253,7 +254,7 @@ func (w *world) lease() {
 	o := &owner{w: w, epoch: w.epoch, at: place.Place{Node: cluster.NodeName(fmt.Sprintf("o%d", w.epoch)), Life: w.life}, stop: make(chan struct{})}
 	o.host = &runs.Host{
 		Here: o.at, Log: slog.New(slog.DiscardHandler), Stop: o.stop, Place: o.place, Start: o.start, Cancel: o.cancel, Error: asError,
-		Places: o.places, Hold: func() bool { return true }, Free: func() {}, Clock: time.Now,
+		Places: o.places, Hold: func() bool { return true }, Free: func() {}, Clock: w.clock,
 	}
 	o.reg = handled.New(o.host)
 	w.mu.Lock()
@@ -394,7 +395,7 @@ func (w *world) wake() {
 		}
 	}
 	if !g.Until.IsZero() {
-		if wait := time.Until(g.Until); wait > 0 {
+		if wait := g.Until.Sub(w.clock()); wait > 0 {
 			time.AfterFunc(wait, func() { w.push(w.wake) })
 		} else {
 			ready = true
