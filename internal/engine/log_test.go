@@ -279,3 +279,20 @@ func TestCluster_NeedsToListen(t *testing.T) {
 		t.Error("it was started")
 	}
 }
+
+// Three hubs that start together find a leader that has heard of one: that is no refusal.
+func TestRefused(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&jetstream.APIError{Code: 400, ErrorCode: noPeers, Description: "no suitable peers for placement"}, false},
+		{&jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamNameInUse}, true},
+		{&jetstream.APIError{Code: 503, ErrorCode: 10008}, false},
+		{context.DeadlineExceeded, false},
+	} {
+		if got := refused(c.err); got != c.want {
+			t.Errorf("%v: refused %v", c.err, got)
+		}
+	}
+}
