@@ -79,6 +79,15 @@ func raisedOnce(t *testing.T, n *distgear.Node, o *order) {
 	if _, err = o.event.Raise(ctx, n, 5, distgear.ID("o-1")); !errors.Is(err, distgear.ErrConflict) {
 		t.Errorf("another input: %v", err)
 	}
+	listed := 0
+	for rec, err := range n.Runs(ctx) { // the ledger tells of it: no node remembers it
+		if err == nil && rec.ID == f.ID() && rec.State == record.OK && rec.Durable && rec.Node != "" && !rec.Started.IsZero() && !rec.Ended.IsZero() {
+			listed++
+		}
+	}
+	if rec, err := n.FindRun(ctx, f.ID()); err != nil || listed != 1 || rec.Node == "" || len(rec.Plans[0].Steps[1].Attempts) != 1 {
+		t.Errorf("it is listed %d times, and is %+v, %v", listed, rec, err)
+	}
 }
 
 // A signal wakes a run that waits for it on no node, and is kept until it is taken.

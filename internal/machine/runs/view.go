@@ -108,3 +108,13 @@ func Units(b []byte) (units [][]byte, err error) {
 	}
 	return units, nil
 }
+
+// Reporter is the node that a run's report comes from, which begins with its name; empty:
+// nobody reported.
+func Reporter(report string) string {
+	n, k := binary.Uvarint([]byte(report[:min(len(report), binary.MaxVarintLen64)]))
+	if k <= 0 || n > uint64(len(report)-k) {
+		return ""
+	}
+	return report[k : k+int(n)]
+}

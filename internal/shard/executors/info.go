@@ -5,6 +5,7 @@ import (
 
 	"github.com/distgear/distgear/internal/look"
 	"github.com/distgear/distgear/internal/machine"
+	"github.com/distgear/distgear/internal/machine/runs"
 	"github.com/distgear/distgear/internal/machine/tasks"
 	"github.com/distgear/distgear/internal/machine/words"
 )
@@ -20,7 +21,18 @@ func (x *Executor) State(name string, now int64) look.ExecutorState {
 // next page. Times are the executor's.
 func (x *Executor) Tasks(q look.Query, node func(machine.Session) string) (sts []look.TaskState, next string) {
 	if q.ID == "" {
-		return look.LatestTasks(x.m, q, node)
+		sts, next = look.LatestTasks(x.m, q, node)
+		for i := range sts {
+			st := &sts[i]
+			if t := x.m.Find(st.ID); t != nil && t.State == tasks.Ended && x.runs[t.Number] != nil {
+				text, failed := t.Failure()
+				if !failed {
+					text = t.Val
+				}
+				st.Node = runs.Reporter(text)
+			}
+		}
+		return sts, next
 	}
 	t := x.m.Find(q.ID)
 	if t == nil {
