@@ -22,8 +22,9 @@
 //
 // GET /v1/executors lists executors, /v1/executors/NAME/tasks their tasks; POST to the
 // latter submits one, {"action": NAME, "input": ANY}, and POST to a task's cancel,
-// retry or park, or to an executor's pause or resume, does that. GET /v1/schedules lists schedules; below /v1/schedules/NAME, or of an executor
-// /v1/executors/NAME/schedules/NAME, GET and DELETE, and POST to pause, resume and run.
+// retry or park, or to an executor's pause or resume, does that. GET /v1/schedules
+// lists schedules; /v1/schedules/NAME, of an executor /v1/executors/NAME/schedules/NAME,
+// takes GET and DELETE, and POST to its pause, resume and run.
 //
 // GET /v1/openapi.json describes every path and shape. A raise takes the query
 // parameters async, wait=5s (then 202), id=ID (idempotency) and delay=5s. POST /
