@@ -107,6 +107,7 @@ func TestPlan_S09_LostNode(t *testing.T) {
 	})
 	p := w.Process(w.Name(0))
 	p.Line("do x")
+	w.Process(w.Name(1)).Line("do y") // else it may be cancelled before it began, and has nothing to undo
 	p.Pause()
 	if err := w.Here().CancelRun(t.Context(), f.ID()); err != nil {
 		t.Fatal(err)
