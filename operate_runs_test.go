@@ -3,6 +3,7 @@ package distgear_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -151,3 +152,53 @@ func TestDurable_D5_Fork(t *testing.T) {
 }
 
 func second(_ int, err error) error { return err }
+
+// A list tells how durable runs have ended that no node remembers any more.
+func TestRuns_ListedWhenTheirNodeHasLeft(t *testing.T) {
+	o := newOrder(func(ctx context.Context, o *order, r *distgear.Run, in int) (int, error) {
+		if in == 1 {
+			return 0, r.Signal(ctx, "never", nil)
+		}
+		return payAndShip(ctx, o, r, in)
+	})
+	o.ship.Do = func(_ context.Context, in int) (int, error) {
+		if in == 3 {
+			return 0, distgear.Permanent(distgear.Clean(errors.New("no room")))
+		}
+		return in, nil
+	}
+	w := geartest.StartCluster(t, geartest.Nodes{Count: 1, Handlers: func(*distgear.Node) []distgear.Handler { return []distgear.Handler{o.pay, o.ship, o.event} }})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	want := map[record.RunID]record.RunState{"waits": record.Cancelled, "fails": record.RolledBack, "ends": record.OK}
+	for id, in := range map[string]int{"waits": 1, "fails": 2, "ends": 4} {
+		f, err := o.event.Raise(ctx, w.Here(), in, distgear.ID(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id == "waits" {
+			if err := w.Here().CancelRun(ctx, f.ID()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := f.Wait(ctx); (err == nil) != (id == "ends") {
+			t.Fatal(id, err)
+		}
+	}
+	if err := w.Node(w.Name(0)).Leave(ctx); err != nil {
+		t.Fatal(err)
+	}
+	got := map[record.RunID]record.RunState{}
+	for rec, err := range w.Here().Runs(ctx) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[rec.ID] = rec.State
+		if rec.Node != w.Name(0) {
+			t.Errorf("%s ended on %q", rec.ID, rec.Node)
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("listed: %v, want %v", got, want)
+	}
+}

@@ -241,6 +241,9 @@ func summary(t *look.TaskState) record.Run {
 		}
 	}
 	rec.State = state(s, t.Outcome, "")
+	if is := record.RunState(t.Message); s == tasks.Ended && rec.Error == t.Message && (is == record.RolledBack || is == record.Cancelled) { // its owner said so
+		rec.State, rec.Error = is, ""
+	}
 	return rec
 }
 

@@ -148,7 +148,7 @@ func (x *Executor) append(c *Call) {
 		}
 		r.End(slices.Clone(e.Summary), in, e.Keep)
 		x.ended = e.State
-		x.dones = append(x.dones[:0], tasks.Report[string]{Lease: e.Lease, Outcome: e.Outcome, Permanent: true, Message: e.Text, Val: string(e.Report)})
+		x.dones = append(x.dones[:0], tasks.Report[string]{Lease: e.Lease, Outcome: e.Outcome, Permanent: true, Message: cmp.Or(e.Text, e.State), Val: string(e.Report)})
 		x.m.Done(&x.out, c.By, x.dones)
 		clear(x.dones)
 		x.dones = x.dones[:0]
