@@ -362,6 +362,19 @@ func (c *Client) wake() {
 	}
 }
 
+// maxTurns is how many turns of the scheduler a flush waits for what joins it.
+const maxTurns = 4
+
+// unsent is about how much there is to send, in bytes.
+func (c *Client) unsent() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.life == nil {
+		return 0
+	}
+	return c.life.bytes
+}
+
 // flusher publishes what piled up; see package link for why it yields.
 func (c *Client) flusher() {
 	var buf []byte
@@ -371,7 +384,15 @@ func (c *Client) flusher() {
 		case <-c.quit:
 			return
 		}
-		runtime.Gosched()
+		// Whatever is ready to be sent joins in, as long as each turn of the scheduler brings more.
+		for turn, had := 0, -1; turn < maxTurns; turn++ {
+			n := c.unsent()
+			if n == had {
+				break
+			}
+			had = n
+			runtime.Gosched()
+		}
 		for {
 			var more bool
 			if buf, more = c.next(buf[:0]); len(buf) > 0 {

@@ -174,6 +174,7 @@ type Ledger struct {
 	pending  []*chunk
 	waiting  int // bytes in pending
 	roundCap int // bytes that a new chunk has room for: a bit more than the last round had
+	want     int // bytes that the loop waits for; 0: it does not
 
 	mu      sync.Mutex
 	acks    []ack
@@ -283,9 +284,12 @@ func (l *Ledger) Submit(entry []byte) error {
 	c.buf = appendEntry(c.buf, entry)
 	c.n++
 	l.waiting += len(c.buf) - was
-	first := len(l.pending) == 1 && c.n == 1
+	look := len(l.pending) == 1 && c.n == 1
+	if l.want > 0 && (len(l.pending) > 1 || len(c.buf) >= l.want) {
+		look, l.want = true, 0
+	}
 	l.smu.Unlock()
-	if first {
+	if look {
 		l.wake()
 	}
 	return nil

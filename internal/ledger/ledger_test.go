@@ -299,6 +299,43 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// TestGroups: what comes while a round is on its way to the disk goes with the next one, all of it, in order. Whether it does
+// shows in how many rounds there are.
+func TestGroups(t *testing.T) {
+	s := server(t, engine.ServerConfig{Tier: engine.Sync, Dir: t.TempDir()})
+	n := start(t, engine.ConnConfig{Server: s}, Config{Eager: true})
+	const callers, each = 64, 50
+	before := n.Stats().Rounds
+	var wg sync.WaitGroup
+	said := make(chan string, callers*each)
+	for c := range callers { // each goes on when it was told of any
+		wg.Go(func() {
+			for i := range each {
+				if err := n.Submit(fmt.Appendf(nil, "%d.%d", c, i)); err != nil {
+					t.Error(err)
+					return
+				}
+				select {
+				case e := <-n.told:
+					said <- e
+				case <-time.After(15 * time.Second):
+					t.Error("nothing is told")
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(said)
+	got := map[string]bool{}
+	for e := range said {
+		got[e] = true
+	}
+	if rounds := n.Stats().Rounds - before; len(got) != callers*each || rounds == 0 || rounds > callers*each/8 {
+		t.Errorf("%d of %d entries were told, in %d rounds", len(got), callers*each, rounds)
+	}
+}
+
 func TestTick(t *testing.T) {
 	s := server(t, engine.ServerConfig{Tier: engine.Memory})
 	a := start(t, engine.ConnConfig{Server: s}, Config{Memory: true, Eager: true})
