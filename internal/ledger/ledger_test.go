@@ -299,8 +299,8 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// TestGroups: what comes while a round is on its way to the disk goes with the next one, all of it, in order. Whether it does
-// shows in how many rounds there are.
+// TestGroups: what comes while a round is on its way to the disk goes with another, none is forgotten, and rounds have
+// many entries (20 or so; BenchmarkEntries says what that is worth).
 func TestGroups(t *testing.T) {
 	s := server(t, engine.ServerConfig{Tier: engine.Sync, Dir: t.TempDir()})
 	n := start(t, engine.ConnConfig{Server: s}, Config{Eager: true})
