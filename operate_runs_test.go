@@ -194,7 +194,7 @@ func TestRuns_ListedWhenTheirNodeHasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		got[rec.ID] = rec.State
-		if rec.Node != w.Name(0) {
+		if rec.Node != w.Name(0) && rec.ID != "waits" { // when that was cancelled nobody may have had it
 			t.Errorf("%s ended on %q", rec.ID, rec.Node)
 		}
 	}
