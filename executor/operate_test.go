@@ -50,6 +50,15 @@ func TestOps_ElsewhereInMemory(t *testing.T) {
 	n := memberOf(t, distgear.Config{Name: "submitter", Hub: hub.HubURL()})
 	o := executor.Operate(hub)
 	ctx := t.Context()
+	geartest.Eventually(t, 10*time.Second, "the hub's own node has heard of the other", func() bool {
+		known := 0
+		for _, err := range hub.Members(ctx) {
+			if err == nil {
+				known++
+			}
+		}
+		return known == 2
+	})
 	if all := infos(t, o, ""); len(all) > 0 {
 		t.Error(all)
 	}
