@@ -194,6 +194,15 @@ func TestRuns_ListedWhenTheirNodeHasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 		got[rec.ID] = rec.State
+		whole, err := w.Here().FindRun(ctx, rec.ID)
+		if err != nil || whole.State != rec.State {
+			t.Errorf("%s is listed as %s, and is %s, %v", rec.ID, rec.State, whole.State, err)
+		}
+		for _, e := range whole.Journal {
+			if e.What == record.OwnerGone && e.Text != "" {
+				t.Errorf("the owner of %s, which has ended, is gone: %s", rec.ID, e.Text)
+			}
+		}
 		if rec.Node != w.Name(0) && rec.ID != "waits" { // when that was cancelled nobody may have had it
 			t.Errorf("%s ended on %q", rec.ID, rec.Node)
 		}

@@ -31,7 +31,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -362,11 +361,8 @@ func (c *Client) wake() {
 	}
 }
 
-// maxTurns is how many turns of the scheduler a flush waits for what joins it.
-const maxTurns = 4
-
-// unsent is about how much there is to send, in bytes.
-func (c *Client) unsent() int {
+// held is how many bytes of operations are not confirmed: what is to be sent adds to them.
+func (c *Client) held() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.life == nil {
@@ -378,21 +374,14 @@ func (c *Client) unsent() int {
 // flusher publishes what piled up; see package link for why it yields.
 func (c *Client) flusher() {
 	var buf []byte
+	held := c.held // bound once
 	for {
 		select {
 		case <-c.kick:
 		case <-c.quit:
 			return
 		}
-		// Whatever is ready to be sent joins in, as long as each turn of the scheduler brings more.
-		for turn, had := 0, -1; turn < maxTurns; turn++ {
-			n := c.unsent()
-			if n == had {
-				break
-			}
-			had = n
-			runtime.Gosched()
-		}
+		c.cfg.Conn.Gather(held)
 		for {
 			var more bool
 			if buf, more = c.next(buf[:0]); len(buf) > 0 {

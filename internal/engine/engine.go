@@ -311,13 +311,29 @@ func (c *Conn) Publish(subject string, data []byte) error {
 // after a few turns of the scheduler. Whoever publishes in batches calls it
 // before making up the next one: what piles up meanwhile travels together.
 func (c *Conn) Settle() {
-	for range 4 {
+	for range maxTurns {
 		if n, err := c.nc.Buffered(); err != nil || n == 0 { // it waits for a write that is under way
 			return
 		}
 		runtime.Gosched()
 	}
 }
+
+// Gather returns when no turn of the scheduler brings more of what size tells, or after a few: what is
+// ready to be sent joins what is published next.
+func (c *Conn) Gather(size func() int) {
+	for turn, had := 0, -1; turn < maxTurns; turn++ {
+		n := size()
+		if n == had {
+			return
+		}
+		had = n
+		runtime.Gosched()
+	}
+}
+
+// maxTurns is how many turns of the scheduler who publishes waits for at most.
+const maxTurns = 4
 
 // MaxPayload is the largest message the server takes, in bytes.
 func (c *Conn) MaxPayload() int { return int(c.nc.MaxPayload()) }

@@ -36,7 +36,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -390,9 +389,6 @@ func (e *Endpoint) dirty(o *out) {
 	}
 }
 
-// maxTurns is how many turns of the scheduler a flush waits for what joins it.
-const maxTurns = 4
-
 // buffered is how many bytes wait for those who have something to send.
 func (e *Endpoint) buffered() (n int) {
 	e.dmu.Lock()
@@ -407,22 +403,14 @@ func (e *Endpoint) buffered() (n int) {
 
 func (e *Endpoint) flusher() {
 	var batch []*out
+	buffered := e.buffered // bound once
 	for {
 		select {
 		case <-e.kick:
 		case <-e.quit:
 			return
 		}
-		// Whatever is ready to send joins the buffers, as long as each turn of the
-		// scheduler brings more.
-		for turn, had := 0, -1; turn < maxTurns; turn++ {
-			n := e.buffered()
-			if n == had {
-				break
-			}
-			had = n
-			runtime.Gosched()
-		}
+		e.cfg.Conn.Gather(buffered)
 		e.dmu.Lock()
 		batch, e.queue = e.queue, batch[:0]
 		e.dmu.Unlock()

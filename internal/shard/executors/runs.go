@@ -92,6 +92,9 @@ func (x *Executor) view(c *Call, t *tasks.Task[string], b []byte) []byte {
 	for _, a := range t.History() {
 		v.Owners = append(v.Owners, runs.Owner{Node: c.Ledger.Node(a.Worker), Began: a.Began, Ended: a.Ended, Lost: a.Lost, Text: a.Message})
 	}
+	if n := len(v.Owners); n > 0 && t.State == tasks.Ended && t.Cause == tasks.Reported && t.Outcome != tasks.OK {
+		v.Owners[n-1].Text = "" // how the run ended is not why this one gave it back
+	}
 	if s := t.Worker(); s != 0 {
 		v.Node = c.Ledger.Node(s)
 	}
